@@ -1,0 +1,1 @@
+//! Operator polynomials of PolyNet.

@@ -1,0 +1,3 @@
+//! The polynet command.
+
+fn main() {}

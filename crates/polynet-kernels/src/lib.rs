@@ -1,0 +1,1 @@
+//! CPU memory and compute kernels of polynet.

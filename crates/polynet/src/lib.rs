@@ -1,0 +1,1 @@
+//! Image classifiers whose structure is written as algebra.
