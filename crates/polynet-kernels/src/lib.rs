@@ -1,1 +1,5 @@
-//! CPU memory and compute kernels of polynet.
+//! CPU kernels and memory of polynet: the only crate with `unsafe`, free of any framework.
+
+mod memory;
+
+pub use memory::CachingAllocator;
