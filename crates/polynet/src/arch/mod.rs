@@ -1,0 +1,189 @@
+//! Architectures as plain data: what a network is, before any tensor exists.
+//!
+//! A network is written in the algebra's language as clauses separated by `;`: a preset to start
+//! from, stages, and settings.
+//!
+//! ```
+//! use polynet::arch::Architecture;
+//! let text = "A: 2-way x10; B: (poly-3 -> 2-way) x10; C: (poly-3 -> 2-way) x5; \
+//!             input = 331; sharing = release; scale = release";
+//! let network: Architecture = text.parse()?;
+//! assert_eq!(network.cost()?.parameters.total(), 95_366_600);
+//! // The same, and a variant of it, from a preset.
+//! let preset: Architecture = "very-deep-polynet".parse()?;
+//! assert_eq!(network.graph()?, preset.graph()?);
+//! let pets: Architecture = "very-deep-polynet; classes = 37".parse()?;
+//! assert_eq!(pets.num_classes, 37);
+//! # Ok::<(), polynet::arch::ArchError>(())
+//! ```
+//!
+//! | setting | value | default |
+//! |---|---|---|
+//! | `family` | `imagenet`, `small`, `resnet` ([`Family`]) | `imagenet` |
+//! | `width` | multiplier of every channel count | 1 |
+//! | `input` | pixels of the square input | 299, 32, 224 by family |
+//! | `classes` | number of classes | 1000, 10, 1000 by family |
+//! | `sharing` | `full` (paper's text), `release` (released model) ([`Sharing`]) | `full` |
+//! | `scale` | a number, or `release` ([`ResidualScale`]) | 0.3, 0.3, 1 by family |
+//! | `dropout` | probability before the classifier | 0.2, 0.2, 0 by family |
+
+mod cell;
+pub mod claims;
+pub mod cost;
+mod family;
+pub mod graph;
+pub mod presets;
+mod spec;
+
+pub use cell::{Activation, Cell, ConvLayer, Normalization, Padding};
+pub use cost::Cost;
+pub use family::{Family, Width};
+pub use graph::Graph;
+
+use polynet_algebra::Module;
+
+/// How the evaluations of one block in a module share parameters (FACTS: paper §3.1 against the
+/// released model).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sharing {
+    /// The paper's text: the same letter means the same parameters, batch norm included.
+    Full,
+    /// The released model: inner convolutions are shared; every evaluation has batch norms and a
+    /// last 1×1 convolution of its own, and passes `relu(F(x))` on to the next order.
+    Release,
+}
+
+/// The factor of the terms that a module adds to the identity: `I + βF + βG` (paper §4).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ResidualScale {
+    /// The same β in every module.
+    Constant(f64),
+    /// The released model's schedule: module `i` of `n` has `1 − 0.3·i/(n − 1)`, the chance that a
+    /// stochastic path survives.
+    Release,
+}
+
+/// A stage: what stands before its modules, the block they are polynomials of, and the modules.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// `A`, `B`, `C`, or `1` … `4`.
+    pub label: String,
+    /// The modules as they were written.
+    pub text: String,
+    /// The reduction (or first unit) before the modules.
+    pub entry: Option<Cell>,
+    /// The block that the letters stand for; every letter has parameters of its own.
+    pub block: Cell,
+    /// The modules in order.
+    pub modules: Vec<Module>,
+    previous: Option<String>,
+}
+
+impl Stage {
+    /// `stage_a`: how names of tensors begin.
+    pub fn name(&self) -> String {
+        format!("stage_{}", self.label.to_lowercase())
+    }
+
+    /// The name of what stands before the modules: `reduction_a` stands between stages A and B.
+    pub fn entry_name(&self) -> String {
+        match &self.previous {
+            Some(previous) => format!("reduction_{}", previous.to_lowercase()),
+            None => format!("{}_entry", self.name()),
+        }
+    }
+}
+
+/// A whole network; see the [module documentation](self).
+#[derive(Clone, Debug)]
+pub struct Architecture {
+    /// Stem, blocks and reductions.
+    pub family: Family,
+    /// Multiplier of the channel counts.
+    pub width: Width,
+    /// Height and width of the input in pixels.
+    pub input_size: usize,
+    /// Classes.
+    pub num_classes: usize,
+    /// Sharing between evaluations of one block.
+    pub sharing: Sharing,
+    /// Factor of the residual terms.
+    pub residual_scale: ResidualScale,
+    /// Dropout probability before the classifier.
+    pub dropout: f64,
+    /// The stages, in order.
+    pub stages: Vec<Stage>,
+}
+
+impl Architecture {
+    /// The network as operations on named tensors.
+    ///
+    /// # Errors
+    /// If the input is too small for the network.
+    pub fn graph(&self) -> Result<Graph, ArchError> {
+        Graph::new(self)
+    }
+
+    /// Parameters, multiply-accumulates and memory.
+    ///
+    /// # Errors
+    /// If the input is too small for the network.
+    pub fn cost(&self) -> Result<Cost, ArchError> {
+        Ok(Cost::of(&self.graph()?))
+    }
+
+    /// Number of modules in all stages.
+    pub fn num_modules(&self) -> usize {
+        self.stages.iter().map(|stage| stage.modules.len()).sum()
+    }
+
+    /// The residual scale of every module, through all stages.
+    pub fn residual_scales(&self) -> Vec<f64> {
+        let count = self.num_modules();
+        let last = count.saturating_sub(1).max(1) as f64;
+        (0..count)
+            .map(|index| match self.residual_scale {
+                ResidualScale::Constant(scale) => scale,
+                ResidualScale::Release => 1.0 - 0.3 * index as f64 / last,
+            })
+            .collect()
+    }
+
+    /// The same network for inputs of `input_size` pixels.
+    #[must_use]
+    pub fn with_input_size(mut self, input_size: usize) -> Self {
+        self.input_size = input_size;
+        self
+    }
+
+    /// The same network with another number of classes.
+    #[must_use]
+    pub fn with_num_classes(mut self, num_classes: usize) -> Self {
+        self.num_classes = num_classes;
+        self
+    }
+}
+
+/// Why there is no such network.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchError {
+    /// The text is not a network; the error shows the place.
+    #[error(transparent)]
+    Spec(#[from] polynet_algebra::Error),
+    /// The feature map is smaller than a window before the network's end.
+    #[error(
+        "an input of {input_size} px is too small: {place} has a {}x{} window over a {}x{} map; \
+         give a larger input (setting `input`, or --size)",
+        kernel_size[0], kernel_size[1], size[0], size[1]
+    )]
+    InputTooSmall {
+        /// Pixels of the input.
+        input_size: usize,
+        /// Layer that does not fit.
+        place: String,
+        /// Its input map.
+        size: [usize; 2],
+        /// Its window.
+        kernel_size: [usize; 2],
+    },
+}

@@ -1,0 +1,309 @@
+//! From text to [`Architecture`] and back.
+//!
+//! Syntax is the algebra crate's; this file gives settings and stage labels their meaning. The
+//! printed form names every setting, so that it means the same after defaults change.
+
+use super::presets;
+use super::{ArchError, Architecture, Family, ResidualScale, Sharing, Stage, Width};
+use polynet_algebra::{Error, Setting, SettingValue, Span, StageSyntax, parse_network};
+use std::fmt;
+use std::str::FromStr;
+
+/// Largest input in pixels: far above any use, small enough that no product overflows.
+const MAX_INPUT_SIZE: usize = 8192;
+/// Most classes.
+const MAX_CLASSES: usize = 1_000_000;
+/// Largest width multiplier.
+const MAX_WIDTH: f64 = 16.0;
+
+impl FromStr for Architecture {
+    type Err = ArchError;
+
+    /// Reads a network: presets, stages and settings; see the module documentation.
+    ///
+    /// # Errors
+    /// Points at the place in the text.
+    fn from_str(text: &str) -> Result<Self, ArchError> {
+        let network = parse_network(text)?;
+        let mut draft = match &network.base {
+            Some(base) => match presets::find(&base.value) {
+                Some(preset) => Draft::from_str(&preset.spec)?,
+                None => return Err(unknown_preset(text, &base.value, base.span).into()),
+            },
+            None => Draft::default(),
+        };
+        draft.apply(text, &network.settings, &network.stages)?;
+        draft.finish(text)
+    }
+}
+
+/// A network whose text is read only in part.
+#[derive(Default)]
+struct Draft {
+    family: Option<Family>,
+    width: Option<f64>,
+    input_size: Option<usize>,
+    num_classes: Option<usize>,
+    sharing: Option<Sharing>,
+    residual_scale: Option<ResidualScale>,
+    dropout: Option<f64>,
+    stages: Vec<(StageSyntax, String)>,
+}
+
+impl Draft {
+    fn from_str(text: &str) -> Result<Self, ArchError> {
+        let network = parse_network(text)?;
+        let mut draft = Self::default();
+        draft.apply(text, &network.settings, &network.stages)?;
+        Ok(draft)
+    }
+
+    fn apply(
+        &mut self,
+        source: &str,
+        settings: &[Setting],
+        stages: &[StageSyntax],
+    ) -> Result<(), ArchError> {
+        for setting in settings {
+            self.set(source, setting)?;
+        }
+        for stage in stages {
+            let known = self
+                .stages
+                .iter_mut()
+                .find(|(known, _)| known.label.value == stage.label.value);
+            let text = stage.text(source).trim().to_owned();
+            match known {
+                Some(known) => *known = (stage.clone(), text),
+                None => self.stages.push((stage.clone(), text)),
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, source: &str, setting: &Setting) -> Result<(), ArchError> {
+        let read = SettingReader { source, setting };
+        match setting.key.value.as_str() {
+            "family" => {
+                let families = Family::ALL.map(|family| (family.name(), family));
+                self.family = Some(read.choice(&families)?);
+            }
+            "width" => self.width = Some(read.number(1.0 / 64.0, MAX_WIDTH)?),
+            "input" => self.input_size = Some(read.count(MAX_INPUT_SIZE)?),
+            "classes" => self.num_classes = Some(read.count(MAX_CLASSES)?),
+            "sharing" => {
+                let policies = [("full", Sharing::Full), ("release", Sharing::Release)];
+                self.sharing = Some(read.choice(&policies)?);
+            }
+            "scale" => {
+                self.residual_scale = Some(match &setting.value.value {
+                    SettingValue::Word(word) if word == "release" => ResidualScale::Release,
+                    _ => ResidualScale::Constant(read.number(0.0, 100.0)?),
+                });
+            }
+            "dropout" => self.dropout = Some(read.number(0.0, 0.999)?),
+            key => {
+                let message = format!("unknown setting `{key}`");
+                let known = "family, width, input, classes, sharing, scale, dropout";
+                let help = Some(format!("the settings are {known}"));
+                return Err(Error::custom(source, setting.key.span, message, help).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, source: &str) -> Result<Architecture, ArchError> {
+        let family = self.family.unwrap_or(Family::Imagenet);
+        let width = Width(self.width.unwrap_or(1.0));
+        let stages = self.stages_of(family, width, source)?;
+        Ok(Architecture {
+            family,
+            width,
+            input_size: self.input_size.unwrap_or(family.default_input_size()),
+            num_classes: self.num_classes.unwrap_or(family.default_classes()),
+            sharing: self.sharing.unwrap_or(Sharing::Full),
+            residual_scale: self
+                .residual_scale
+                .unwrap_or(ResidualScale::Constant(family.default_residual_scale())),
+            dropout: self.dropout.unwrap_or(family.default_dropout()),
+            stages,
+        })
+    }
+
+    /// One stage for each label of the family, in the family's order.
+    fn stages_of(
+        &self,
+        family: Family,
+        width: Width,
+        source: &str,
+    ) -> Result<Vec<Stage>, ArchError> {
+        let labels = family.stage_labels();
+        let listed = labels.join(", ");
+        if let Some((stage, _)) = self
+            .stages
+            .iter()
+            .find(|(stage, _)| !labels.contains(&stage.label.value.as_str()))
+        {
+            let (label, name) = (&stage.label.value, family.name());
+            let message = format!("family `{name}` has no stage `{label}`");
+            let help = Some(format!("its stages are {listed}"));
+            return Err(Error::custom(source, stage.label.span, message, help).into());
+        }
+        labels
+            .iter()
+            .enumerate()
+            .map(|(index, &label)| {
+                let found = self.stages.iter().find(|(s, _)| s.label.value == label);
+                let (syntax, text) = found.ok_or_else(|| {
+                    let message = format!("stage `{label}` is missing");
+                    let help = Some(format!(
+                        "family `{}` has the stages {listed}; write for example `{label}: 2-way x3`",
+                        family.name()
+                    ));
+                    let end = Span::new(source.len(), source.len());
+                    Error::custom(source, end, message, help)
+                })?;
+                Ok(Stage {
+                    label: label.to_owned(),
+                    text: text.clone(),
+                    entry: family.entry(index, width),
+                    block: family.block(index, width),
+                    modules: syntax.modules(),
+                    previous: match family {
+                        Family::Resnet => None,
+                        _ => index.checked_sub(1).map(|index| labels[index].to_owned()),
+                    },
+                })
+            })
+            .collect()
+    }
+}
+
+/// Reads the value of one setting, with errors that point at it.
+struct SettingReader<'a> {
+    source: &'a str,
+    setting: &'a Setting,
+}
+
+impl SettingReader<'_> {
+    fn error(&self, expected: &str) -> ArchError {
+        let key = &self.setting.key.value;
+        let message = format!(
+            "`{key}` must be {expected}, not `{}`",
+            self.setting.value.value
+        );
+        Error::custom(self.source, self.setting.value.span, message, None).into()
+    }
+
+    fn number(&self, low: f64, high: f64) -> Result<f64, ArchError> {
+        match self.setting.value.value {
+            SettingValue::Number(number) if (low..=high).contains(&number) => Ok(number),
+            _ => Err(self.error(&format!("a number from {low} to {high}"))),
+        }
+    }
+
+    fn count(&self, high: usize) -> Result<usize, ArchError> {
+        match self.setting.value.value {
+            SettingValue::Number(number)
+                if (1.0..=high as f64).contains(&number) && number.fract() == 0.0 =>
+            {
+                Ok(number as usize)
+            }
+            _ => Err(self.error(&format!("a whole number from 1 to {high}"))),
+        }
+    }
+
+    fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, ArchError> {
+        let word = match &self.setting.value.value {
+            SettingValue::Word(word) | SettingValue::Text(word) => word.as_str(),
+            SettingValue::Number(_) => "",
+        };
+        let found = choices.iter().find(|(name, _)| *name == word);
+        found.map(|&(_, choice)| choice).ok_or_else(|| {
+            let names: Vec<String> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
+            self.error(&names.join(" or "))
+        })
+    }
+}
+
+fn unknown_preset(source: &str, name: &str, span: Span) -> Error {
+    let nearest = presets::nearest(name);
+    let help = match nearest {
+        Some(nearest) => format!("did you mean `{nearest}`? `polynet list` shows every preset"),
+        None => "`polynet list` shows every preset; a stage is written `A: 2-way x10`".to_owned(),
+    };
+    Error::custom(source, span, format!("unknown preset `{name}`"), Some(help))
+}
+
+impl fmt::Display for Architecture {
+    /// The network in the algebra's language, every setting spelled out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "family = {}; width = {}; input = {}; classes = {}; sharing = {}; ",
+            self.family.name(),
+            self.width.0,
+            self.input_size,
+            self.num_classes,
+            match self.sharing {
+                Sharing::Full => "full",
+                Sharing::Release => "release",
+            },
+        )?;
+        match self.residual_scale {
+            ResidualScale::Constant(scale) => write!(f, "scale = {scale}; ")?,
+            ResidualScale::Release => write!(f, "scale = release; ")?,
+        }
+        write!(f, "dropout = {}", self.dropout)?;
+        self.stages
+            .iter()
+            .try_for_each(|stage| write!(f, "; {}: {}", stage.label, stage.text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_form_is_the_same_network() {
+        for preset in presets::all() {
+            let network: Architecture = preset.spec.parse().unwrap();
+            let again: Architecture = network.to_string().parse().unwrap();
+            assert_eq!(again.to_string(), network.to_string());
+            assert_eq!(again.graph().unwrap(), network.graph().unwrap());
+        }
+    }
+
+    #[test]
+    fn bad_text_is_an_error_that_says_what_to_do() {
+        let cases = [
+            ("very-deep-polynett", "did you mean `very-deep-polynet`"),
+            ("A: 2-way", "stage `B` is missing"),
+            ("ir-3-6-3; D: 2-way", "the stages are A, B, C"),
+            ("ir-3-6-3; classes = 0", "a whole number from 1"),
+            ("ir-3-6-3; classes = 2.5", "a whole number from 1"),
+            ("ir-3-6-3; sharing = some", "`full` or `release`"),
+            ("ir-3-6-3; scales = 1", "unknown setting `scales`"),
+            ("ir-3-6-3; width = 1000", "a number from"),
+        ];
+        for (text, expected) in cases {
+            let error = text.parse::<Architecture>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_stage_of_a_preset_can_be_replaced() {
+        let network: Architecture = "ir-3-6-3; B: mpoly-3 x6".parse().unwrap();
+        let preset: Architecture = "ir-3-6-3-b-mpoly-3".parse().unwrap();
+        assert_eq!(network.graph().unwrap(), preset.graph().unwrap());
+    }
+
+    #[test]
+    fn an_input_too_small_is_an_error_that_names_the_layer() {
+        let network: Architecture = "ir-3-6-3; input = 20".parse().unwrap();
+        let error = network.graph().unwrap_err().to_string();
+        assert!(error.contains("input of 20 px is too small"), "{error}");
+    }
+}

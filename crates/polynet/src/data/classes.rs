@@ -1,0 +1,153 @@
+//! Matching a data set's classes with a model's, by name.
+//!
+//! `[cat, dog]` against a model's `[bird, cat, dog]` gives `[1, 2]`: a data set may lack classes
+//! of the model, never the other way round.
+
+use std::collections::HashMap;
+
+use super::error::{DataError, DataErrorKind};
+
+/// How many unknown names an error shows.
+const SHOWN: usize = 10;
+
+/// The position of each name of `classes` in `known`.
+pub(crate) fn positions(classes: &[String], known: &[String]) -> Result<Vec<u32>, DataError> {
+    let mut by_name = HashMap::with_capacity(known.len());
+    for (position, name) in (0u32..).zip(known) {
+        if by_name.insert(name.as_str(), position).is_some() {
+            return Err(DataError::configuration(format!(
+                "expected each class of the model once, {name} is there twice"
+            )));
+        }
+    }
+    let unknown: Vec<_> = classes
+        .iter()
+        .filter(|name| !by_name.contains_key(name.as_str()))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(unknown_classes(&unknown, known));
+    }
+    Ok(classes.iter().map(|name| by_name[name.as_str()]).collect())
+}
+
+fn unknown_classes(unknown: &[&String], known: &[String]) -> DataError {
+    let described: Vec<_> = unknown
+        .iter()
+        .take(SHOWN)
+        .map(|name| match nearest(name, known) {
+            Some(like) => format!("{name} (did you mean {like}?)"),
+            None => (*name).clone(),
+        })
+        .collect();
+    let rest = match unknown.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    DataError::new(
+        DataErrorKind::UnknownClass,
+        format!(
+            "expected only the model's {} classes, the data set has others: {}{rest}; rename \
+             their folders, or leave them out",
+            known.len(),
+            described.join(", ")
+        ),
+    )
+}
+
+/// The known name that takes the fewest changes, if they are at most a third of the letters.
+/// Upper and lower case, spaces, dashes and underscores count as the same.
+fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+    let name = simplified(name);
+    let (changes, nearest) = known
+        .iter()
+        .map(|candidate| (changes(&name, &simplified(candidate)), candidate))
+        .min_by_key(|(changes, _)| *changes)?;
+    (changes <= name.len() / 3).then_some(nearest)
+}
+
+fn simplified(name: &str) -> Vec<char> {
+    name.chars()
+        .map(|letter| {
+            if matches!(letter, ' ' | '-') {
+                '_'
+            } else {
+                letter
+            }
+        })
+        .flat_map(char::to_lowercase)
+        .take(100)
+        .collect()
+}
+
+/// Levenshtein distance.
+fn changes(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn classes_are_matched_by_name_whatever_their_position() {
+        let known = names(&["zebra", "cat", "dog"]);
+        assert_eq!(
+            positions(&names(&["cat", "dog", "zebra"]), &known).unwrap(),
+            [1, 2, 0]
+        );
+        assert_eq!(positions(&names(&["dog"]), &known).unwrap(), [2]);
+    }
+
+    #[test]
+    fn unknown_classes_are_listed_with_the_nearest_known_one() {
+        let known = names(&["automobile", "fire truck", "dog"]);
+        let error = positions(&names(&["dog", "Fire_Truck", "automobil", "yacht"]), &known);
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), DataErrorKind::UnknownClass);
+        let text = error.to_string();
+        for expected in [
+            "Fire_Truck (did you mean fire truck?)",
+            "automobil (did you mean automobile?)",
+            "yacht;",
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_long_list_of_unknown_classes_is_cut() {
+        let classes: Vec<_> = (0..25).map(|n| format!("class {n}")).collect();
+        let text = positions(&classes, &names(&["x"])).unwrap_err().to_string();
+        assert!(text.contains("and 15 more"), "{text}");
+    }
+
+    #[test]
+    fn a_model_that_names_a_class_twice_is_refused() {
+        assert!(positions(&names(&["a"]), &names(&["a", "a"])).is_err());
+    }
+
+    #[test]
+    fn changes_are_counted_as_levenshtein_did() {
+        for (a, b, expected) in [
+            ("kitten", "sitting", 3),
+            ("", "abc", 3),
+            ("same", "same", 0),
+        ] {
+            assert_eq!(changes(&simplified(a), &simplified(b)), expected);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! A labelled set of image files, as an index: about a hundred bytes a sample, whatever the
+//! images weigh.
+//!
+//! ```no_run
+//! use polynet::data::{Dataset, Split};
+//!
+//! let train = Dataset::open("photos.tar", Split::Train)?;
+//! let held_out = Dataset::open("photos.tar", Split::Validation)?.with_classes(train.classes())?;
+//! let image = held_out.decode(0)?;
+//! println!("{} is a {}", held_out.sample(0).name, train.classes()[held_out.sample(0).label]);
+//! # Ok::<(), polynet::data::DataError>(())
+//! ```
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use image::RgbImage;
+
+use super::{
+    classes, decode,
+    error::{DataError, DataErrorKind},
+    folder,
+    layout::{Index, IndexedImage, Listing, Place},
+    splitting::{Split, Splitting},
+    tarball,
+};
+
+/// A labelled set of image files.
+#[derive(Debug)]
+pub struct Dataset {
+    path: PathBuf,
+    archive: Option<File>,
+    classes: Vec<String>,
+    samples: Vec<IndexedImage>,
+    ignored: usize,
+}
+
+/// What the index knows of one image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample<'a> {
+    /// Position of its class in [`Dataset::classes`].
+    pub label: usize,
+    /// Its path inside the folder or archive, with `/`.
+    pub name: &'a str,
+}
+
+impl Dataset {
+    /// Indexes one part of a folder or an uncompressed `.tar`, which hold
+    /// `train/<class>/…` and `val|valid|validation|test/<class>/…`, or one folder for each class
+    /// that is then split by [`Splitting::default`]. One more folder around it all is fine.
+    ///
+    /// # Errors
+    /// If the path can't be read, is laid out otherwise, or has a class without images.
+    pub fn open(path: impl AsRef<Path>, split: Split) -> Result<Self, DataError> {
+        Self::open_with(path, split, Splitting::default())
+    }
+
+    /// [`Self::open`], saying how one folder without splits is divided. Splits that are there as
+    /// folders are kept as they are.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and if the fraction is not between 0 and 1.
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        split: Split,
+        splitting: Splitting,
+    ) -> Result<Self, DataError> {
+        let path = path.as_ref();
+        let place = || path.display().to_string();
+        let metadata = fs::metadata(path).map_err(|error| DataError::io(place(), &error))?;
+        let (archive, listing): (Option<File>, Listing) = if metadata.is_dir() {
+            (None, folder::list(path)?)
+        } else if metadata.is_file() {
+            let (file, listing) = tarball::list(path)?;
+            (Some(file), listing)
+        } else {
+            let message = "expected a folder or a .tar file";
+            return Err(DataError::new(DataErrorKind::Layout, message).at(place()));
+        };
+        let Index {
+            classes,
+            samples,
+            ignored,
+        } = listing
+            .index(split, splitting)
+            .map_err(|error| error.at(place()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            archive,
+            classes,
+            samples,
+            ignored,
+        })
+    }
+
+    /// The same images with the labels of a model whose classes are `classes`, matched by name.
+    /// Classes without images are fine.
+    ///
+    /// # Errors
+    /// [`DataErrorKind::UnknownClass`] naming every class that the model doesn't have.
+    pub fn with_classes(mut self, classes: &[String]) -> Result<Self, DataError> {
+        let positions = classes::positions(&self.classes, classes)
+            .map_err(|error| error.at(self.path.display().to_string()))?;
+        for sample in &mut self.samples {
+            sample.label = positions[sample.label as usize];
+        }
+        self.classes = classes.to_vec();
+        Ok(self)
+    }
+
+    /// The classes that labels count, sorted by name unless [`Self::with_classes`] said otherwise.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// How many images there are.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether there are none; never so for a set that was opened.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// The folder or archive.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many files of the whole folder or archive were passed over because their names are
+    /// not those of images, or because they lie beside the class folders.
+    pub fn ignored(&self) -> usize {
+        self.ignored
+    }
+
+    /// How many images each class has, in the order of [`Self::classes`].
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for sample in &self.samples {
+            counts[sample.label as usize] += 1;
+        }
+        counts
+    }
+
+    /// Label and name of image `index`.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub fn sample(&self, index: usize) -> Sample<'_> {
+        let sample = &self.samples[index];
+        Sample {
+            label: sample.label as usize,
+            name: &sample.image.path,
+        }
+    }
+
+    /// Where image `index` lies, as messages name it: a path, or `archive.tar:member`.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub fn location(&self, index: usize) -> String {
+        let name = self.sample(index).name;
+        match self.archive {
+            Some(_) => format!("{}:{name}", self.path.display()),
+            None => self.path.join(name).display().to_string(),
+        }
+    }
+
+    /// The bytes of image `index`.
+    ///
+    /// # Errors
+    /// If they can't be read or are beyond [`MAX_FILE_BYTES`](super::MAX_FILE_BYTES).
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub fn read(&self, index: usize) -> Result<Vec<u8>, DataError> {
+        let image = &self.samples[index].image;
+        match (&self.archive, image.place) {
+            (Some(file), Place::Member { offset, size }) => {
+                tarball::read_member(file, offset, size)
+            }
+            _ => decode::read_file(&self.path.join(&*image.path)),
+        }
+        .map_err(|error| error.at(self.location(index)))
+    }
+
+    /// Image `index` as pixels.
+    ///
+    /// # Errors
+    /// As [`Self::read`] and [`decode`](super::decode); each names the file.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub fn decode(&self, index: usize) -> Result<RgbImage, DataError> {
+        let bytes = self.read(index)?;
+        decode::decode(&bytes).map_err(|error| error.at(self.location(index)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::sample_images::{picture_set, write_files, write_tar};
+
+    fn sample_set() -> Vec<(String, Vec<u8>)> {
+        let mut files = picture_set("train/", &[("cat", 3), ("dog", 2)]);
+        files.extend(picture_set("val/", &[("dog", 1), ("cat", 2)]));
+        files.push(("train/cat/notes.txt".into(), b"ignore me".to_vec()));
+        files
+    }
+
+    #[test]
+    fn an_archive_equals_the_folder_it_was_made_from() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, archive) = (root.path().join("set"), root.path().join("set.tar"));
+        write_files(&folder, &sample_set());
+        write_tar(&archive, &sample_set());
+        for split in [Split::Train, Split::Validation, Split::All] {
+            let folder = Dataset::open(&folder, split).unwrap();
+            let archive = Dataset::open(&archive, split).unwrap();
+            assert_eq!(folder.classes(), archive.classes());
+            assert_eq!(folder.class_counts(), archive.class_counts());
+            assert_eq!((folder.ignored(), archive.ignored()), (1, 1));
+            assert_eq!(folder.len(), archive.len());
+            for index in 0..folder.len() {
+                assert_eq!(folder.sample(index), archive.sample(index));
+                assert_eq!(
+                    folder.decode(index).unwrap(),
+                    archive.decode(index).unwrap()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_compressed_archive_or_a_missing_path_is_an_error_that_names_it() {
+        let root = tempfile::tempdir().unwrap();
+        let error = Dataset::open(root.path().join("none"), Split::All).unwrap_err();
+        assert_eq!(error.kind(), DataErrorKind::Io);
+        assert!(error.to_string().contains("none: "), "{error}");
+        let error = Dataset::open(root.path(), Split::All).unwrap_err();
+        assert_eq!(error.kind(), DataErrorKind::NoImages);
+    }
+
+    #[test]
+    fn labels_follow_the_models_classes() {
+        let root = tempfile::tempdir().unwrap();
+        write_files(root.path(), &sample_set());
+        let model = ["dog", "bird", "cat"].map(str::to_owned);
+        let set = Dataset::open(root.path(), Split::Train).unwrap();
+        assert_eq!(set.classes(), ["cat", "dog"]);
+        let set = set.with_classes(&model).unwrap();
+        assert_eq!(set.classes(), model);
+        assert_eq!(set.class_counts(), [2, 0, 3]);
+        for index in 0..set.len() {
+            let sample = set.sample(index);
+            let class = sample.name.split('/').nth(1).unwrap();
+            assert_eq!(model[sample.label], class);
+        }
+        let error = set.with_classes(&model[..2]).unwrap_err();
+        assert_eq!(error.kind(), DataErrorKind::UnknownClass);
+    }
+
+    #[test]
+    fn a_broken_image_is_named_with_its_archive() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("set.tar");
+        write_tar(&path, &[("a/broken.jpg".into(), b"no image".to_vec())]);
+        let error = Dataset::open(&path, Split::All)
+            .unwrap()
+            .decode(0)
+            .unwrap_err();
+        assert_eq!(error.kind(), DataErrorKind::Decode);
+        assert!(
+            error
+                .to_string()
+                .contains("set.tar:a/broken.jpg: expected a JPEG"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn many_threads_read_one_archive() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("set.tar");
+        let files = picture_set("", &[("a", 30), ("b", 30)]);
+        write_tar(&path, &files);
+        let set = Dataset::open(&path, Split::All).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for (index, (_, bytes)) in files.iter().enumerate() {
+                        assert_eq!(set.read(index).unwrap(), *bytes);
+                    }
+                });
+            }
+        });
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_loop_of_links_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        write_files(root.path(), &picture_set("", &[("a", 1)]));
+        std::os::unix::fs::symlink(root.path(), root.path().join("a/again")).unwrap();
+        let error = Dataset::open(root.path(), Split::All).unwrap_err();
+        assert!(error.to_string().contains("is a link a loop?"), "{error}");
+    }
+}

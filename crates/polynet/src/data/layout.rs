@@ -1,0 +1,550 @@
+//! What the paths of a data set mean: splits, classes, samples.
+//!
+//! ```text
+//! layout := [top/] split/ class/ image…      both train and val|valid|validation|test
+//!         | [top/] class/ image…             one folder, split here by a seed
+//! ```
+//!
+//! Folders and archives are both listed as paths with `/` and then read by the same rules, so an
+//! archive means what the folder it was made from means. Images may lie deeper inside their
+//! class. A single folder around everything (`cifar10/train/…`) is stepped into.
+
+use std::collections::BTreeSet;
+
+use super::{
+    error::{DataError, DataErrorKind},
+    splitting::{Split, Splitting},
+};
+
+/// The names under which held-out images are found, the preferred one first.
+const VALIDATION_NAMES: [&str; 4] = ["val", "valid", "validation", "test"];
+
+const TRAIN_NAME: &str = "train";
+
+const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "jpe", "jfif", "png"];
+
+/// Where the bytes of a file lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a file of its own.
+    File,
+    /// Inside an archive.
+    Member { offset: u64, size: u64 },
+}
+
+/// An image of a listing; its path uses `/` and is relative to the folder or archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ListedImage {
+    pub(crate) path: Box<str>,
+    pub(crate) place: Place,
+}
+
+/// What a folder or an archive holds.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    images: Vec<ListedImage>,
+    folders: BTreeSet<String>,
+    ignored: usize,
+}
+
+/// A sample of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IndexedImage {
+    pub(crate) image: ListedImage,
+    pub(crate) label: u32,
+}
+
+/// The part of a listing that was asked for.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) classes: Vec<String>,
+    pub(crate) samples: Vec<IndexedImage>,
+    pub(crate) ignored: usize,
+}
+
+impl Listing {
+    /// Adds a file: to the images if its extension says so, else to the count of ignored ones.
+    /// Hidden files (`.DS_Store`, `._1.jpg`) are never images.
+    pub(crate) fn add_file(&mut self, path: &str, place: Place) {
+        if let Some((folder, _)) = path.rsplit_once('/') {
+            self.add_folder(folder);
+        }
+        if has_image_extension(path) && !is_hidden(path) {
+            self.images.push(ListedImage {
+                path: path.into(),
+                place,
+            });
+        } else {
+            self.ignored += 1;
+        }
+    }
+
+    /// Adds a folder and those around it, unless hidden.
+    pub(crate) fn add_folder(&mut self, path: &str) {
+        if is_hidden(path) || self.folders.contains(path) {
+            return;
+        }
+        self.folders.insert(path.to_owned());
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.add_folder(parent);
+        }
+    }
+
+    /// Reads the listing as a data set and takes one split of it.
+    pub(crate) fn index(mut self, split: Split, splitting: Splitting) -> Result<Index, DataError> {
+        // Of members with one name the last counts, as when an archive is unpacked.
+        self.images.reverse();
+        self.images.sort_by(|a, b| a.path.cmp(&b.path));
+        self.images.dedup_by(|next, kept| next.path == kept.path);
+        if self.images.is_empty() {
+            return Err(self.no_images(""));
+        }
+        let root = self.root();
+        let folders: Vec<String> = match self.split_folders(&root) {
+            Some(splits) => choose(&splits, split)?
+                .into_iter()
+                .map(|name| join(&root, name))
+                .collect(),
+            None => {
+                splitting.validate()?;
+                return self.divide(&root, split, splitting);
+            }
+        };
+        self.gather(&folders)
+    }
+
+    /// Everything in the class folders of `folders`.
+    fn gather(self, folders: &[String]) -> Result<Index, DataError> {
+        let mut classes = BTreeSet::new();
+        for folder in folders {
+            classes.extend(self.classes(folder)?);
+        }
+        let loose: usize = folders.iter().map(|folder| self.loose(folder)).sum();
+        let mut ranges = Vec::new();
+        for (label, class) in (0..).zip(&classes) {
+            for folder in folders {
+                ranges.push((label, self.images_below(&join(folder, class))));
+            }
+        }
+        let mut slots: Vec<_> = self.images.into_iter().map(Some).collect();
+        let mut samples = Vec::new();
+        for (label, range) in ranges {
+            let images = slots[range].iter_mut().filter_map(Option::take);
+            samples.extend(images.map(|image| IndexedImage { image, label }));
+        }
+        Ok(Index {
+            classes: classes.into_iter().collect(),
+            samples,
+            ignored: self.ignored + loose,
+        })
+    }
+
+    /// One part of the class folders of `root`.
+    fn divide(self, root: &str, split: Split, splitting: Splitting) -> Result<Index, DataError> {
+        let folder = root.to_owned();
+        let mut index = self.gather(std::slice::from_ref(&folder))?;
+        if split == Split::All {
+            return Ok(index);
+        }
+        let rank = |sample: &IndexedImage| splitting.rank(within(&folder, &sample.image.path));
+        let limits: Vec<u64> = index
+            .samples
+            .chunk_by(|a, b| a.label == b.label)
+            .map(|class| {
+                let mut ranks: Vec<_> = class.iter().map(rank).collect();
+                ranks.sort_unstable();
+                ranks[splitting.held_out(class.len())]
+            })
+            .collect();
+        let is_held_out = |sample: &IndexedImage| rank(sample) < limits[sample.label as usize];
+        index
+            .samples
+            .retain(|sample| is_held_out(sample) == (split == Split::Validation));
+        if index.samples.is_empty() {
+            return Err(DataError::new(
+                DataErrorKind::NoImages,
+                "expected at least two images in some class, to hold one out",
+            ));
+        }
+        Ok(index)
+    }
+
+    /// The innermost folder that holds everything, but is not a class itself.
+    fn root(&self) -> String {
+        let mut root = String::new();
+        loop {
+            let children = self.children(&root);
+            let [only] = children.as_slice() else {
+                return root;
+            };
+            let inner = join(&root, only);
+            if VALIDATION_NAMES.contains(only) || self.loose(&root) > 0 || self.loose(&inner) > 0 {
+                return root;
+            }
+            root = inner;
+        }
+    }
+
+    /// The split folders below `root`, if that is what its folders are. A folder `train` beside
+    /// `bus` and `car` is a class.
+    fn split_folders(&self, root: &str) -> Option<Vec<&str>> {
+        let children = self.children(root);
+        let held_out = VALIDATION_NAMES
+            .into_iter()
+            .filter(|name| children.contains(name));
+        let trained = children.contains(&TRAIN_NAME).then_some(TRAIN_NAME);
+        let splits: Vec<_> = trained.into_iter().chain(held_out).collect();
+        let has_held_out = splits.iter().any(|name| *name != TRAIN_NAME);
+        let has_both = has_held_out && trained.is_some();
+        (has_both || (has_held_out && splits.len() == children.len())).then_some(splits)
+    }
+
+    /// The class folders below `folder`, in order; each has images.
+    fn classes(&self, folder: &str) -> Result<Vec<String>, DataError> {
+        let classes = self.children(folder);
+        if classes.is_empty() && self.loose(folder) > 0 {
+            return Err(DataError::new(
+                DataErrorKind::Layout,
+                format!(
+                    "expected a folder for each class in {}, found images lying directly in it",
+                    shown(folder)
+                ),
+            ));
+        }
+        if classes.is_empty() {
+            return Err(self.no_images(folder));
+        }
+        for class in &classes {
+            let path = join(folder, class);
+            if self.images_below(&path).is_empty() {
+                return Err(self.no_images(&path));
+            }
+        }
+        Ok(classes.into_iter().map(str::to_owned).collect())
+    }
+
+    fn no_images(&self, folder: &str) -> DataError {
+        DataError::new(
+            DataErrorKind::NoImages,
+            format!(
+                "expected images ({}) in {}, found none; {} files have other names",
+                EXTENSIONS.join(", "),
+                shown(folder),
+                self.ignored
+            ),
+        )
+    }
+
+    /// Names of the folders directly below `folder`, in order.
+    fn children(&self, folder: &str) -> Vec<&str> {
+        let prefix = prefix_of(folder);
+        self.folders
+            .range(prefix.clone()..)
+            .take_while(|path| path.starts_with(&prefix))
+            .filter_map(|path| path.strip_prefix(&prefix))
+            .filter(|name| !name.is_empty() && !name.contains('/'))
+            .collect()
+    }
+
+    /// How many images lie directly in `folder`.
+    fn loose(&self, folder: &str) -> usize {
+        let prefix = prefix_of(folder);
+        let below = &self.images[self.images_below(folder)];
+        let is_loose = |image: &&ListedImage| !image.path[prefix.len()..].contains('/');
+        below.iter().filter(is_loose).count()
+    }
+
+    /// The range of images inside `folder`, at any depth.
+    fn images_below(&self, folder: &str) -> std::ops::Range<usize> {
+        let prefix = prefix_of(folder);
+        let start = self.images.partition_point(|image| *image.path < *prefix);
+        let count = self.images[start..].partition_point(|image| image.path.starts_with(&prefix));
+        start..start + count
+    }
+}
+
+/// Which of the split folders that are there make up `split`.
+fn choose<'a>(splits: &[&'a str], split: Split) -> Result<Vec<&'a str>, DataError> {
+    let (train, held_out): (Vec<_>, Vec<_>) = splits.iter().partition(|name| **name == TRAIN_NAME);
+    let chosen = match split {
+        Split::Train => train,
+        Split::Validation => held_out.into_iter().take(1).collect(),
+        Split::All => splits.to_vec(),
+    };
+    if chosen.is_empty() {
+        return Err(DataError::new(
+            DataErrorKind::Layout,
+            format!(
+                "expected a folder {TRAIN_NAME}, found only {}",
+                splits.join(", ")
+            ),
+        ));
+    }
+    Ok(chosen)
+}
+
+fn join(folder: &str, name: &str) -> String {
+    prefix_of(folder) + name
+}
+
+fn prefix_of(folder: &str) -> String {
+    match folder {
+        "" => String::new(),
+        _ => format!("{folder}/"),
+    }
+}
+
+fn within<'a>(folder: &str, path: &'a str) -> &'a str {
+    path.strip_prefix(&prefix_of(folder)).unwrap_or(path)
+}
+
+fn shown(folder: &str) -> &str {
+    if folder.is_empty() { "it" } else { folder }
+}
+
+fn has_image_extension(path: &str) -> bool {
+    let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+    EXTENSIONS
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(extension))
+}
+
+/// Whether a path goes through anything whose name begins with a dot.
+pub(crate) fn is_hidden(path: &str) -> bool {
+    path.split('/').any(|name| name.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(paths: &[&str]) -> Listing {
+        let mut listing = Listing::default();
+        for path in paths {
+            match path.strip_suffix('/') {
+                Some(folder) => listing.add_folder(folder),
+                None => listing.add_file(path, Place::File),
+            }
+        }
+        listing
+    }
+
+    fn index(paths: &[&str], split: Split) -> Result<Index, DataError> {
+        listing(paths).index(split, Splitting::default())
+    }
+
+    fn paths(index: &Index) -> Vec<&str> {
+        index
+            .samples
+            .iter()
+            .map(|sample| &*sample.image.path)
+            .collect()
+    }
+
+    #[test]
+    fn layouts_are_recognised() {
+        use Split::{All, Train, Validation};
+        // What is listed, which split, the classes expected and the samples expected.
+        type Case<'a> = (&'a str, &'a [&'a str], Split, &'a [&'a str], &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
+            (
+                "train of train and val",
+                &["train/cat/1.jpg", "train/dog/1.png", "val/cat/2.jpg"],
+                Train,
+                &["cat", "dog"],
+                &["train/cat/1.jpg", "train/dog/1.png"],
+            ),
+            (
+                "test held out, below one folder",
+                &["c/train/cat/1.jpg", "c/test/cat/2.jpg"],
+                Validation,
+                &["cat"],
+                &["c/test/cat/2.jpg"],
+            ),
+            (
+                "val comes before test",
+                &["train/a/1.jpg", "val/a/2.jpg", "test/a/3.jpg"],
+                Validation,
+                &["a"],
+                &["val/a/2.jpg"],
+            ),
+            (
+                "everything",
+                &["train/b/1.jpg", "valid/a/2.jpg", "test/a/3.jpg"],
+                All,
+                &["a", "b"],
+                &["valid/a/2.jpg", "test/a/3.jpg", "train/b/1.jpg"],
+            ),
+            (
+                "only held out",
+                &["val/a/1.jpg", "val/b/1.jpg"],
+                Validation,
+                &["a", "b"],
+                &["val/a/1.jpg", "val/b/1.jpg"],
+            ),
+            (
+                "a folder called train among classes",
+                &["bus/1.jpg", "train/1.jpg", "car/1.jpg"],
+                All,
+                &["bus", "car", "train"],
+                &["bus/1.jpg", "car/1.jpg", "train/1.jpg"],
+            ),
+            (
+                "one class",
+                &["set/cat/1.jpg", "set/cat/2.jpg"],
+                All,
+                &["cat"],
+                &["set/cat/1.jpg", "set/cat/2.jpg"],
+            ),
+            (
+                "images deeper in their class, names that sort around the slash",
+                &["a/images/1.jpg", "a-b/1.jpg", "a.b/x/y/1.JPEG"],
+                All,
+                &["a", "a-b", "a.b"],
+                &["a/images/1.jpg", "a-b/1.jpg", "a.b/x/y/1.JPEG"],
+            ),
+        ];
+        for (name, listed, split, classes, expected) in cases {
+            let index = index(listed, *split).unwrap();
+            assert_eq!(index.classes, *classes, "{name}");
+            assert_eq!(paths(&index), *expected, "{name}");
+            for sample in &index.samples {
+                let class = &index.classes[sample.label as usize];
+                assert!(sample.image.path.contains(&format!("{class}/")), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_files_are_ignored_but_counted() {
+        let listed = [
+            "train/a/1.jpg",
+            "train/a/notes.txt",
+            "val/a/2.jpg",
+            "README",
+            "train/a/.hidden.jpg",
+            "train/._x/1.jpg",
+            "train/loose.png",
+        ];
+        let index = index(&listed, Split::Train).unwrap();
+        assert_eq!(paths(&index), ["train/a/1.jpg"]);
+        assert_eq!(index.classes, ["a"]);
+        assert_eq!(index.ignored, 5);
+    }
+
+    #[test]
+    fn what_is_no_data_set_is_refused_with_its_folder() {
+        let cases: &[(&[&str], Split, &str)] = &[
+            (&[], Split::All, "expected images"),
+            (
+                &["a/x.txt", "b/y.gif"],
+                Split::All,
+                "2 files have other names",
+            ),
+            (&["1.jpg", "2.jpg"], Split::All, "lying directly in it"),
+            (&["set/1.jpg"], Split::Validation, "at least two images"),
+            (
+                &["train/1.jpg", "val/a/1.jpg"],
+                Split::Train,
+                "images lying directly in it",
+            ),
+            (
+                &["train/a/1.jpg", "train/b/", "val/a/1.jpg"],
+                Split::Train,
+                "in train/b, found none",
+            ),
+            (
+                &["train/a/1.jpg", "val/"],
+                Split::Validation,
+                "in val, found none",
+            ),
+            (
+                &["val/a/1.jpg"],
+                Split::Train,
+                "expected a folder train, found only val",
+            ),
+            (&["a/1.jpg", "b/x.txt"], Split::All, "in b, found none"),
+        ];
+        for (listed, split, expected) in cases {
+            let error = index(listed, *split).unwrap_err().to_string();
+            assert!(error.contains(expected), "{listed:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn of_members_with_one_name_the_last_counts() {
+        let mut listing = Listing::default();
+        for offset in [512, 2048] {
+            listing.add_file("a/1.jpg", Place::Member { offset, size: 3 });
+        }
+        let index = listing.index(Split::All, Splitting::default()).unwrap();
+        assert_eq!(index.samples.len(), 1);
+        let place = Place::Member {
+            offset: 2048,
+            size: 3,
+        };
+        assert_eq!(index.samples[0].image.place, place);
+    }
+
+    fn many(counts: &[(&str, usize)], top: &str) -> Vec<String> {
+        let of_class = |(class, count): &(&str, usize)| {
+            (0..*count)
+                .map(|n| format!("{top}{class}/{n:04}.jpg"))
+                .collect::<Vec<_>>()
+        };
+        counts.iter().flat_map(of_class).collect()
+    }
+
+    fn part(paths: &[String], split: Split, fraction: f64, seed: u64) -> Vec<String> {
+        let splitting = Splitting {
+            validation_fraction: fraction,
+            seed,
+        };
+        let listed: Vec<_> = paths.iter().map(String::as_str).collect();
+        let index = listing(&listed).index(split, splitting).unwrap();
+        index
+            .samples
+            .into_iter()
+            .map(|sample| sample.image.path.into())
+            .collect()
+    }
+
+    #[test]
+    fn a_seeded_split_is_stratified_disjoint_and_complete() {
+        let all = many(&[("a", 100), ("b", 40), ("c", 2), ("d", 1)], "");
+        let train = part(&all, Split::Train, 0.2, 7);
+        let held_out = part(&all, Split::Validation, 0.2, 7);
+        let of = |class: &str| {
+            held_out
+                .iter()
+                .filter(|path| path.starts_with(class))
+                .count()
+        };
+        assert_eq!(["a", "b", "c", "d"].map(of), [20, 8, 1, 0]);
+        let mut together = [train, held_out].concat();
+        together.sort();
+        assert_eq!(together, all);
+    }
+
+    #[test]
+    fn a_seeded_split_depends_on_the_seed_and_the_names_alone() {
+        let all = many(&[("a", 200), ("b", 200)], "");
+        let held_out = part(&all, Split::Validation, 0.5, 1);
+        let mut reversed = all.clone();
+        reversed.reverse();
+        assert_eq!(part(&reversed, Split::Validation, 0.5, 1), held_out);
+        assert_ne!(part(&all, Split::Validation, 0.5, 2), held_out);
+        let below: Vec<_> = held_out
+            .iter()
+            .map(|path| format!("photos/{path}"))
+            .collect();
+        let nested = many(&[("a", 200), ("b", 200)], "photos/");
+        assert_eq!(part(&nested, Split::Validation, 0.5, 1), below);
+        // It follows no order of the names: about half of the first half is held out.
+        let early = held_out
+            .iter()
+            .filter(|path| path.as_str() < "a/0100.jpg")
+            .count();
+        assert!((35..65).contains(&early), "{early}");
+    }
+}
