@@ -3,3 +3,7 @@
 //! Data flows `&str → Ast → Polynomial → Plan → Architecture → Graph → Network → Trainer`.
 
 pub mod arch;
+pub mod data;
+mod files;
+pub mod nn;
+pub mod weights;

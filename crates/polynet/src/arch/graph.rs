@@ -485,7 +485,8 @@ impl Builder {
                 let kernel_size = [kernel_size; 2];
                 let stride = [stride; 2];
                 let [channels, height, width] = self.graph.nodes[x].shape;
-                let size = self.output_size([height, width], kernel_size, stride, padding, place)?;
+                let size =
+                    self.output_size([height, width], kernel_size, stride, padding, place)?;
                 let padding = padding.amount(kernel_size);
                 let op = Op::MaxPool {
                     kernel_size,

@@ -30,15 +30,18 @@
 mod cell;
 pub mod claims;
 pub mod cost;
+pub mod draw;
 mod family;
 pub mod graph;
 pub mod presets;
+pub mod report;
 mod spec;
 
 pub use cell::{Activation, Cell, ConvLayer, Normalization, Padding};
 pub use cost::Cost;
 pub use family::{Family, Width};
 pub use graph::Graph;
+pub use report::Report;
 
 use polynet_algebra::Module;
 
@@ -68,7 +71,7 @@ pub enum ResidualScale {
 pub struct Stage {
     /// `A`, `B`, `C`, or `1` … `4`.
     pub label: String,
-    /// The modules as they were written.
+    /// The modules as text, repetitions folded.
     pub text: String,
     /// The reduction (or first unit) before the modules.
     pub entry: Option<Cell>,

@@ -44,12 +44,9 @@ pub fn find(name: &str) -> Option<Preset> {
 
 /// The preset whose name is most like `name`, if one is like it at all.
 pub fn nearest(name: &str) -> Option<String> {
-    all()
-        .into_iter()
-        .map(|preset| (polynet_algebra::edit_distance(name, &preset.name), preset.name))
-        .min()
-        .filter(|(distance, _)| *distance <= name.chars().count() / 3 + 1)
-        .map(|(_, nearest)| nearest)
+    let presets = all();
+    let names = presets.iter().map(|preset| preset.name.as_str());
+    polynet_algebra::nearest(name, names).map(str::to_owned)
 }
 
 fn very_deep() -> Vec<Preset> {
@@ -161,7 +158,11 @@ fn resnets() -> Vec<Preset> {
         (152, [3, 8, 36, 3], ""),
         (200, [3, 24, 36, 3], ""),
         (269, [3, 30, 48, 8], ""),
-        (500, [6, 56, 89, 15], "; the split of its 166 units is ours, the paper's is unpublished"),
+        (
+            500,
+            [6, 56, 89, 15],
+            "; the split of its 166 units is ours, the paper's is unpublished",
+        ),
     ]
     .into_iter()
     .map(|(depth, units, note)| {

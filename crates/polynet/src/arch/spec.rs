@@ -5,7 +5,7 @@
 
 use super::presets;
 use super::{ArchError, Architecture, Family, ResidualScale, Sharing, Stage, Width};
-use polynet_algebra::{Error, Setting, SettingValue, Span, StageSyntax, parse_network};
+use polynet_algebra::{Error, Module, Setting, SettingValue, Span, StageSyntax, parse_network};
 use std::fmt;
 use std::str::FromStr;
 
@@ -47,7 +47,7 @@ struct Draft {
     sharing: Option<Sharing>,
     residual_scale: Option<ResidualScale>,
     dropout: Option<f64>,
-    stages: Vec<(StageSyntax, String)>,
+    stages: Vec<StageSyntax>,
 }
 
 impl Draft {
@@ -71,11 +71,10 @@ impl Draft {
             let known = self
                 .stages
                 .iter_mut()
-                .find(|(known, _)| known.label.value == stage.label.value);
-            let text = stage.text(source).trim().to_owned();
+                .find(|known| known.label.value == stage.label.value);
             match known {
-                Some(known) => *known = (stage.clone(), text),
-                None => self.stages.push((stage.clone(), text)),
+                Some(known) => *known = stage.clone(),
+                None => self.stages.push(stage.clone()),
             }
         }
         Ok(())
@@ -139,10 +138,10 @@ impl Draft {
     ) -> Result<Vec<Stage>, ArchError> {
         let labels = family.stage_labels();
         let listed = labels.join(", ");
-        if let Some((stage, _)) = self
+        if let Some(stage) = self
             .stages
             .iter()
-            .find(|(stage, _)| !labels.contains(&stage.label.value.as_str()))
+            .find(|stage| !labels.contains(&stage.label.value.as_str()))
         {
             let (label, name) = (&stage.label.value, family.name());
             let message = format!("family `{name}` has no stage `{label}`");
@@ -153,8 +152,8 @@ impl Draft {
             .iter()
             .enumerate()
             .map(|(index, &label)| {
-                let found = self.stages.iter().find(|(s, _)| s.label.value == label);
-                let (syntax, text) = found.ok_or_else(|| {
+                let found = self.stages.iter().find(|s| s.label.value == label);
+                let syntax = found.ok_or_else(|| {
                     let message = format!("stage `{label}` is missing");
                     let help = Some(format!(
                         "family `{}` has the stages {listed}; write for example `{label}: 2-way x3`",
@@ -165,7 +164,7 @@ impl Draft {
                 })?;
                 Ok(Stage {
                     label: label.to_owned(),
-                    text: text.clone(),
+                    text: sequence_text(&syntax.modules()),
                     entry: family.entry(index, width),
                     block: family.block(index, width),
                     modules: syntax.modules(),
@@ -188,11 +187,10 @@ struct SettingReader<'a> {
 impl SettingReader<'_> {
     fn error(&self, expected: &str) -> ArchError {
         let key = &self.setting.key.value;
-        let message = format!(
-            "`{key}` must be {expected}, not `{}`",
-            self.setting.value.value
-        );
-        Error::custom(self.source, self.setting.value.span, message, None).into()
+        let span = self.setting.value.span;
+        let found = &self.source[span.range()];
+        let message = format!("`{key}` must be {expected}, not `{found}`");
+        Error::custom(self.source, span, message, None).into()
     }
 
     fn number(&self, low: f64, high: f64) -> Result<f64, ArchError> {
@@ -220,10 +218,55 @@ impl SettingReader<'_> {
         };
         let found = choices.iter().find(|(name, _)| *name == word);
         found.map(|&(_, choice)| choice).ok_or_else(|| {
-            let names: Vec<String> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let names: Vec<String> = choices
+                .iter()
+                .map(|(name, _)| format!("`{name}`"))
+                .collect();
             self.error(&names.join(" or "))
         })
     }
+}
+
+/// A stage's modules as text, with the shortest repetition that gives them.
+fn sequence_text(modules: &[Module]) -> String {
+    let texts: Vec<String> = modules
+        .iter()
+        .map(|module| {
+            let text = without_parentheses(&module.text);
+            match text.contains(' ') {
+                true => format!("({text})"),
+                false => text.to_owned(),
+            }
+        })
+        .collect();
+    let period = (1..=texts.len())
+        .filter(|period| texts.len().is_multiple_of(*period))
+        .find(|&period| texts.iter().zip(&texts[period..]).all(|(a, b)| a == b))
+        .unwrap_or(texts.len());
+    let repeated = texts[..period].join(" -> ");
+    match (period, texts.len() / period) {
+        (_, 1) => repeated,
+        (1, times) => format!("{repeated} x{times}"),
+        (_, times) => format!("({repeated}) x{times}"),
+    }
+}
+
+/// `I + F` from `((I + F))`; text with another structure stays as it is.
+fn without_parentheses(text: &str) -> &str {
+    let inner = text
+        .strip_prefix('(')
+        .and_then(|text| text.strip_suffix(')'));
+    let Some(inner) = inner else { return text };
+    let mut depth = 0_usize;
+    for character in inner.chars() {
+        match character {
+            '(' => depth += 1,
+            ')' if depth == 0 => return text,
+            ')' => depth -= 1,
+            _ => {}
+        }
+    }
+    without_parentheses(inner.trim())
 }
 
 fn unknown_preset(source: &str, name: &str, span: Span) -> Error {
@@ -280,7 +323,7 @@ mod tests {
         let cases = [
             ("very-deep-polynett", "did you mean `very-deep-polynet`"),
             ("A: 2-way", "stage `B` is missing"),
-            ("ir-3-6-3; D: 2-way", "the stages are A, B, C"),
+            ("ir-3-6-3; D: 2-way", "its stages are A, B, C"),
             ("ir-3-6-3; classes = 0", "a whole number from 1"),
             ("ir-3-6-3; classes = 2.5", "a whole number from 1"),
             ("ir-3-6-3; sharing = some", "`full` or `release`"),
@@ -290,6 +333,22 @@ mod tests {
         for (text, expected) in cases {
             let error = text.parse::<Architecture>().unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn stages_print_with_the_shortest_repetition() {
+        let stage = |text: &str| sequence_text(&polynet_algebra::parse_sequence(text).unwrap());
+        let table = [
+            ("2-way", "2-way"),
+            ("2-way → 2-way", "2-way x2"),
+            ("(poly-3 -> 2-way) × 5", "(poly-3 -> 2-way) x5"),
+            ("I + F x3", "(I + F) x3"),
+            ("(I + G)(I + F)", "((I + G)(I + F))"),
+            ("2-way -> I + F -> I + F", "2-way -> (I + F) -> (I + F)"),
+        ];
+        for (text, printed) in table {
+            assert_eq!(stage(text), printed);
         }
     }
 

@@ -1,0 +1,144 @@
+//! The unit of every network here: convolution, batch norm and ReLU as one step.
+//!
+//! Everything that a network does to feature maps, apart from pools and sums, passes through the
+//! two functions of this file, so that faster kernels need replace nothing else.
+
+use super::NORM_EPSILON;
+use crate::arch::Activation;
+use burn::tensor::activation::relu;
+use burn::tensor::module::{batch_norm_train, conv2d};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor};
+
+/// Step and border of a convolution.
+#[derive(Clone, Copy)]
+pub(super) struct Window {
+    pub(super) stride: [usize; 2],
+    pub(super) padding: [usize; 2],
+}
+
+impl Window {
+    fn options(self) -> ConvOptions<2> {
+        ConvOptions::new(self.stride, self.padding, [1, 1], 1)
+    }
+}
+
+/// Batch norm's tensors, each `[channels]`.
+pub(super) struct Norm {
+    pub(super) weight: Tensor<1>,
+    pub(super) bias: Tensor<1>,
+    pub(super) running_mean: Tensor<1>,
+    pub(super) running_var: Tensor<1>,
+}
+
+impl Norm {
+    /// Scale and shift that apply the running statistics: `y = scale·x + shift`.
+    pub(super) fn affine(self) -> (Tensor<1>, Tensor<1>) {
+        let scale = self.weight / (self.running_var + NORM_EPSILON).sqrt();
+        let shift = self.bias - self.running_mean * scale.clone();
+        (scale, shift)
+    }
+}
+
+/// The statistics of a batch, each `[channels]`.
+pub(super) struct BatchStatistics {
+    pub(super) mean: Tensor<1>,
+    /// Over `n − 1`, as running statistics take it.
+    pub(super) unbiased_var: Tensor<1>,
+}
+
+/// Prediction: batch norm is folded into the convolution.
+///
+/// # Shapes
+/// - `x`: `[batch, in_channels, height, width]`
+/// - `weight`: `[out_channels, in_channels, kernel_height, kernel_width]`
+/// - result: `[batch, out_channels, out_height, out_width]`
+pub(super) fn predict(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    window: Window,
+    norm: Option<Norm>,
+    activation: Activation,
+) -> Tensor<4> {
+    let y = match norm {
+        Some(norm) => {
+            let (scale, shift) = norm.affine();
+            let out_channels = weight.dims()[0];
+            let weight = weight * scale.reshape([out_channels, 1, 1, 1]);
+            conv2d(x, weight, Some(shift), window.options())
+        }
+        None => conv2d(x, weight, None, window.options()),
+    };
+    activate(y, activation)
+}
+
+/// Training: batch norm with the statistics of the batch, which are returned.
+///
+/// # Shapes
+/// As [`predict`].
+pub(super) fn train(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    window: Window,
+    norm: Option<(Tensor<1>, Tensor<1>)>,
+    activation: Activation,
+) -> (Tensor<4>, Option<BatchStatistics>) {
+    let y = conv2d(x, weight, None, window.options());
+    match norm {
+        Some((scale, shift)) => {
+            let (y, statistics) = normalize(y, scale, shift, activation);
+            (y, Some(statistics))
+        }
+        None => (activate(y, activation), None),
+    }
+}
+
+/// Batch norm with the statistics of the batch, then the activation.
+///
+/// # Shapes
+/// - `x` and result: `[batch, channels, height, width]`
+pub(super) fn normalize(
+    x: Tensor<4>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    activation: Activation,
+) -> (Tensor<4>, BatchStatistics) {
+    let [batch, _, height, width] = x.dims();
+    let count = (batch * height * width) as f64;
+    let result = batch_norm_train(x, scale, shift, NORM_EPSILON);
+    let statistics = BatchStatistics {
+        mean: result.mean.inner(),
+        unbiased_var: result.variance.inner() * (count / (count - 1.0).max(1.0)),
+    };
+    (activate(result.output, activation), statistics)
+}
+
+/// Applies an activation.
+pub(super) fn activate(x: Tensor<4>, activation: Activation) -> Tensor<4> {
+    match activation {
+        Activation::Relu => relu(x),
+        Activation::Identity => x,
+    }
+}
+
+/// A tensor of factors for dropout from a generator on the host, so that every device drops the
+/// same elements: 0 or `1 / (1 − probability)`.
+pub(super) fn dropout_mask(
+    shape: [usize; 4],
+    probability: f64,
+    rng: &mut impl rand::Rng,
+    device: &Device,
+) -> Tensor<4> {
+    use rand::RngExt;
+    let kept = (1.0 / (1.0 - probability)) as f32;
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|_| {
+            if rng.random::<f64>() < probability {
+                0.0
+            } else {
+                kept
+            }
+        })
+        .collect();
+    Tensor::from_data(burn::tensor::TensorData::new(values, shape), device)
+}

@@ -1,0 +1,162 @@
+//! Weight files: safetensors, and PyTorch's own format.
+//!
+//! A PyTorch file is a pickle, which can ask for any code to be run. The reader used here
+//! interprets the few operations that describe tensors and refuses everything else.
+
+use super::WeightError;
+use crate::nn::HostTensor;
+use pytorch_reader::{DType, PytorchReader};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Tensors by name.
+pub type TensorMap = HashMap<String, HostTensor>;
+
+/// Reads the floating-point tensors of a `.safetensors` file or, by any other ending, of a PyTorch
+/// file. Tensors of whole numbers (PyTorch's batch counters) are left out.
+///
+/// # Errors
+/// If the file cannot be read or is neither.
+pub fn read_weights(path: &Path) -> Result<TensorMap, WeightError> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => read_safetensors(path),
+        _ => read_pytorch(path),
+    }
+}
+
+/// Reads the floating-point tensors of a safetensors file as `f32`.
+///
+/// # Errors
+/// If the file cannot be read or is not in the format.
+pub fn read_safetensors(path: &Path) -> Result<TensorMap, WeightError> {
+    let bytes = std::fs::read(path).map_err(WeightError::io(path, "read the weights"))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| WeightError::invalid(path, format!("not a safetensors file: {error}")))?;
+    let mut tensors = TensorMap::new();
+    for (name, view) in file.tensors() {
+        let values = match view.dtype() {
+            Dtype::F32 => f32_values(view.data()),
+            Dtype::F64 => f64_values(view.data()),
+            Dtype::F16 => f16_values(view.data()),
+            Dtype::BF16 => bf16_values(view.data()),
+            _ => continue,
+        };
+        let shape = view.shape().to_vec();
+        tensors.insert(name, HostTensor { shape, values });
+    }
+    Ok(tensors)
+}
+
+fn read_pytorch(path: &Path) -> Result<TensorMap, WeightError> {
+    let invalid = |error: &dyn std::fmt::Display| {
+        WeightError::invalid(path, format!("not a PyTorch weight file: {error}"))
+    };
+    std::fs::metadata(path).map_err(WeightError::io(path, "read the weights"))?;
+    let reader = PytorchReader::new(path).map_err(|error| invalid(&error))?;
+    let mut tensors = TensorMap::new();
+    for (name, tensor) in reader.into_tensors() {
+        let convert: fn(&[u8]) -> Vec<f32> = match tensor.dtype() {
+            DType::F32 => f32_values,
+            DType::F64 => f64_values,
+            DType::F16 => f16_values,
+            DType::BF16 => bf16_values,
+            _ => continue,
+        };
+        let bytes = tensor.read().map_err(|error| invalid(&error))?;
+        let shape = tensor.shape().to_vec();
+        let values = convert(&bytes);
+        tensors.insert(name, HostTensor { shape, values });
+    }
+    Ok(tensors)
+}
+
+/// Writes tensors to a safetensors file in one piece: a reader sees the old file or the new one.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_safetensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, &'a HostTensor)>,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<(), WeightError> {
+    let bytes: Vec<(&str, &[usize], Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(name, tensor)| {
+            let bytes = tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (name, tensor.shape.as_slice(), bytes)
+        })
+        .collect();
+    let views = bytes
+        .iter()
+        .map(|(name, shape, bytes)| {
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
+            view.map(|view| (*name, view))
+                .map_err(|error| WeightError::invalid(path, error))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let serialized = safetensors::serialize(views, metadata)
+        .map_err(|error| WeightError::invalid(path, error))?;
+    crate::files::write_atomically(path, |file| std::io::Write::write_all(file, &serialized))
+        .map_err(WeightError::io(path, "write the weights"))
+}
+
+fn f32_values(bytes: &[u8]) -> Vec<f32> {
+    let chunks = bytes.as_chunks::<4>().0.iter();
+    chunks.map(|chunk| f32::from_le_bytes(*chunk)).collect()
+}
+
+fn f64_values(bytes: &[u8]) -> Vec<f32> {
+    let chunks = bytes.as_chunks::<8>().0.iter();
+    chunks
+        .map(|chunk| f64::from_le_bytes(*chunk) as f32)
+        .collect()
+}
+
+fn f16_values(bytes: &[u8]) -> Vec<f32> {
+    let chunks = bytes.as_chunks::<2>().0.iter();
+    chunks
+        .map(|chunk| half::f16::from_le_bytes(*chunk).to_f32())
+        .collect()
+}
+
+fn bf16_values(bytes: &[u8]) -> Vec<f32> {
+    let chunks = bytes.as_chunks::<2>().0.iter();
+    chunks
+        .map(|chunk| half::bf16::from_le_bytes(*chunk).to_f32())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_tensors_are_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let tensor = HostTensor {
+            shape: vec![2, 3],
+            values: vec![1.0, -2.5, 0.0, f32::MIN_POSITIVE, 1e30, -0.0],
+        };
+        write_safetensors(&path, [("t", &tensor)], None).unwrap();
+        assert_eq!(read_weights(&path).unwrap()["t"], tensor);
+    }
+
+    #[test]
+    fn text_is_no_weight_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.safetensors", "a.pth"] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "hello, this is no weight file at all").unwrap();
+            let error = read_weights(&path).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("not a"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_with_its_path() {
+        let error = read_weights(Path::new("no/such.pth")).unwrap_err();
+        assert!(error.to_string().starts_with("no/such.pth: cannot read"));
+    }
+}

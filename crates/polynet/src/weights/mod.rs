@@ -1,0 +1,25 @@
+//! Weights in files, and models in folders.
+//!
+//! A model is a folder of three files:
+//!
+//! | file | content |
+//! |---|---|
+//! | `config.json` | architecture, class names, preprocessing ([`ModelConfig`]) |
+//! | `model.safetensors` | every tensor by the names of [`Graph::tensors`](crate::arch::Graph::tensors) |
+//! | `README.md` | a model card for people |
+//!
+//! [`import`] makes one from a public weight file.
+
+mod classes;
+mod error;
+mod file;
+mod import;
+mod model;
+mod port;
+
+pub use classes::default_class_names;
+pub use error::WeightError;
+pub use file::{TensorMap, read_safetensors, read_weights, write_safetensors};
+pub use import::{Imported, import};
+pub use model::{Model, ModelConfig};
+pub use port::port_names;
