@@ -1,3 +1,61 @@
-//! The developers' commands.
+//! The developers' one door: `cargo xtask check`, `cargo xtask fixtures`, and so on.
 
-fn main() {}
+mod check;
+mod fixtures;
+mod licenses;
+mod vulkan;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The developers' commands of polynet
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run every check: format, lints, licences, tests, docs
+    Check,
+    /// Make the parity fixtures anew with the public PyTorch port
+    Fixtures(fixtures::Arguments),
+    /// Build for Vulkan and compare the network with the processor's results
+    Vulkan(vulkan::Arguments),
+}
+
+fn main() -> Result<()> {
+    std::env::set_current_dir(root())?;
+    match Arguments::parse().task {
+        Task::Check => check::run(),
+        Task::Fixtures(arguments) => fixtures::run(&arguments),
+        Task::Vulkan(arguments) => vulkan::run(&arguments),
+    }
+}
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// Cargo, as it was called.
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.args(arguments);
+    command
+}
+
+/// Runs a command with its output shown.
+fn run(command: &mut Command) -> Result<()> {
+    let text = format!("{command:?}").replace('"', "");
+    eprintln!("$ {text}");
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{text}`"))?;
+    ensure!(status.success(), "`{text}` failed: {status}");
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! `cargo xtask vulkan`: the network on Vulkan against the processor's results.
+//!
+//! Needs no GPU: without one the test runs on SwiftShader, the software driver inside Debian's
+//! `chromium` package, which this task installs where it is missing and apt-get is there.
+
+use crate::cargo;
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where Debian's chromium keeps its software driver.
+const SWIFTSHADER: &str = "/usr/lib/chromium/vk_swiftshader_icd.json";
+
+/// Build for Vulkan and compare the network with the processor's results
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Use the machine's own driver instead of the software driver
+    #[arg(long)]
+    native: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let mut test = cargo(&["test", "--package", "polynet", "--features", "vulkan"]);
+    test.args(["--test", "devices", "--", "--nocapture"]);
+    if !arguments.native {
+        let driver = software_driver()?;
+        test.env("VK_DRIVER_FILES", driver);
+        let runtime = std::env::temp_dir();
+        if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+            test.env("XDG_RUNTIME_DIR", runtime);
+        }
+    }
+    crate::run(&mut test)
+}
+
+/// The software driver's description, installed if need be.
+fn software_driver() -> Result<PathBuf> {
+    let path = Path::new(SWIFTSHADER);
+    if !path.exists() {
+        let packages = ["chromium", "libvulkan1"];
+        crate::run(Command::new("apt-get").arg("update"))?;
+        crate::run(
+            Command::new("apt-get")
+                .args(["install", "--yes"])
+                .args(packages),
+        )?;
+    }
+    if !path.exists() {
+        bail!("{SWIFTSHADER} is missing: install Debian's chromium package, or use --native");
+    }
+    Ok(path.to_owned())
+}
