@@ -1,3 +1,58 @@
-//! The polynet command.
+//! The polynet command: inspect, train, evaluate and use PolyNets.
+//!
+//! Results go to standard output, progress and warnings to standard error. Exit status 0 is
+//! success, 1 a failure, 2 wrong usage.
 
-fn main() {}
+mod commands;
+mod output;
+mod progress;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: polynet_kernels::CachingAllocator = polynet_kernels::CachingAllocator::new();
+
+/// Image classifiers whose structure is written as algebra.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the presets with their size and cost
+    List(commands::list::Arguments),
+    /// Show a network's structure, size and cost
+    Inspect(commands::inspect::Arguments),
+    /// Train a network by a recipe
+    Train(commands::train::Arguments),
+    /// Measure a model's accuracy on labelled images
+    Eval(commands::eval::Arguments),
+    /// Classify images
+    Predict(commands::predict::Arguments),
+    /// Make a model folder from a public weight file
+    Import(commands::import::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.command {
+        Command::List(arguments) => commands::list::run(arguments),
+        Command::Inspect(arguments) => commands::inspect::run(arguments),
+        Command::Train(arguments) => commands::train::run(arguments),
+        Command::Eval(arguments) => commands::eval::run(arguments),
+        Command::Predict(arguments) => commands::predict::run(arguments),
+        Command::Import(arguments) => commands::import::run(arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -304,7 +304,9 @@ mod tests {
         let allocator = CachingAllocator::new();
         let (mut peak, mut state) = (0, 1_u64);
         for _ in 0..2000 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             let layout = layout(SMALLEST + (state >> 42) as usize);
             // SAFETY: each block is freed once with its layout, untouched.
             unsafe {

@@ -1,62 +1,145 @@
-//! Files that are there whole or not at all.
+//! Files that are written whole or not at all.
+//!
+//! ```
+//! use std::io::Write;
+//! use polynet::files::write_atomically;
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("config.json");
+//! write_atomically(&path, |file| file.write_all(b"{}"))?;
+//! assert_eq!(std::fs::read(&path)?, b"{}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Writes a file so that a reader, or a machine that loses power, finds the old content or the
-/// new, never a part: the content goes to a temporary file beside it, reaches the disk, and takes
-/// the name in one step.
-///
-/// # Errors
-/// What the operating system says; the old file is then untouched.
-pub(crate) fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut File) -> io::Result<()>,
-) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".partial-")
-        .tempfile_in(folder)?;
-    write(temporary.as_file_mut())?;
-    temporary.as_file().sync_all()?;
-    make_readable(temporary.as_file())?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    // The rename itself lasts only once the folder reaches the disk.
-    File::open(folder)?.sync_all()
+/// A file that was not written; what stood there before still does.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: can't write the file: {source}", path.display())]
+pub struct WriteError {
+    path: PathBuf,
+    source: io::Error,
 }
 
-/// Temporary files are private to their owner; a finished file is as any other.
+impl WriteError {
+    /// Why, without the path.
+    pub fn into_source(self) -> io::Error {
+        self.source
+    }
+}
+
+/// Writes a file whole or not at all, even when the machine stops in between.
+///
+/// The content goes to a new file in the same folder, is forced to the disk, and takes the place of
+/// `path` by one rename, which is then forced to the disk too. Where `write` fails, `path` keeps
+/// what it held and nothing else is left behind.
+///
+/// # Errors
+/// When `write` fails or the file system refuses.
+pub fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), WriteError> {
+    replace(path, write).map_err(|source| WriteError {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".unfinished-");
+    share(&mut builder);
+    let mut file = builder.tempfile_in(folder)?;
+    write(file.as_file_mut())?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_folder(folder)
+}
+
+/// The permissions of any new file: a temporary file would be for its owner alone.
 #[cfg(unix)]
-fn make_readable(file: &File) -> io::Result<()> {
+fn share(builder: &mut tempfile::Builder<'_, '_>) {
     use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+    // The process's mask still applies.
+    builder.permissions(fs::Permissions::from_mode(0o666));
 }
 
 #[cfg(not(unix))]
-fn make_readable(_file: &File) -> io::Result<()> {
+fn share(_builder: &mut tempfile::Builder<'_, '_>) {}
+
+/// A rename is on the disk once its folder is.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Elsewhere a folder can't be opened as a file; the rename is as safe as the system makes it.
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::Write as _;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for content in ["first", "second, which is longer", "third"] {
+            write_atomically(&path, |file| file.write_all(content.as_bytes())).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        assert_eq!(names(folder.path()), ["file"]);
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.txt");
-        write_atomically(&path, |file| file.write_all(b"old")).unwrap();
-        let failed = write_atomically(&path, |file| {
-            file.write_all(b"half of the n")?;
+        let path = folder.path().join("file");
+        fs::write(&path, "old").unwrap();
+        let error = write_atomically(&path, |file| {
+            file.write_all(b"half of the ne")?;
             Err(io::Error::other("the disk is full"))
-        });
-        assert_eq!(failed.unwrap_err().to_string(), "the disk is full");
-        assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        })
+        .unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains("file: can't write the file: the disk is full"),
+            "{message}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(names(folder.path()), ["file"]);
+        assert!(write_atomically(&folder.path().join("no/file"), |_| Ok(())).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_has_the_permissions_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("ours"), folder.path().join("plain"));
+        write_atomically(&ours, |_| Ok(())).unwrap();
+        fs::write(&plain, "").unwrap();
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(ours), mode(plain));
     }
 }

@@ -4,6 +4,9 @@
 
 pub mod arch;
 pub mod data;
-mod files;
+pub mod eval;
+pub mod files;
 pub mod nn;
+pub mod plot;
+pub mod train;
 pub mod weights;

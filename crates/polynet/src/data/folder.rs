@@ -1,6 +1,9 @@
 //! A folder as a listing of paths. Nothing but names is read.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
     error::{DataError, DataErrorKind},
@@ -9,6 +12,19 @@ use super::{
 
 /// Folders inside each other beyond this are a loop of links, not a data set.
 const MAX_DEPTH: usize = 16;
+
+/// The image files below a folder, by their extensions, sorted by path.
+///
+/// # Errors
+/// If a folder can't be read.
+pub fn image_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut files: Vec<PathBuf> = list(folder)?
+        .image_paths()
+        .map(|path| folder.join(path))
+        .collect();
+    files.sort();
+    Ok(files)
+}
 
 /// Lists all files below `root`; links are followed.
 pub(crate) fn list(root: &Path) -> Result<Listing, DataError> {

@@ -46,6 +46,7 @@ pub use batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Skipped, View};
 pub use dataset::{Dataset, Sample};
 pub use decode::{MAX_FILE_BYTES, MAX_PIXELS, decode, read_image};
 pub use error::{DataError, DataErrorKind};
+pub use folder::image_files;
 pub use loader::{Epoch, Loader};
 pub use preprocessing::{Crop, Preprocessing, Resize};
 pub use random::sample_rng;

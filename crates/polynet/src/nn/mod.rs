@@ -25,6 +25,7 @@ mod network;
 mod training;
 
 pub use device::{DeviceName, UnknownDevice};
+pub(crate) use network::host_values;
 pub use network::{HostTensor, Network, TensorMismatch};
 pub use training::{LossOptions, TrainingPass};
 

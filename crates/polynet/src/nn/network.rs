@@ -198,6 +198,12 @@ impl Network {
         interpret::run(&self.graph, images, &mut Predicting(self), |_, _| {})
     }
 
+    /// Predicts as [`Network::forward`], with the logits in the host's memory: `[batch × classes]` in
+    /// row-major order.
+    pub fn logits(&self, images: Tensor<4>) -> Vec<f32> {
+        host_values(self.forward(images))
+    }
+
     /// Predicts as [`Network::forward`] and shows the result of every part (stem, module,
     /// reduction) by its name, `[batch, channels, height, width]`.
     pub fn forward_parts(

@@ -98,7 +98,7 @@ pub fn write_safetensors<'a>(
     let serialized = safetensors::serialize(views, metadata)
         .map_err(|error| WeightError::invalid(path, error))?;
     crate::files::write_atomically(path, |file| std::io::Write::write_all(file, &serialized))
-        .map_err(WeightError::io(path, "write the weights"))
+        .map_err(|error| WeightError::io(path, "write the weights")(error.into_source()))
 }
 
 fn f32_values(bytes: &[u8]) -> Vec<f32> {

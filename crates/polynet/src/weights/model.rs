@@ -150,7 +150,7 @@ pub(super) fn write(
     let write_text = |name: &str, text: String| {
         let path = folder.join(name);
         write_atomically(&path, |file| file.write_all(text.as_bytes()))
-            .map_err(WeightError::io(&path, "write it"))
+            .map_err(|error| WeightError::io(&path, "write it")(error.into_source()))
     };
     let json = serde_json::to_string_pretty(config)
         .map_err(|error| WeightError::invalid(&folder.join("config.json"), error))?;

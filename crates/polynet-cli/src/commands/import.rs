@@ -1,0 +1,62 @@
+//! `polynet import FILE --preset NAME --out DIR`
+
+use crate::output;
+use anyhow::{Context, Result, ensure};
+use polynet::data::Preprocessing;
+use polynet::weights::{self, ModelConfig};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Make a model folder from a public weight file
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// A PyTorch file (.pth) of the public port, or .safetensors of the same names
+    file: PathBuf,
+    /// The network that the weights are for: a preset or a specification
+    #[arg(long, value_name = "SPEC-OR-PRESET")]
+    preset: String,
+    /// The model folder to make
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Class names in the order of the logits, one a line; ImageNet's 1,000 by default
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let architecture = super::architecture(&arguments.preset, None)?;
+    let classes = class_names(arguments.classes.as_deref(), architecture.num_classes)?;
+    let imported = weights::import(&arguments.file, &architecture)?;
+    let preprocessing = Preprocessing::imagenet(architecture.input_size);
+    let file = arguments.file.file_name().unwrap_or_default();
+    let origin = format!("Imported from {}.", file.to_string_lossy());
+    let config = ModelConfig::new(&architecture, classes, preprocessing, origin);
+    imported.save(&arguments.out, &config)?;
+    output::line(format_args!(
+        "{}: {} tensors imported",
+        arguments.out.display(),
+        imported.tensors.len()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn class_names(file: Option<&Path>, count: usize) -> Result<Vec<String>> {
+    let Some(path) = file else {
+        return Ok(weights::default_class_names(count));
+    };
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the class names in {}", path.display()))?;
+    let names: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect();
+    ensure!(
+        names.len() == count,
+        "{}: expected {count} class names, one a line, found {}",
+        path.display(),
+        names.len()
+    );
+    Ok(names)
+}

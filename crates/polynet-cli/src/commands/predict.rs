@@ -1,0 +1,197 @@
+//! `polynet predict DIR IMAGE…`
+
+use crate::output;
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::{Device, Tensor, TensorData};
+use polynet::data;
+use polynet::eval::{Ranked, ranked};
+use polynet::nn::{DeviceName, HostTensor};
+use polynet::weights::{Model, read_safetensors, write_safetensors};
+use serde::Serialize;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Classify images
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The model folder
+    model: PathBuf,
+    /// Images, folders of images, or `-` for one image on standard input
+    #[arg(required_unless_present = "raw")]
+    images: Vec<PathBuf>,
+    /// How many classes to show for each image
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    top: u16,
+    /// Images at once
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Preprocessed input `x` [n, 3, height, width] in a safetensors file, instead of images
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with = "images")]
+    raw: Option<PathBuf>,
+    /// Where `logits` [n, classes] of --raw go, as safetensors
+    #[arg(long, value_name = "FILE", requires = "raw")]
+    out: Option<PathBuf>,
+    /// Where to compute
+    #[arg(long, default_value_t)]
+    device: DeviceName,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Prediction {
+    image: String,
+    classes: Vec<Ranked>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let device = arguments.device.open();
+    if let (Some(raw), Some(out)) = (&arguments.raw, &arguments.out) {
+        predict_raw(arguments, raw, out, &device)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let sources = sources(&arguments.images)?;
+    let model = Model::open(&arguments.model, &device)?;
+    let mut failed = 0;
+    let mut all = Vec::new();
+    for batch in sources.chunks(usize::from(arguments.batch)) {
+        let mut names = Vec::new();
+        let mut input = Vec::new();
+        for source in batch {
+            match source.read() {
+                Ok(image) => {
+                    names.push(source.name());
+                    input.extend(model.config.preprocessing.apply(&image));
+                }
+                Err(error) => {
+                    failed += 1;
+                    eprintln!("error: {error:#}");
+                }
+            }
+        }
+        if names.is_empty() {
+            continue;
+        }
+        let size = model.config.preprocessing.input_size;
+        let data = TensorData::new(input, [names.len(), 3, size, size]);
+        let logits = model.network.logits(Tensor::from_data(data, &device));
+        let rows = logits.chunks_exact(model.config.classes.len());
+        for (image, row) in names.into_iter().zip(rows) {
+            let classes = ranked(row, &model.config.classes, usize::from(arguments.top));
+            let prediction = Prediction { image, classes };
+            if arguments.json {
+                all.push(prediction);
+            } else {
+                print_prediction(&prediction)?;
+            }
+        }
+    }
+    if arguments.json {
+        output::json(&all)?;
+    }
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print_prediction(prediction: &Prediction) -> Result<()> {
+    output::line(&prediction.image)?;
+    prediction.classes.iter().try_for_each(|class| {
+        output::line(format_args!(
+            "  {:6.2} %  {}",
+            100.0 * class.probability,
+            class.class
+        ))
+    })
+}
+
+/// Where an image comes from.
+enum Source {
+    File(PathBuf),
+    StandardInput,
+}
+
+impl Source {
+    fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::StandardInput => "standard input".to_owned(),
+        }
+    }
+
+    fn read(&self) -> Result<image::RgbImage> {
+        match self {
+            Self::File(path) => Ok(data::read_image(path)?),
+            Self::StandardInput => {
+                let mut bytes = Vec::new();
+                let limit = data::MAX_FILE_BYTES;
+                std::io::stdin()
+                    .lock()
+                    .take(limit)
+                    .read_to_end(&mut bytes)?;
+                data::decode(&bytes).context("standard input")
+            }
+        }
+    }
+}
+
+/// The images that the arguments name; folders give their image files, sorted.
+fn sources(arguments: &[PathBuf]) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for argument in arguments {
+        if argument == Path::new("-") {
+            sources.push(Source::StandardInput);
+        } else if argument.is_dir() {
+            let files = data::image_files(argument)?;
+            ensure!(
+                !files.is_empty(),
+                "{}: no images in the folder",
+                argument.display()
+            );
+            sources.extend(files.into_iter().map(Source::File));
+        } else {
+            sources.push(Source::File(argument.clone()));
+        }
+    }
+    Ok(sources)
+}
+
+fn predict_raw(arguments: &Arguments, raw: &Path, out: &Path, device: &Device) -> Result<()> {
+    let mut tensors = read_safetensors(raw)?;
+    let Some(HostTensor { shape, values }) = tensors.remove("x") else {
+        bail!(
+            "{}: expected a tensor `x` of floating-point numbers",
+            raw.display()
+        );
+    };
+    let &[count, 3, height, width] = shape.as_slice() else {
+        bail!(
+            "{}: expected `x` of shape [n, 3, height, width], found {shape:?}",
+            raw.display()
+        );
+    };
+    let model = Model::open(&arguments.model, device)?;
+    let size = model.config.preprocessing.input_size;
+    ensure!(
+        [height, width] == [size, size],
+        "{}: the model takes {size}×{size} pixels, `x` has {height}×{width}",
+        raw.display()
+    );
+    let mut logits = Vec::new();
+    for chunk in values.chunks(usize::from(arguments.batch) * 3 * height * width) {
+        let images = chunk.len() / (3 * height * width);
+        let data = TensorData::new(chunk.to_vec(), [images, 3, height, width]);
+        let images = Tensor::from_data(data, device);
+        logits.extend(model.network.logits(images));
+    }
+    let logits = HostTensor {
+        shape: vec![count, model.config.classes.len()],
+        values: logits,
+    };
+    write_safetensors(out, [("logits", &logits)], None)?;
+    Ok(())
+}

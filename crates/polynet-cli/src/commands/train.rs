@@ -1,0 +1,85 @@
+//! `polynet train RECIPE.toml`
+
+use crate::output;
+use crate::progress;
+use anyhow::{Context, Result, bail};
+use polynet::train::{Outcome, Recipe, Trainer};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Train a network by a recipe
+///
+/// Every key of the recipe can be given on the command line as well:
+/// `polynet train recipes/first.toml training.duration="20 epochs" seed=1`.
+/// Ctrl-C saves a checkpoint first; a second one stops at once.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The recipe
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    recipe: Option<PathBuf>,
+    /// Keys of the recipe with other values
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// The run folder; by default the recipe's, or runs/NAME
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let stop = stop_on_signals()?;
+    let mut progress = progress::on_stderr();
+    let command: Vec<String> = std::env::args().collect();
+    let mut trainer = match (&arguments.resume, &arguments.recipe) {
+        (Some(folder), _) => Trainer::resume(folder, &command, progress.as_mut())?,
+        (None, Some(path)) => {
+            let recipe = Recipe::load(path, &arguments.overrides)?;
+            let folder = run_folder(arguments, &recipe);
+            Trainer::start(recipe, &folder, &command, progress.as_mut())?
+        }
+        (None, None) => bail!("expected a recipe, or --resume with a run folder"),
+    };
+    let outcome = trainer.run(progress.as_mut(), &stop)?;
+    let folder = trainer.folder();
+    match outcome {
+        Outcome::Finished(report) => {
+            if let Some(report) = report {
+                output::line(report)?;
+            }
+            output::line(format_args!("model   {}", folder.model().display()))?;
+            output::line(format_args!("curves  {}", folder.curves().display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Interrupted { step } => {
+            let root = folder.root().display();
+            output::line(format_args!(
+                "stopped after step {step}; go on with: polynet train --resume {root}"
+            ))?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn run_folder(arguments: &Arguments, recipe: &Recipe) -> PathBuf {
+    let own = arguments.out.as_ref().or(recipe.out.as_ref());
+    own.cloned()
+        .unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name))
+}
+
+/// A flag that the first Ctrl-C or SIGTERM sets; the second ends the process.
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; once more to stop at once");
+    })
+    .context("cannot watch for Ctrl-C")?;
+    Ok(stop)
+}

@@ -1,0 +1,348 @@
+//! Scores of a classifier, accumulated row by row without keeping the logits.
+//!
+//! A class is among the best `k` of a row when fewer than `k` classes beat it, where a class beats
+//! another by a larger logit, or by the same logit and a lower index. Top-5 means the best
+//! `min(5, classes)`. The loss is the mean cross-entropy `ln Σ exp(logit) − logit of the label`, in
+//! nats.
+//!
+//! ```
+//! use polynet::eval::Scores;
+//!
+//! let mut scores = Scores::new(&["cat", "dog", "fox"].map(String::from));
+//! scores.add(&[2.0, 1.0, 0.0, 0.5, 0.1, 0.3], &[0, 2])?;
+//! let report = scores.report();
+//! assert_eq!((report.images, report.top1, report.top5), (2, Some(0.5), Some(1.0)));
+//! # Ok::<(), polynet::eval::ScoresError>(())
+//! ```
+
+use std::fmt;
+
+use serde::Serialize;
+
+#[cfg(test)]
+mod tests;
+
+/// Running scores over a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    classes: Vec<String>,
+    images: u64,
+    loss_sum: f64,
+    in_top5: Vec<u64>,
+    confusion: ConfusionMatrix,
+}
+
+/// Logits and labels that can't be scored.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ScoresError {
+    /// The logits are not a whole number of rows.
+    #[error("expected {expected} logits for {rows} labels and {classes} classes, came {came}")]
+    Shape {
+        /// Rows times classes.
+        expected: usize,
+        /// Labels.
+        rows: usize,
+        /// Classes.
+        classes: usize,
+        /// Logits.
+        came: usize,
+    },
+    /// A label names no class.
+    #[error("image {image}: expected a label below {classes}, came {label}")]
+    Label {
+        /// Which image, from 0 and through all that were added.
+        image: u64,
+        /// The label.
+        label: usize,
+        /// Classes.
+        classes: usize,
+    },
+    /// A logit is NaN or infinite.
+    #[error(
+        "image {image}: expected finite logits, class {class} has {logit}: the model's weights are \
+         damaged or its training diverged"
+    )]
+    NotFinite {
+        /// Which image, from 0 and through all that were added.
+        image: u64,
+        /// Which class.
+        class: usize,
+        /// Its logit.
+        logit: f32,
+    },
+}
+
+impl Scores {
+    /// No images yet, for classes of these names.
+    pub fn new(classes: &[String]) -> Self {
+        Self {
+            classes: classes.to_vec(),
+            images: 0,
+            loss_sum: 0.0,
+            in_top5: vec![0; classes.len()],
+            confusion: ConfusionMatrix::new(classes.len()),
+        }
+    }
+
+    /// Adds a batch: `logits` `[batch, classes]` row by row, `labels` `[batch]`.
+    ///
+    /// # Errors
+    /// When the shapes don't fit, a label names no class, or a logit is not finite. Nothing of such
+    /// a batch is counted.
+    pub fn add(&mut self, logits: &[f32], labels: &[usize]) -> Result<(), ScoresError> {
+        let classes = self.classes.len();
+        let (rows, came) = (labels.len(), logits.len());
+        let expected = rows * classes;
+        if came != expected {
+            return Err(ScoresError::Shape {
+                expected,
+                rows,
+                classes,
+                came,
+            });
+        }
+        let pairs = || {
+            logits
+                .chunks_exact(classes.max(1))
+                .zip(labels.iter().copied())
+        };
+        for (image, (row, label)) in (self.images..).zip(pairs()) {
+            check(image, row, label)?;
+        }
+        // With no class at all, the first label was refused only if there was a row to look at.
+        if let (0, Some(&label)) = (classes, labels.first()) {
+            let image = self.images;
+            return Err(ScoresError::Label {
+                image,
+                label,
+                classes,
+            });
+        }
+        for (row, label) in pairs() {
+            self.images += 1;
+            self.loss_sum += cross_entropy(row, label);
+            self.in_top5[label] += u64::from(rank(row, label) < 5);
+            self.confusion.add(label, best(row));
+        }
+        Ok(())
+    }
+
+    /// Images so far.
+    pub fn images(&self) -> u64 {
+        self.images
+    }
+
+    /// The scores so far.
+    pub fn report(&self) -> EvalReport {
+        let right: u64 = (0..self.classes.len())
+            .map(|class| self.confusion.count(class, class))
+            .sum();
+        EvalReport {
+            images: self.images,
+            loss: share(self.loss_sum, self.images),
+            top1: share(right as f64, self.images),
+            top5: share(self.in_top5.iter().sum::<u64>() as f64, self.images),
+            classes: self.class_reports(),
+            confusion: self.confusion.clone(),
+        }
+    }
+
+    fn class_reports(&self) -> Vec<ClassReport> {
+        let of_class = |(class, name): (usize, &String)| {
+            let images = self.confusion.row(class).iter().sum();
+            let correct = self.confusion.count(class, class);
+            ClassReport {
+                name: name.clone(),
+                images,
+                correct,
+                top1: share(correct as f64, images),
+                top5: share(self.in_top5[class] as f64, images),
+            }
+        };
+        self.classes.iter().enumerate().map(of_class).collect()
+    }
+}
+
+fn share(sum: f64, images: u64) -> Option<f64> {
+    (images > 0).then(|| sum / images as f64)
+}
+
+fn check(image: u64, row: &[f32], label: usize) -> Result<(), ScoresError> {
+    let classes = row.len();
+    if label >= classes {
+        return Err(ScoresError::Label {
+            image,
+            label,
+            classes,
+        });
+    }
+    match row.iter().position(|logit| !logit.is_finite()) {
+        Some(class) => {
+            let logit = row[class];
+            Err(ScoresError::NotFinite {
+                image,
+                class,
+                logit,
+            })
+        }
+        None => Ok(()),
+    }
+}
+
+/// How many classes beat `class`.
+fn rank(row: &[f32], class: usize) -> usize {
+    let own = row[class];
+    let beats =
+        |(index, logit): &(usize, &f32)| **logit > own || (**logit == own && *index < class);
+    row.iter().enumerate().filter(beats).count()
+}
+
+/// The class that no other beats.
+fn best(row: &[f32]) -> usize {
+    let larger = |best: usize, class: usize| if row[class] > row[best] { class } else { best };
+    (0..row.len()).fold(0, larger)
+}
+
+/// `ln Σ exp(logit) − logit of the label`, with the largest logit taken out so that nothing overflows.
+fn cross_entropy(row: &[f32], label: usize) -> f64 {
+    let largest = f64::from(row[best(row)]);
+    let sum: f64 = row
+        .iter()
+        .map(|logit| (f64::from(*logit) - largest).exp())
+        .sum();
+    sum.ln() + largest - f64::from(row[label])
+}
+
+/// How often each class was taken for each: a row for the true class, a column for the predicted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "Vec<Vec<u64>>")]
+pub struct ConfusionMatrix {
+    classes: usize,
+    counts: Vec<u64>,
+}
+
+impl ConfusionMatrix {
+    /// Nothing counted yet.
+    pub fn new(classes: usize) -> Self {
+        Self {
+            classes,
+            counts: vec![0; classes * classes],
+        }
+    }
+
+    /// Counts one image of class `truth` that was taken for `predicted`; both below the number of
+    /// classes.
+    pub fn add(&mut self, truth: usize, predicted: usize) {
+        self.counts[truth * self.classes + predicted] += 1;
+    }
+
+    /// How many classes there are.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// How often `truth` was taken for `predicted`.
+    pub fn count(&self, truth: usize, predicted: usize) -> u64 {
+        self.row(truth)[predicted]
+    }
+
+    /// What the images of class `truth` were taken for.
+    pub fn row(&self, truth: usize) -> &[u64] {
+        &self.counts[truth * self.classes..(truth + 1) * self.classes]
+    }
+}
+
+impl From<ConfusionMatrix> for Vec<Vec<u64>> {
+    fn from(matrix: ConfusionMatrix) -> Self {
+        (0..matrix.classes)
+            .map(|class| matrix.row(class).to_vec())
+            .collect()
+    }
+}
+
+/// The scores of a whole data set. Shares are from 0 to 1, and none where there was no image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvalReport {
+    /// Images scored.
+    pub images: u64,
+    /// Mean cross-entropy per image, in nats.
+    pub loss: Option<f64>,
+    /// Share of images whose best class is right.
+    pub top1: Option<f64>,
+    /// Share of images with the right class among the best five (or all, where there are fewer).
+    pub top5: Option<f64>,
+    /// Each class, in the model's order.
+    pub classes: Vec<ClassReport>,
+    /// Rows: the true class; columns: the predicted.
+    pub confusion: ConfusionMatrix,
+}
+
+/// The scores of the images of one class.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassReport {
+    /// The class.
+    pub name: String,
+    /// Its images.
+    pub images: u64,
+    /// Those whose best class is right.
+    pub correct: u64,
+    /// `correct` of `images`.
+    pub top1: Option<f64>,
+    /// Share with the right class among the best five.
+    pub top5: Option<f64>,
+}
+
+/// A table: the totals, then a line for each class with what it is most often taken for.
+impl fmt::Display for EvalReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let loss = self
+            .loss
+            .map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"));
+        writeln!(f, "images  {:>9}", self.images)?;
+        writeln!(f, "loss    {loss:>9}")?;
+        writeln!(f, "top-1   {:>9}", percent(self.top1))?;
+        writeln!(f, "top-5   {:>9}", percent(self.top5))?;
+        writeln!(f)?;
+        let width = |name: &str| name.chars().count();
+        let names = self.classes.iter().map(|class| width(&class.name));
+        let name_width = names.max().unwrap_or(0).max("class".len());
+        writeln!(
+            f,
+            "{:name_width$}  {:>7}  {:>7}  {:>8}  {:>8}  most often taken for",
+            "class", "images", "correct", "top-1", "top-5"
+        )?;
+        for (index, class) in self.classes.iter().enumerate() {
+            let line = format!(
+                "{:name_width$}  {:>7}  {:>7}  {:>8}  {:>8}  {}",
+                class.name,
+                class.images,
+                class.correct,
+                percent(class.top1),
+                percent(class.top5),
+                self.taken_for(index)
+            );
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+impl EvalReport {
+    /// The wrong class that `class` is most often taken for, with its share of the class's images.
+    fn taken_for(&self, class: usize) -> String {
+        let row = self.confusion.row(class).iter().enumerate();
+        let wrong = row.filter(|(predicted, count)| *predicted != class && **count > 0);
+        // Of equal counts the first class stands.
+        match wrong.max_by_key(|(predicted, count)| (**count, std::cmp::Reverse(*predicted))) {
+            Some((predicted, count)) => {
+                let of_class = share(*count as f64, self.classes[class].images);
+                format!("{} ({})", self.classes[predicted].name, percent(of_class))
+            }
+            None => String::new(),
+        }
+    }
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", 100.0 * share))
+}

@@ -1,0 +1,115 @@
+//! Checkpoints: all that a run needs to go on as if it had never stopped.
+//!
+//! A checkpoint is one safetensors file, `checkpoints/step-000001234.safetensors`: the network's
+//! tensors by their names, the optimizer's state as `optimizer.N.NAME`, and the [`Position`] as
+//! JSON in the metadata. It appears in one piece, and the one before stays until then. Random
+//! numbers need no state: each is drawn from the seed and the step or sample that it is for.
+
+use super::metrics::Window;
+use super::optimizer::Optimizer;
+use crate::nn::{HostTensor, Network};
+use crate::weights::{TensorMap, WeightError, read_safetensors, write_safetensors};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Key of the position in the file's metadata.
+const POSITION: &str = "polynet.position";
+/// Checkpoints kept: the newest, and one to fall back on.
+const KEPT: usize = 2;
+
+/// Where a run stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Steps made.
+    pub step: u64,
+    /// Updates of the optimizer: steps whose batch was not empty.
+    pub updates: u64,
+    /// Best top-1 accuracy of the validations so far.
+    pub best_top1: Option<f64>,
+    /// Images left out so far because they could not be decoded.
+    pub skipped: u64,
+    /// What the next training record has gathered.
+    pub window: Window,
+}
+
+/// Writes the checkpoint of a position and removes the oldest beyond two.
+///
+/// # Errors
+/// If it cannot be written; older ones are then untouched.
+pub fn save(
+    folder: &Path,
+    network: &Network,
+    optimizer: &Optimizer,
+    position: &Position,
+) -> Result<(), WeightError> {
+    let path = folder.join(format!("step-{:09}.safetensors", position.step));
+    let mut tensors = network.to_host();
+    tensors.extend(optimizer.to_host(network));
+    let mut sorted: Vec<(&str, &HostTensor)> = tensors
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect();
+    sorted.sort_unstable_by_key(|(name, _)| *name);
+    let json =
+        serde_json::to_string(position).map_err(|error| WeightError::invalid(&path, error))?;
+    let metadata = HashMap::from([(POSITION.to_owned(), json)]);
+    write_safetensors(&path, sorted, Some(metadata))?;
+    let steps = list(folder)?;
+    for (_, old) in steps.iter().rev().skip(KEPT) {
+        std::fs::remove_file(old).map_err(WeightError::io(old, "remove the old checkpoint"))?;
+    }
+    Ok(())
+}
+
+/// The newest checkpoint of a folder, or `None` where there is none.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn load_newest(folder: &Path) -> Result<Option<(Position, TensorMap)>, WeightError> {
+    let Some((_, path)) = list(folder)?.pop() else {
+        return Ok(None);
+    };
+    let position = read_position(&path)?;
+    Ok(Some((position, read_safetensors(&path)?)))
+}
+
+fn read_position(path: &Path) -> Result<Position, WeightError> {
+    let invalid = |message: &dyn std::fmt::Display| WeightError::invalid(path, message);
+    let mut file = std::fs::File::open(path).map_err(WeightError::io(path, "open it"))?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length)
+        .map_err(WeightError::io(path, "read the header"))?;
+    let mut header = length.to_vec();
+    file.take(u64::from_le_bytes(length).min(1 << 28))
+        .read_to_end(&mut header)
+        .map_err(WeightError::io(path, "read the header"))?;
+    let (_, metadata) = SafeTensors::read_metadata(&header).map_err(|error| invalid(&error))?;
+    let json = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|map| map.get(POSITION));
+    let json = json.ok_or_else(|| invalid(&"not a checkpoint: it has no position"))?;
+    serde_json::from_str(json).map_err(|error| invalid(&error))
+}
+
+/// The checkpoints of a folder by step, oldest first.
+fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, WeightError> {
+    let entries = std::fs::read_dir(folder).map_err(WeightError::io(folder, "list it"))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(WeightError::io(folder, "list it"))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let step = name
+            .and_then(|name| name.strip_prefix("step-"))
+            .and_then(|name| name.strip_suffix(".safetensors"))
+            .and_then(|step| step.parse().ok());
+        if let Some(step) = step {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}

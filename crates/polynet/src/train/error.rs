@@ -1,0 +1,74 @@
+//! Why a run could not start or go on.
+
+use super::metrics::MetricsError;
+use super::recipe::RecipeError;
+use super::run_folder::RunFolderError;
+use crate::arch::ArchError;
+use crate::data::DataError;
+use crate::eval::EvalError;
+use crate::nn::UnknownDevice;
+use crate::weights::WeightError;
+use std::path::PathBuf;
+
+/// Why a run could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the wrapped errors say what they are
+pub enum TrainError {
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error("model.architecture: {0}")]
+    Architecture(#[from] ArchError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error("device: {0}")]
+    Device(#[from] UnknownDevice),
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    #[error(transparent)]
+    Evaluation(#[from] EvalError),
+    #[error(transparent)]
+    Epoch(#[from] super::duration::IncompleteBatch),
+    #[error("cannot draw the curves: {0}")]
+    Curves(#[from] crate::plot::PlotError),
+    /// The classes of data and architecture differ in number.
+    #[error(
+        "the architecture has {expected} classes, {} has {found}: write `classes = {found}` in \
+         model.architecture", path.display()
+    )]
+    Classes {
+        /// Of the architecture.
+        expected: usize,
+        /// Of the data.
+        found: usize,
+        /// The data.
+        path: PathBuf,
+    },
+    /// A checkpoint's tensor does not fit the network.
+    #[error(
+        "{}: the newest checkpoint does not fit recipe.toml, beginning with {tensor}; restore the \
+         recipe that the run began with", folder.display()
+    )]
+    Checkpoint {
+        /// The checkpoints' folder.
+        folder: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// The loss is infinite or no number.
+    #[error(
+        "the loss is {loss} at step {step} (learning rate {learning_rate}); lower \
+         schedule.learning_rate or lengthen its warm-up, the last checkpoint is from before"
+    )]
+    NotFinite {
+        /// The step, counted from 1.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// The learning rate of the step.
+        learning_rate: f64,
+    },
+}

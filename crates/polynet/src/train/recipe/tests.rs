@@ -1,0 +1,528 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::train::duration::tests::any_duration;
+
+const LEAST: &str = "[model]\narchitecture = 'ir-3-6-3'\n[data]\npath = 'photos'\n";
+
+fn overrides(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn read(text: &str) -> Recipe {
+    Recipe::parse(text, &[]).unwrap()
+}
+
+fn errors(text: &str, over: &[&str]) -> String {
+    Recipe::parse(text, &overrides(over))
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn a_recipe_of_two_keys_is_the_training_of_the_paper() {
+    let recipe = read(LEAST);
+    assert_eq!(
+        recipe.optimizer.algorithm,
+        OptimizerAlgorithm::RmsProp {
+            decay: 0.9,
+            epsilon: 1.0,
+            epsilon_position: EpsilonPosition::Inside,
+            initial_square: 1.0,
+            momentum: 0.0,
+        }
+    );
+    assert_eq!(
+        recipe.schedule,
+        ScheduleSection::Steps {
+            learning_rate: 0.45,
+            every: Duration::Steps(160_000),
+            factor: 0.1,
+        }
+    );
+    assert_eq!(
+        recipe.augmentation,
+        AugmentationSection::MultiArea {
+            min_area: 0.08,
+            aspect: [0.75, 4.0 / 3.0],
+            flip: 0.5,
+        }
+    );
+    assert_eq!(recipe.training.batch_size, 256);
+    assert_eq!(recipe.training.duration, Duration::Steps(560_000));
+    assert_eq!(recipe.training.label_smoothing, 0.0);
+    assert_eq!(recipe.optimizer.weight_decay_on, DecayedParameters::Weights);
+    assert_eq!(recipe.device, "cpu");
+}
+
+#[test]
+fn every_key_can_be_written() {
+    let recipe = read(
+        r#"
+        name = "a"
+        seed = 0x10
+        out = "runs/a"
+        device = "vulkan"
+        [model]
+        architecture = "small-polynet; classes = 10"
+        init = "models/b"
+        [data]
+        path = "photos.tar"
+        validation_fraction = 0.1
+        threads = 3
+        on_error = "skip"
+        [preprocessing]
+        size = 32
+        resize = "shorter-side:40"
+        mean = [0.5, 0.5, 0]
+        std = [1, 1, 1]
+        [augmentation]
+        kind = "pad-crop"
+        padding = 2
+        flip = 0
+        [optimizer]
+        kind = "sgd"
+        momentum = 0.8
+        nesterov = false
+        dampening = 0.1
+        weight_decay = 5e-4
+        weight_decay_on = "all"
+        [schedule]
+        kind = "cosine"
+        learning_rate = 0.1
+        warm_up = "5 epochs"
+        final_learning_rate = 1e-5
+        [training]
+        batch_size = 1_024
+        duration = "1.5M images"
+        label_smoothing = 0.1
+        validate_every = "2 epochs"
+        checkpoint_every = "0 steps"
+        log_every = 10
+        "#,
+    );
+    assert_eq!(recipe.seed, 16);
+    assert_eq!(recipe.out, Some(PathBuf::from("runs/a")));
+    assert_eq!(recipe.model.init, Some(PathBuf::from("models/b")));
+    assert_eq!(recipe.data.on_error, OnError::Skip);
+    assert_eq!(recipe.preprocessing.resize, Some(Resize::ShorterSide(40)));
+    assert_eq!(recipe.preprocessing.mean, Some([0.5, 0.5, 0.0]));
+    assert_eq!(
+        recipe.augmentation,
+        AugmentationSection::PadCrop {
+            padding: 2,
+            flip: 0.0
+        }
+    );
+    assert_eq!(
+        recipe.optimizer.algorithm,
+        OptimizerAlgorithm::Sgd {
+            momentum: 0.8,
+            nesterov: false,
+            dampening: 0.1,
+        }
+    );
+    assert_eq!(
+        recipe.schedule,
+        ScheduleSection::Cosine {
+            learning_rate: 0.1,
+            warm_up: Duration::Epochs(5.0),
+            final_learning_rate: 1e-5,
+        }
+    );
+    assert_eq!(recipe.training.batch_size, 1024);
+    assert_eq!(recipe.training.duration, Duration::Images(1_500_000));
+}
+
+#[test]
+fn overrides_are_values_of_toml_or_bare_words() {
+    let recipe = Recipe::parse(
+        LEAST,
+        &overrides(&[
+            "training.duration=3 epochs",
+            "model.architecture = small-polynet; classes = 10",
+            "name=2026-01-02",
+            "preprocessing.mean=[0.1, 0.2, 0.3]",
+            "schedule={kind=\"constant\", learning_rate=0.5}",
+            "seed=1",
+            "seed=2",
+            "data.path=\"my photos\"",
+        ]),
+    )
+    .unwrap();
+    assert_eq!(recipe.training.duration, Duration::Epochs(3.0));
+    assert_eq!(recipe.model.architecture, "small-polynet; classes = 10");
+    assert_eq!(recipe.name, "2026-01-02");
+    assert_eq!(recipe.preprocessing.mean, Some([0.1, 0.2, 0.3]));
+    assert_eq!(
+        recipe.schedule,
+        ScheduleSection::Constant { learning_rate: 0.5 }
+    );
+    assert_eq!(recipe.seed, 2);
+    assert_eq!(recipe.data.path, PathBuf::from("my photos"));
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_and_its_line() {
+    let text = format!("{LEAST}[optimizer]\nkind = 'rmsprop'\n  decai = 0.5\n");
+    assert_eq!(
+        errors(&text, &[]),
+        "recipe:7:3: `decai` is no key of [optimizer] of kind \"rmsprop\": the nearest is `decay`, \
+         all are kind, decay, epsilon, epsilon_position, initial_square, momentum, weight_decay, \
+         weight_decay_on\n  7 |   decai = 0.5\n    |   ^^^^^"
+    );
+}
+
+#[test]
+fn a_fault_of_an_override_shows_the_override() {
+    assert_eq!(
+        errors(LEAST, &["seed=1", "training.batch_sise=32"]),
+        "override: `batch_sise` is no key of [training]: the nearest is `batch_size`, all are \
+         batch_size, duration, label_smoothing, validate_every, checkpoint_every, log_every\n   \
+         | training.batch_sise=32\n   |          ^^^^^^^^^^"
+    );
+}
+
+#[test]
+fn each_fault_says_what_was_expected_and_what_came() {
+    for (override_text, expected) in [
+        (
+            "traning.batch_size=3",
+            "`traning` is no key of the top of a recipe: the nearest is `training`",
+        ),
+        (
+            "training.learning_rate=3",
+            "`learning_rate` is no key of [training]: it is one of [schedule]",
+        ),
+        (
+            "optimizer.nesterov=true",
+            "`nesterov` is no key of [optimizer] of kind \"rmsprop\"",
+        ),
+        (
+            "optimizer.kind=adam",
+            "`optimizer.kind`: expected one of \"rmsprop\", \"sgd\", \"adamw\", came the string \"adam\"",
+        ),
+        (
+            "schedule.kind=cosine",
+            "`schedule.learning_rate`: expected this key, for example `learning_rate = 0.1`",
+        ),
+        (
+            "optimizer.decay=1.0",
+            "`optimizer.decay`: expected a number of at least 0 and below 1, came 1",
+        ),
+        (
+            "optimizer.decay=nan",
+            "`optimizer.decay`: expected a number of at least 0 and below 1, came NaN",
+        ),
+        (
+            "optimizer.epsilon=inf",
+            "`optimizer.epsilon`: expected a number above 0, came inf",
+        ),
+        (
+            "training.batch_size=0",
+            "`training.batch_size`: expected from 1 to 1048576 images, came 0",
+        ),
+        (
+            "training.batch_size=many",
+            "`training.batch_size`: expected a whole number, not negative, came the string \"many\"",
+        ),
+        (
+            "training.batch_size=-1",
+            "expected a whole number, not negative, came the integer -1",
+        ),
+        (
+            "training.duration=0 steps",
+            "`training.duration`: expected a finite duration above 0, came 0 steps",
+        ),
+        (
+            "training.duration=90",
+            "`training.duration`: expected a duration such as \"560000 steps\"",
+        ),
+        (
+            "training.duration=3 hours",
+            "the unit is none of steps, epochs, images",
+        ),
+        (
+            "preprocessing.std=[1, 1, 0]",
+            "`preprocessing.std`: expected a number above 0, came 0",
+        ),
+        (
+            "preprocessing.std=[1, 1]",
+            "`preprocessing.std`: expected an array of 3 numbers, came an array of 2",
+        ),
+        (
+            "preprocessing.resize=big:3",
+            "expected \"exact:378\", \"shorter-side:256\" or \"none\"",
+        ),
+        (
+            "augmentation.aspect=[2, 1]",
+            "expected two numbers above 0, the smaller first, came [2, 1]",
+        ),
+        (
+            "augmentation.flip=2",
+            "`augmentation.flip`: expected a chance from 0 to 1, came 2",
+        ),
+        (
+            "seed=9223372036854775808",
+            "`seed`: expected a seed below 2^63",
+        ),
+        (
+            "training=3",
+            "`training`: expected a section, came the integer 3",
+        ),
+        (
+            "name=3",
+            "`name`: expected a string in quotes, came the integer 3",
+        ),
+        (
+            "seed.a=3",
+            "`seed`: expected a whole number, not negative, came a table",
+        ),
+        ("name=\"open", "expected TOML"),
+        (
+            "=3",
+            "expected a key such as training.batch_size before the `=`",
+        ),
+        ("a..b=3", "expected a key such as"),
+        ("duration", "expected key.path=value"),
+    ] {
+        let error = errors(LEAST, &[override_text]);
+        assert!(error.contains(expected), "{override_text}: {error}");
+    }
+    let error = errors(
+        &format!("{LEAST}[optimizer]\nkind = 'sgd'\nmomentum = 0\n"),
+        &[],
+    );
+    assert!(
+        error.contains("momentum above 0 and dampening 0, or nesterov = false"),
+        "{error}"
+    );
+}
+
+#[test]
+fn all_faults_are_reported_in_the_order_of_their_places() {
+    let error = Recipe::parse(
+        "sed = 1\n[data]\nthreads = 'all'\n[training]\nlog_every = 1.5\n",
+        &overrides(&["device=3"]),
+    )
+    .unwrap_err();
+    let positions: Vec<_> = error.faults_found().iter().map(Fault::position).collect();
+    assert_eq!(
+        positions,
+        [
+            Some((1, 1)),
+            Some((3, 11)),
+            Some((5, 13)),
+            Some((1, 8)),
+            None,
+            None
+        ]
+    );
+    let last = error.faults_found().last().unwrap().message();
+    assert!(last.starts_with("recipe: `data.path`"), "{last}");
+}
+
+#[test]
+fn broken_toml_is_shown_with_its_place() {
+    let error = errors("[model]\narchitecture == 3\n", &[]);
+    assert!(error.starts_with("recipe:2:"), "{error}");
+    assert!(error.contains("2 | architecture == 3"), "{error}");
+}
+
+#[test]
+fn hostile_text_is_an_error() {
+    for text in [
+        "[".repeat(100_000),
+        format!("a = {}", "[".repeat(100_000)),
+        format!("{} = 1", "a.".repeat(50_000)),
+        format!("a = {}", "{a=".repeat(50_000)),
+        "a = \u{1b}[31m".to_owned(),
+        format!("{} = 1", "k".repeat(500_000)),
+    ] {
+        let error = Recipe::parse(&text, &[]).unwrap_err().to_string();
+        assert!(error.len() < 4000, "{} bytes", error.len());
+        assert!(!error.contains('\u{1b}'));
+    }
+    let deep = "a.".repeat(50_000) + "b=1";
+    assert!(Recipe::parse(LEAST, &[deep]).is_err());
+}
+
+#[test]
+fn a_recipe_file_names_its_run_and_its_faults() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("photos.toml");
+    fs::write(&path, LEAST).unwrap();
+    assert_eq!(Recipe::load(&path, &[]).unwrap().name, "photos");
+    fs::write(&path, "seed = -1").unwrap();
+    let error = Recipe::load(&path, &[]).unwrap_err().to_string();
+    assert!(error.contains("photos.toml:1:8: `seed`"), "{error}");
+    let missing = folder.path().join("none.toml");
+    let error = Recipe::load(&missing, &[]).unwrap_err().to_string();
+    assert!(error.contains("none.toml: expected a recipe"), "{error}");
+    fs::write(&path, vec![b'#'; 2 << 20]).unwrap();
+    let error = Recipe::load(&path, &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("at most 1048576 bytes, came 2097152"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_recipe_made_by_a_program_is_checked_alike() {
+    let mut recipe = read(LEAST);
+    assert!(recipe.validate().is_ok());
+    recipe.training.log_every = 0;
+    recipe.training.duration = Duration::Epochs(f64::NAN);
+    let error = recipe.validate().unwrap_err();
+    assert_eq!(error.faults_found().len(), 2, "{error}");
+}
+
+fn optimizers() -> impl Strategy<Value = OptimizerAlgorithm> {
+    prop_oneof![
+        (
+            0.0..1.0_f64,
+            1e-9..2.0_f64,
+            any::<bool>(),
+            0.0..2.0_f64,
+            0.0..1.0_f64
+        )
+            .prop_map(|(decay, epsilon, inside, initial_square, momentum)| {
+                OptimizerAlgorithm::RmsProp {
+                    decay,
+                    epsilon,
+                    epsilon_position: if inside {
+                        EpsilonPosition::Inside
+                    } else {
+                        EpsilonPosition::Outside
+                    },
+                    initial_square,
+                    momentum,
+                }
+            }),
+        (0.1..1.0_f64).prop_map(|momentum| OptimizerAlgorithm::Sgd {
+            momentum,
+            nesterov: true,
+            dampening: 0.0,
+        }),
+        (0.0..1.0_f64, 0.0..1.0_f64).prop_map(|(beta1, beta2)| OptimizerAlgorithm::AdamW {
+            beta1,
+            beta2,
+            epsilon: 1e-8,
+        }),
+    ]
+}
+
+fn schedules() -> impl Strategy<Value = ScheduleSection> {
+    let rate = 1e-6..10.0_f64;
+    prop_oneof![
+        (rate.clone(), any_duration(), 0.01..1.0_f64).prop_map(|(learning_rate, every, factor)| {
+            let every = if every.is_zero() {
+                Duration::Steps(1)
+            } else {
+                every
+            };
+            ScheduleSection::Steps {
+                learning_rate,
+                every,
+                factor,
+            }
+        }),
+        (rate.clone(), any_duration()).prop_map(|(learning_rate, warm_up)| {
+            ScheduleSection::Cosine {
+                learning_rate,
+                warm_up,
+                final_learning_rate: learning_rate / 7.0,
+            }
+        }),
+        (rate.clone(), any_duration()).prop_map(|(learning_rate, warm_up)| {
+            ScheduleSection::OneCycle {
+                learning_rate,
+                warm_up,
+                final_learning_rate: 0.0,
+            }
+        }),
+        rate.prop_map(|learning_rate| ScheduleSection::Constant { learning_rate }),
+    ]
+}
+
+fn augmentations() -> impl Strategy<Value = AugmentationSection> {
+    prop_oneof![
+        (0.01..1.0_f64, 0.1..1.0_f64, 0.0..1.0_f64).prop_map(|(min_area, narrow, flip)| {
+            AugmentationSection::MultiArea {
+                min_area,
+                aspect: [narrow, 1.0 / narrow],
+                flip,
+            }
+        }),
+        (0..64_u32, 0.0..1.0_f64)
+            .prop_map(|(padding, flip)| AugmentationSection::PadCrop { padding, flip }),
+        Just(AugmentationSection::None),
+    ]
+}
+
+fn preprocessings() -> impl Strategy<Value = PreprocessingSection> {
+    let resize = prop_oneof![
+        (1..1000_u32).prop_map(Resize::Exact),
+        (1..1000_u32).prop_map(Resize::ShorterSide),
+        Just(Resize::None),
+    ];
+    (
+        proptest::option::of(1..1000_u32),
+        proptest::option::of(resize),
+        proptest::option::of(proptest::array::uniform3(-1.0..1.0_f64)),
+        proptest::option::of(proptest::array::uniform3(0.01..2.0_f64)),
+    )
+        .prop_map(|(size, resize, mean, std)| PreprocessingSection {
+            size,
+            resize,
+            mean,
+            std,
+        })
+}
+
+prop_compose! {
+    fn recipes()(
+        texts in ("[^\\pC]{1,20}", "\\PC{0,9}x", proptest::option::of("[a-z/]{1,9}")),
+        seed in 0..=i64::MAX.cast_unsigned(),
+        share in proptest::option::of(0.01..0.99_f64),
+        preprocessing in preprocessings(),
+        augmentation in augmentations(),
+        algorithm in optimizers(),
+        schedule in schedules(),
+        times in (any_duration(), any_duration(), 0.0..1.0_f64, 1..4096_u64),
+    ) -> Recipe {
+        let mut recipe = read(LEAST);
+        (recipe.name, recipe.model.architecture) = (texts.0, texts.1);
+        recipe.out = texts.2.map(PathBuf::from);
+        recipe.seed = seed;
+        recipe.data.validation_fraction = share;
+        recipe.preprocessing = preprocessing;
+        recipe.augmentation = augmentation;
+        recipe.optimizer.algorithm = algorithm;
+        recipe.schedule = schedule;
+        recipe.training.validate_every = times.0;
+        recipe.training.checkpoint_every = times.1;
+        recipe.training.label_smoothing = times.2;
+        recipe.training.batch_size = times.3;
+        recipe
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_written_recipe_reads_back_as_the_same(recipe in recipes()) {
+        let text = recipe.to_toml().unwrap();
+        let back = Recipe::parse(&text, &[]).map_err(|error| error.to_string());
+        prop_assert_eq!(back.as_ref(), Ok(&recipe), "{}", text);
+        prop_assert_eq!(back.unwrap().to_toml().unwrap(), text);
+    }
+
+    #[test]
+    fn any_text_and_any_override_is_a_recipe_or_an_error(
+        text in "[\\[\\]{}=.\"a-c0-9\\n é-]{0,60}", over in "[\\[\\]{}=.\"a-c0-9\\n é-]{0,30}",
+    ) {
+        if let Err(error) = Recipe::parse(&text, &[over]) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+}

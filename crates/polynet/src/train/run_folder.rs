@@ -1,0 +1,319 @@
+//! The run folder: everything that a run leaves behind, and all that is needed to repeat it.
+//!
+//! ```text
+//! recipe.toml     the resolved recipe: every default written out
+//! command.txt     each start: command line, version, platform, threads, CPU features
+//! metrics.jsonl   one record a line        (see `metrics`)
+//! metrics.csv     the same as a table
+//! curves.svg      loss, accuracy and learning rate over the steps
+//! checkpoints/    what a resumed run starts from
+//! model/          the trained model
+//! ```
+//!
+//! A file is written whole or not at all, by [`write_atomically`].
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use super::recipe::{Recipe, RecipeError};
+use crate::files::{WriteError, write_atomically};
+
+/// The folder of one run. See the [module](self) for its layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+/// A run folder that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFolderError {
+    /// A new run would mix its files with what is there.
+    #[error(
+        "{}: expected a new or an empty run folder, it holds {entry:?}: choose another folder with \
+         --out, or continue this run with --resume", path.display()
+    )]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// One of the things in it.
+        entry: String,
+    },
+    /// There is nothing to resume.
+    #[error(
+        "{}: expected a run folder with recipe.toml, came {came}: check the path, or start a run \
+         with `polynet train RECIPE.toml --out {}`", path.display(), path.display()
+    )]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// What was found instead.
+        came: &'static str,
+    },
+    /// The file system refused.
+    #[error("{}: can't make or read the run folder: {source}", path.display())]
+    Folder {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of the folder can't be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The recipe has no text.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run.
+    ///
+    /// # Errors
+    /// When it is there and not empty, or can't be made.
+    pub fn create(root: &Path) -> Result<Self, RunFolderError> {
+        let fail = |source| RunFolderError::Folder {
+            path: root.to_owned(),
+            source,
+        };
+        fs::create_dir_all(root).map_err(fail)?;
+        if let Some(entry) = fs::read_dir(root).map_err(fail)?.next() {
+            let entry = entry.map_err(fail)?.file_name();
+            return Err(RunFolderError::NotEmpty {
+                path: root.to_owned(),
+                entry: entry.to_string_lossy().into_owned(),
+            });
+        }
+        let folder = Self {
+            root: root.to_owned(),
+        };
+        fs::create_dir(folder.checkpoints()).map_err(fail)?;
+        Ok(folder)
+    }
+
+    /// Opens the folder of a run that is to be continued.
+    ///
+    /// # Errors
+    /// When it is not there or has no `recipe.toml`.
+    pub fn open(root: &Path) -> Result<Self, RunFolderError> {
+        let folder = Self {
+            root: root.to_owned(),
+        };
+        let came = match (root.is_dir(), folder.recipe().is_file()) {
+            (true, true) => return Ok(folder),
+            (true, false) => "a folder without it",
+            (false, _) if root.exists() => "a file",
+            (false, _) => "nothing",
+        };
+        let path = root.to_owned();
+        Err(RunFolderError::NotARun { path, came })
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `recipe.toml`
+    pub fn recipe(&self) -> PathBuf {
+        self.root.join("recipe.toml")
+    }
+
+    /// `command.txt`
+    pub fn command(&self) -> PathBuf {
+        self.root.join("command.txt")
+    }
+
+    /// `metrics.jsonl`
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    /// `metrics.csv`
+    pub fn metrics_table(&self) -> PathBuf {
+        self.root.join("metrics.csv")
+    }
+
+    /// `curves.svg`
+    pub fn curves(&self) -> PathBuf {
+        self.root.join("curves.svg")
+    }
+
+    /// `checkpoints/`
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// `model/`
+    pub fn model(&self) -> PathBuf {
+        self.root.join("model")
+    }
+
+    /// Writes the resolved recipe.
+    ///
+    /// # Errors
+    /// When the recipe has no text or the file can't be written.
+    pub fn write_recipe(&self, recipe: &Recipe) -> Result<(), RunFolderError> {
+        let text = recipe.to_toml()?;
+        write_atomically(&self.recipe(), |file| {
+            io::Write::write_all(file, text.as_bytes())
+        })?;
+        Ok(())
+    }
+
+    /// Adds a start of the run, the first or a resumed one, to `command.txt`.
+    ///
+    /// # Errors
+    /// When the file can't be read or written.
+    pub fn add_command(&self, arguments: &[String]) -> Result<(), RunFolderError> {
+        let path = self.command();
+        let mut text = match fs::read_to_string(&path) {
+            Ok(text) => text + "\n",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(RunFolderError::Folder { path, source }),
+        };
+        text.push_str(&start_facts(arguments));
+        write_atomically(&path, |file| io::Write::write_all(file, text.as_bytes()))?;
+        Ok(())
+    }
+}
+
+/// The command line, as a shell would read it, and what it ran on.
+fn start_facts(arguments: &[String]) -> String {
+    let words: Vec<String> = arguments.iter().map(|word| shell_quoted(word)).collect();
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write!(
+        text,
+        "command:      {}\nversion:      polynet {}\nplatform:     {} {}\nthreads:      {threads}\n\
+         cpu features: {}\n",
+        words.join(" "),
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        cpu_features().join(" "),
+    );
+    if let Ok(limit) = std::env::var("RAYON_NUM_THREADS") {
+        let _ = writeln!(
+            text,
+            "environment:  RAYON_NUM_THREADS={}",
+            shell_quoted(&limit)
+        );
+    }
+    text
+}
+
+fn shell_quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+%@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The vector instructions that decide which kernels run, and so the last bits of the results.
+#[cfg(target_arch = "x86_64")]
+fn cpu_features() -> Vec<&'static str> {
+    [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("f16c", is_x86_feature_detected!("f16c")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512dq", is_x86_feature_detected!("avx512dq")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
+        ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+    ]
+    .iter()
+    .filter(|(_, detected)| *detected)
+    .map(|(name, _)| *name)
+    .collect()
+}
+
+/// The vector instructions that the program was built for.
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu_features() -> Vec<&'static str> {
+    if cfg!(target_feature = "neon") {
+        vec!["neon"]
+    } else {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_run_wants_a_new_or_an_empty_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(RunFolder::create(folder.path()).is_ok());
+        let deep = folder.path().join("a/b");
+        assert!(RunFolder::create(&deep).is_ok());
+        let error = RunFolder::create(&deep).unwrap_err().to_string();
+        assert!(error.contains("it holds \"checkpoints\""), "{error}");
+        assert!(
+            error.contains("--out") && error.contains("--resume"),
+            "{error}"
+        );
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(
+            RunFolder::create(&file),
+            Err(RunFolderError::Folder { .. })
+        ));
+    }
+
+    #[test]
+    fn only_a_folder_with_a_recipe_is_resumed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path().join("run");
+        let came = |root: &Path| match RunFolder::open(root) {
+            Err(RunFolderError::NotARun { came, .. }) => came,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(came(&root), "nothing");
+        let folder = RunFolder::create(&root).unwrap();
+        assert_eq!(came(&root), "a folder without it");
+        let text = "[model]\narchitecture = 'ir-3-6-3'\n[data]\npath = 'photos'\n";
+        let recipe = Recipe::parse(text, &[]).unwrap();
+        folder.write_recipe(&recipe).unwrap();
+        let opened = RunFolder::open(&root).unwrap();
+        assert_eq!(opened, folder);
+        assert_eq!(Recipe::load(&opened.recipe(), &[]).unwrap(), recipe);
+        assert_eq!(came(&opened.recipe()), "a file");
+    }
+
+    #[test]
+    fn every_start_adds_its_command_and_its_machine() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(temporary.path()).unwrap();
+        let words = |words: &[&str]| {
+            words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let first = words(&["polynet", "train", "a b.toml", "x='1'", ""]);
+        folder.add_command(&first).unwrap();
+        folder
+            .add_command(&words(&["polynet", "train", "--resume"]))
+            .unwrap();
+        let text = fs::read_to_string(folder.command()).unwrap();
+        assert!(
+            text.contains(r"polynet train 'a b.toml' 'x='\''1'\''' ''"),
+            "{text}"
+        );
+        assert!(
+            text.contains("command:      polynet train --resume\n"),
+            "{text}"
+        );
+        assert_eq!(text.matches(env!("CARGO_PKG_VERSION")).count(), 2);
+        assert_eq!(text.matches("threads:").count(), 2);
+    }
+}

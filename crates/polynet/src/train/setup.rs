@@ -1,0 +1,227 @@
+//! What a recipe means: data, network and schedule made ready before the first step.
+
+use super::error::TrainError;
+use super::progress::{Progress, Warning};
+use super::recipe::{AugmentationSection, OnError, Recipe, Resize as RecipeResize};
+use super::{Epoch, RunFolder, Schedule, metrics};
+use crate::arch::{Architecture, Family};
+use crate::data::{
+    self, Augmentation, Dataset, LastBatch, Loader, LoaderConfig, Order, PadFill, Preprocessing,
+    Resize, Split, Splitting, View,
+};
+use crate::nn::{DeviceName, Network};
+use crate::weights::{Model, TensorMap, WeightError};
+use burn::tensor::Device;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Images of a validation batch.
+const VALIDATION_BATCH: u64 = 100;
+
+/// All that a run needs and a recipe names.
+pub(super) struct Setup {
+    pub(super) architecture: Architecture,
+    pub(super) classes: Vec<String>,
+    pub(super) preprocessing: Preprocessing,
+    pub(super) training: Loader,
+    pub(super) validation: Option<Loader>,
+    pub(super) epoch: Epoch,
+    pub(super) schedule: Schedule,
+    device: Device,
+}
+
+impl Setup {
+    pub(super) fn new(recipe: &Recipe, progress: &mut dyn Progress) -> Result<Self, TrainError> {
+        let device = recipe.device.parse::<DeviceName>()?.open();
+        let mut architecture: Architecture = recipe.model.architecture.parse()?;
+        if let Some(size) = recipe.preprocessing.size {
+            architecture.input_size = size as usize;
+        }
+        architecture.graph()?;
+        let preprocessing = preprocessing(recipe, &architecture);
+        let dataset = open(recipe, Split::Train)?;
+        let classes = dataset.classes().to_vec();
+        if classes.len() != architecture.num_classes {
+            return Err(TrainError::Classes {
+                expected: architecture.num_classes,
+                found: classes.len(),
+                path: recipe.data.path.clone(),
+            });
+        }
+        let epoch = Epoch::new(dataset.len() as u64, recipe.training.batch_size)?;
+        let config = LoaderConfig {
+            last: LastBatch::Drop,
+            ..loader_config(
+                recipe,
+                View::Train {
+                    augmentation: augmentation(&recipe.augmentation),
+                    preprocessing: preprocessing.clone(),
+                },
+            )
+        };
+        let training = Loader::new(Arc::new(dataset), config)?;
+        let validation = validation(recipe, &classes, &preprocessing, progress)?;
+        let schedule = recipe.schedule.resolve(&epoch);
+        warn_of_warm_up(recipe, &epoch, &schedule, progress);
+        Ok(Self {
+            architecture,
+            classes,
+            preprocessing,
+            training,
+            validation,
+            epoch,
+            schedule,
+            device,
+        })
+    }
+
+    /// The network that a run begins with: of the recipe's model, or drawn from its seed.
+    pub(super) fn initial_network(&self, recipe: &Recipe) -> Result<Network, TrainError> {
+        match &recipe.model.init {
+            Some(folder) => {
+                let mut tensors = Model::open(folder, &self.device)?.network.to_host();
+                self.network_from(folder, &mut tensors)
+            }
+            None => {
+                let graph = self.architecture.graph()?;
+                Ok(Network::init(graph, recipe.seed, &self.device))
+            }
+        }
+    }
+
+    /// The network with the tensors of its names taken out of `tensors`.
+    pub(super) fn network_from(
+        &self,
+        path: &Path,
+        tensors: &mut TensorMap,
+    ) -> Result<Network, TrainError> {
+        let graph = self.architecture.graph()?;
+        let own: TensorMap = graph
+            .tensors()
+            .filter_map(|spec| tensors.remove_entry(&spec.name))
+            .collect();
+        let network = Network::from_tensors(graph, own, &self.device)
+            .map_err(|mismatch| WeightError::mismatch(path, mismatch))?;
+        Ok(network)
+    }
+}
+
+fn loader_config(recipe: &Recipe, view: View) -> LoaderConfig {
+    LoaderConfig {
+        seed: recipe.seed,
+        order: Order::Shuffled,
+        threads: recipe.data.threads as usize,
+        on_error: match recipe.data.on_error {
+            OnError::Fail => data::OnError::Fail,
+            OnError::Skip => data::OnError::Skip,
+        },
+        ..LoaderConfig::new(recipe.training.batch_size as usize, view)
+    }
+}
+
+fn open(recipe: &Recipe, split: Split) -> Result<Dataset, TrainError> {
+    let mut splitting = Splitting {
+        seed: recipe.seed,
+        ..Splitting::default()
+    };
+    if let Some(fraction) = recipe.data.validation_fraction {
+        splitting.validation_fraction = fraction;
+    }
+    Ok(Dataset::open_with(&recipe.data.path, split, splitting)?)
+}
+
+fn validation(
+    recipe: &Recipe,
+    classes: &[String],
+    preprocessing: &Preprocessing,
+    progress: &mut dyn Progress,
+) -> Result<Option<Loader>, TrainError> {
+    let dataset = open(recipe, Split::Validation)?;
+    if dataset.is_empty() {
+        let path = recipe.data.path.clone();
+        progress.warning(&Warning::NoValidation { path });
+        return Ok(None);
+    }
+    let dataset = dataset.with_classes(classes)?;
+    let config = LoaderConfig {
+        order: Order::InOrder,
+        batch_size: VALIDATION_BATCH.min(recipe.training.batch_size) as usize,
+        ..loader_config(
+            recipe,
+            View::Evaluate {
+                preprocessing: preprocessing.clone(),
+            },
+        )
+    };
+    Ok(Some(Loader::new(Arc::new(dataset), config)?))
+}
+
+fn preprocessing(recipe: &Recipe, architecture: &Architecture) -> Preprocessing {
+    let size = architecture.input_size;
+    let mut preprocessing = match architecture.family {
+        Family::Small => Preprocessing::small(size),
+        Family::Imagenet | Family::Resnet => Preprocessing::imagenet(size),
+    };
+    let section = &recipe.preprocessing;
+    if let Some(resize) = section.resize {
+        preprocessing.resize = match resize {
+            RecipeResize::Exact(size) => Resize::Exact {
+                size: size as usize,
+            },
+            RecipeResize::ShorterSide(size) => Resize::ShorterSide {
+                size: size as usize,
+            },
+            RecipeResize::None => Resize::None,
+        };
+    }
+    if let Some(mean) = section.mean {
+        preprocessing.mean = mean.map(|value| value as f32);
+    }
+    if let Some(std) = section.std {
+        preprocessing.std = std.map(|value| value as f32);
+    }
+    preprocessing
+}
+
+fn augmentation(section: &AugmentationSection) -> Augmentation {
+    match *section {
+        AugmentationSection::MultiArea { min_area, flip, .. } => {
+            Augmentation::MultiAreaCrop { min_area, flip }
+        }
+        AugmentationSection::PadCrop { padding, flip } => Augmentation::PadCrop {
+            padding: padding as usize,
+            fill: PadFill::Mean,
+            flip,
+        },
+        AugmentationSection::None => Augmentation::None,
+    }
+}
+
+fn warn_of_warm_up(
+    recipe: &Recipe,
+    epoch: &Epoch,
+    schedule: &Schedule,
+    progress: &mut dyn Progress,
+) {
+    let total_steps = recipe.training.duration.steps(epoch);
+    if let Schedule::Cosine { warm_up, .. } | Schedule::OneCycle { warm_up, .. } = *schedule
+        && warm_up >= total_steps
+    {
+        progress.warning(&Warning::WarmUpTooLong {
+            warm_up,
+            total_steps,
+        });
+    }
+}
+
+/// Draws the run's curves.
+pub(super) fn write_curves(folder: &RunFolder, title: &str) -> Result<(), TrainError> {
+    let metrics = metrics::read_metrics(&folder.metrics())?;
+    let drawing = crate::plot::curves(&metrics.records, title)?;
+    let path = folder.curves();
+    crate::files::write_atomically(&path, |file| {
+        std::io::Write::write_all(file, drawing.as_bytes())
+    })
+    .map_err(|error| WeightError::io(&path, "write the curves")(error.into_source()))?;
+    Ok(())
+}
