@@ -149,6 +149,20 @@ def seeded_model(seed):
     return model
 
 
+def shallow(model):
+    """The port with the first module of stage A and the first two of stages B and C.
+
+    Gradients through all 40 modules are ill-conditioned: PyTorch's own float32 is off by 10 % of
+    the largest element, so they cannot be compared. These five have every kind of layer.
+    """
+    stages = [model.stage_a[:1], model.stage_b[:2], model.stage_c[:2]]
+    model.stage_a, model.stage_b, model.stage_c = stages
+    modules = [module for stage in stages for module in stage]
+    for index, module in enumerate(modules):
+        module.scale = 1 - 0.3 * index / (len(modules) - 1)
+    return model
+
+
 def forward(model, x):
     """Logits and every stage's output, by name."""
     outputs = {}
@@ -241,6 +255,7 @@ def train_fixture(model, loss, outputs, seed):
     gradients = {name: gradient_summary(name, p.grad, seed) for name, p in model.named_parameters()}
     stages = {stage: summary(stage, output, seed) for stage, output in outputs.items()}
     return header(seed, 2) | {
+        "modules": "the first 1, 2 and 2 of stages A, B and C",
         "labels": LABELS,
         "loss": rounded(loss),
         "stages": {stage: values | {"samples": values["samples"][:32]} for stage, values in stages.items()},
@@ -272,7 +287,7 @@ def check_eval(seed, logits, outputs):
 
 def check_train(seed, model, loss, outputs):
     """Prints float32's deviation in training mode."""
-    single_model = seeded_model(seed)
+    single_model = shallow(seeded_model(seed))
     single_loss, single = run_train(single_model, tensor("input", [2, 3, SIZE, SIZE], seed))
     print(f"  loss {loss:.9g}, float32 off by {abs(single_loss - loss) / abs(loss):.2e}")
     for stage, output in outputs.items():
@@ -322,7 +337,7 @@ def write_fixtures(args):
             check_eval(args.seed, logits, outputs)
     if args.only in (None, "train"):
         x = tensor("input", [2, 3, SIZE, SIZE], args.seed).double()
-        model = seeded_model(args.seed).double()
+        model = shallow(seeded_model(args.seed)).double()
         loss, outputs = run_train(model, x)
         write_json(args.out / f"polynet_train_seed{args.seed}.json", train_fixture(model, loss, outputs, args.seed))
         if args.check_f32:

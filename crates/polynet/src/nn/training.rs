@@ -94,7 +94,8 @@ impl TrainingPass {
         assert_eq!(labels.len(), batch, "one label for each image");
         let device = self.logits.device();
         let targets = targets(labels, classes, options.label_smoothing);
-        let targets = Tensor::from_data(TensorData::new(targets, [batch, classes]), &device);
+        let targets = TensorData::new(targets, [batch, classes]);
+        let targets = Tensor::from_data(targets, (&device, self.logits.dtype()));
         let logits = host_values(self.logits.clone().inner());
         let loss = (log_softmax(self.logits, 1) * targets).sum() * (-1.0 / batch as f64);
         let mut gradients = loss.backward();
