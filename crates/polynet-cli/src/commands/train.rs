@@ -3,7 +3,11 @@
 use crate::output;
 use crate::progress;
 use anyhow::{Context, Result, bail};
-use polynet::train::{Outcome, Recipe, Trainer};
+use burn::tensor::{Tensor, TensorData};
+use polynet::eval::{EvalReport, ranked};
+use polynet::plot;
+use polynet::train::{Outcome, Recipe, RunFolder, Trainer};
+use polynet::weights::ModelConfig;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -48,10 +52,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match outcome {
         Outcome::Finished(report) => {
             if let Some(report) = report {
+                save_report(folder, &report, trainer.config())?;
                 output::line(report)?;
+                show_predictions(&trainer)?;
             }
-            output::line(format_args!("model   {}", folder.model().display()))?;
-            output::line(format_args!("curves  {}", folder.curves().display()))?;
+            output::line(format_args!("run folder  {}", folder.root().display()))?;
+            output::line(format_args!("curves      {}", folder.curves().display()))?;
+            output::line(format_args!("model       {}", folder.model().display()))?;
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Interrupted { step } => {
@@ -62,6 +69,40 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Writes `report.json` and `confusion.svg` beside the curves.
+fn save_report(folder: &RunFolder, report: &EvalReport, config: &ModelConfig) -> Result<()> {
+    let path = folder.root().join("report.json");
+    let json = serde_json::to_string_pretty(report)?;
+    std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    let path = folder.root().join("confusion.svg");
+    let drawing = plot::confusion_matrix(&report.confusion, &config.classes, "held-out images")?;
+    std::fs::write(&path, drawing).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Names what is in the first held-out picture of each class, for up to ten classes.
+fn show_predictions(trainer: &Trainer) -> Result<()> {
+    let Some(dataset) = trainer.validation() else {
+        return Ok(());
+    };
+    let config = trainer.config();
+    let first_of = |label| (0..dataset.len()).find(|&index| dataset.sample(index).label == label);
+    output::line("held-out pictures:")?;
+    for index in (0..config.classes.len()).filter_map(first_of).take(10) {
+        let pixels = config.preprocessing.apply(&dataset.decode(index)?);
+        let size = config.preprocessing.input_size;
+        let data = TensorData::new(pixels, [1, 3, size, size]);
+        let network = trainer.network();
+        let logits = network.logits(Tensor::from_data(data, network.device()));
+        let best: Vec<String> = ranked(&logits, &config.classes, 2)
+            .iter()
+            .map(|class| format!("{} {:.0} %", class.class, 100.0 * class.probability))
+            .collect();
+        let name = dataset.sample(index).name;
+        output::line(format_args!("  {name:<32} {}", best.join(", ")))?;
+    }
+    Ok(())
 }
 
 fn run_folder(arguments: &Arguments, recipe: &Recipe) -> PathBuf {

@@ -12,7 +12,6 @@ use crate::weights::{TensorMap, WeightError, read_safetensors, write_safetensors
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Key of the position in the file's metadata.
@@ -78,15 +77,8 @@ pub fn load_newest(folder: &Path) -> Result<Option<(Position, TensorMap)>, Weigh
 
 fn read_position(path: &Path) -> Result<Position, WeightError> {
     let invalid = |message: &dyn std::fmt::Display| WeightError::invalid(path, message);
-    let mut file = std::fs::File::open(path).map_err(WeightError::io(path, "open it"))?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length)
-        .map_err(WeightError::io(path, "read the header"))?;
-    let mut header = length.to_vec();
-    file.take(u64::from_le_bytes(length).min(1 << 28))
-        .read_to_end(&mut header)
-        .map_err(WeightError::io(path, "read the header"))?;
-    let (_, metadata) = SafeTensors::read_metadata(&header).map_err(|error| invalid(&error))?;
+    let bytes = std::fs::read(path).map_err(WeightError::io(path, "read the checkpoint"))?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| invalid(&error))?;
     let json = metadata
         .metadata()
         .as_ref()

@@ -12,7 +12,7 @@ use super::progress::{Progress, RunStart, StepReport, Warning};
 use super::recipe::Recipe;
 use super::setup::{self, Setup};
 use super::{Duration, RunFolder};
-use crate::data::{Batch, Loader};
+use crate::data::{Batch, Dataset, Loader};
 use crate::eval::{self, EvalReport};
 use crate::nn::{LossOptions, Network};
 use crate::weights::{Model, ModelConfig};
@@ -157,6 +157,17 @@ impl Trainer {
     /// The network as it is now.
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// Class names in the order of the logits, and what is done to an image first.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The held-out images, where there are any.
+    pub fn validation(&self) -> Option<&Dataset> {
+        let loader = self.setup.validation.as_ref()?;
+        Some(loader.dataset())
     }
 
     /// The run's folder.
