@@ -4,7 +4,7 @@ use crate::{cargo, licenses};
 use anyhow::Result;
 
 fn doc() -> Result<()> {
-    let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
+    let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--quiet", "--lib"]);
     crate::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 

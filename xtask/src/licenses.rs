@@ -8,16 +8,18 @@ use cargo_metadata::{MetadataCommand, Package};
 use spdx::{Expression, LicenseReq, ParseMode};
 
 /// Licences that let anyone use the project under `MIT OR Apache-2.0`.
-const ACCEPTED: [&str; 13] = [
+const ACCEPTED: [&str; 15] = [
     "0BSD",
     "Apache-2.0",
     "BSD-2-Clause",
     "BSD-3-Clause",
     "BSL-1.0",
     "CC0-1.0",
+    "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
     "MPL-2.0",
+    "NCSA",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",

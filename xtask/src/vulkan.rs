@@ -21,7 +21,9 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut test = cargo(&["test", "--package", "polynet", "--features", "vulkan"]);
-    test.args(["--test", "devices", "--", "--nocapture"]);
+    // The network is tiny, and optimizing the GPU stack would take most of the time.
+    test.args(["--config", "profile.dev.package.\"*\".opt-level=0"]);
+    test.args(["--target-dir", "target/vulkan", "--test", "devices"]);
     if !arguments.native {
         let driver = software_driver()?;
         test.env("VK_DRIVER_FILES", driver);

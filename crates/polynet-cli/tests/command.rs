@@ -1,5 +1,7 @@
 //! The command as users run it: its output, its exit status, its files.
 
+#![allow(clippy::unwrap_used)] // a test may panic, its helpers too
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -104,7 +106,12 @@ fn inspect_points_at_the_place_of_a_mistake() {
 #[test]
 fn list_names_every_preset() {
     let list = stdout(&["list"]);
-    for preset in ["very-deep-polynet", "ir-20-56-20", "ir-6-12-6-b-mixed", "resnet-152"] {
+    for preset in [
+        "very-deep-polynet",
+        "ir-20-56-20",
+        "ir-6-12-6-b-mixed",
+        "resnet-152",
+    ] {
         assert!(list.contains(preset), "{preset}");
     }
 }
@@ -119,9 +126,17 @@ fn wrong_usage_is_exit_status_2() {
 fn a_resumed_run_reaches_the_weights_of_an_uninterrupted_one() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
-    assert!(train(&whole, &["training.duration=7 steps"]).status.success());
+    assert!(
+        train(&whole, &["training.duration=7 steps"])
+            .status
+            .success()
+    );
     // The other run dies after its checkpoint at step 3: what came after is removed.
-    assert!(train(&parts, &["training.duration=7 steps"]).status.success());
+    assert!(
+        train(&parts, &["training.duration=7 steps"])
+            .status
+            .success()
+    );
     for entry in std::fs::read_dir(parts.join("checkpoints")).unwrap() {
         let path = entry.unwrap().path();
         if !path.to_string_lossy().contains("000000006") {
@@ -133,7 +148,9 @@ fn a_resumed_run_reaches_the_weights_of_an_uninterrupted_one() {
     assert_eq!(weights(&whole), weights(&parts));
     let losses = |run: &Path| -> Vec<String> {
         let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-        let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let records = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
         records
             .map(|record| format!("{} {}", record["step"], record["loss"]))
             .collect()
@@ -201,8 +218,18 @@ fn a_trained_model_is_evaluated_and_used() {
     let path = format!("data.path={}", data.join("photos").display());
     let architecture = "model.architecture=small-ir-1-2-1; width = 0.0625; classes = 2";
     let output = train(&run, &["training.duration=4 steps", &path, architecture]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for file in ["recipe.toml", "metrics.csv", "curves.svg", "confusion.svg", "report.json"] {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for file in [
+        "recipe.toml",
+        "metrics.csv",
+        "curves.svg",
+        "confusion.svg",
+        "report.json",
+    ] {
         assert!(run.join(file).exists(), "{file}");
     }
     let (model, photos) = (run.join("model"), data.join("photos"));
@@ -233,9 +260,18 @@ fn import_lists_what_does_not_fit_and_writes_nothing() {
         safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], &bytes).unwrap();
     safetensors::serialize_to_file([("foreign.weight", view)], None, &file).unwrap();
     let out = folder.path().join("model");
-    let arguments = ["import", file.to_str().unwrap(), "--preset", "very-deep-polynet", "--out"];
+    let arguments = [
+        "import",
+        file.to_str().unwrap(),
+        "--preset",
+        "very-deep-polynet",
+        "--out",
+    ];
     let error = failure(&[&arguments[..], &[out.to_str().unwrap()]].concat(), 1);
-    assert!(error.contains("missing   stem.conv1.0.conv.weight"), "{error}");
+    assert!(
+        error.contains("missing   stem.conv1.0.conv.weight"),
+        "{error}"
+    );
     assert!(error.contains("extra     foreign.weight"), "{error}");
     assert!(!out.exists());
 }

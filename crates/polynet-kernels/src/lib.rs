@@ -1,5 +1,5 @@
 //! CPU kernels and memory of polynet: the only crate with `unsafe`, free of any framework.
 
-mod memory;
+pub mod memory;
 
 pub use memory::CachingAllocator;

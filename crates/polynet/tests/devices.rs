@@ -2,6 +2,8 @@
 //!
 //! `cargo xtask vulkan` runs it, on a software driver where there is no GPU.
 
+#![allow(clippy::unwrap_used)] // a test may panic, its helpers too
+
 use burn::tensor::{Device, Tensor, TensorData};
 use polynet::arch::Architecture;
 use polynet::nn::{DeviceName, LossOptions, Network};
@@ -27,10 +29,15 @@ fn network(device: &Device) -> Network {
 }
 
 fn assert_close(what: &str, expected: &[f32], found: &[f32], tolerance: f32) {
-    let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let largest = expected
+        .iter()
+        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
     for (expected, found) in expected.iter().zip(found) {
         let error = (expected - found).abs();
-        assert!(error <= tolerance * largest, "{what}: {expected} {found} of {largest}");
+        assert!(
+            error <= tolerance * largest,
+            "{what}: {expected} {found} of {largest}"
+        );
     }
 }
 

@@ -4,6 +4,8 @@
 //! share, so that the fixtures hold results only. Another seed: `cargo xtask fixtures --seed 2
 //! --out DIR`, then run this test with `POLYNET_FIXTURES=DIR`.
 
+#![allow(clippy::unwrap_used)] // a test may panic, its helpers too
+
 use burn::tensor::{DType, Tensor, TensorData};
 use polynet::arch::graph::TensorSpec;
 use polynet::arch::{Architecture, Graph};
@@ -87,7 +89,12 @@ impl Fixture {
         let fixtures: Vec<Self> = std::fs::read_dir(&folder)
             .unwrap()
             .map(|entry| entry.unwrap().path())
-            .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&prefix))
+            .filter(|path| {
+                path.file_name()
+                    .unwrap()
+                    .to_string_lossy()
+                    .starts_with(&prefix)
+            })
             .map(|path| {
                 let text = std::fs::read_to_string(path).unwrap();
                 let json: Value = serde_json::from_str(&text).unwrap();
@@ -95,7 +102,11 @@ impl Fixture {
                 Self { json, seed }
             })
             .collect();
-        assert!(!fixtures.is_empty(), "no {kind} fixture in {}", folder.display());
+        assert!(
+            !fixtures.is_empty(),
+            "no {kind} fixture in {}",
+            folder.display()
+        );
         fixtures
     }
 
@@ -120,9 +131,16 @@ impl Fixture {
         let reference = &self.json["stages"][stage];
         let largest = reference["max_abs"].as_f64().unwrap();
         let indices = sample_indices(&format!("sample:{stage}"), found.len(), self.seed);
-        for (index, expected) in indices.into_iter().zip(Self::numbers(&reference["samples"])) {
+        for (index, expected) in indices
+            .into_iter()
+            .zip(Self::numbers(&reference["samples"]))
+        {
             let error = (found[index] - expected).abs() / largest;
-            assert!(error < TOLERANCE, "{stage}[{index}]: {} {expected}", found[index]);
+            assert!(
+                error < TOLERANCE,
+                "{stage}[{index}]: {} {expected}",
+                found[index]
+            );
         }
     }
 }
@@ -150,7 +168,9 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
 }
 
 fn largest(values: &[f64]) -> f64 {
-    values.iter().fold(0.0, |largest, value| value.abs().max(largest))
+    values
+        .iter()
+        .fold(0.0, |largest, value| value.abs().max(largest))
 }
 
 /// The port's name of a part that it has an output for: whole stages, not single modules.
@@ -210,7 +230,11 @@ fn training_agrees_with_the_public_port_for_every_parameter() {
         let pass = network.training_pass(fixture.input(DType::F64), &mut rng);
         let gradients = pass.backward(&labels, options);
         let loss = fixture.json["loss"].as_f64().unwrap();
-        assert!((gradients.loss - loss).abs() < 1e-6 * loss, "{} {loss}", gradients.loss);
+        assert!(
+            (gradients.loss - loss).abs() < 1e-6 * loss,
+            "{} {loss}",
+            gradients.loss
+        );
         network.update_statistics(&gradients);
         check_gradients(&fixture, &network, &names, gradients.tensors);
         check_statistics(&fixture, &network, &names);
@@ -232,11 +256,21 @@ fn check_gradients(
         let scale = reference["max_abs"].as_f64().unwrap();
         let norm = found.iter().map(|value| value * value).sum::<f64>().sqrt();
         let expected = reference["l2"].as_f64().unwrap();
-        assert!((norm - expected).abs() < TOLERANCE * expected, "{name}: {norm} {expected}");
+        assert!(
+            (norm - expected).abs() < TOLERANCE * expected,
+            "{name}: {norm} {expected}"
+        );
         let indices = sample_indices(&format!("grad:{name}"), found.len(), fixture.seed);
-        for (index, expected) in indices.into_iter().zip(Fixture::numbers(&reference["samples"])) {
+        for (index, expected) in indices
+            .into_iter()
+            .zip(Fixture::numbers(&reference["samples"]))
+        {
             let error = (found[index] - expected).abs() / scale;
-            assert!(error < TOLERANCE, "{name}[{index}]: {} {expected}", found[index]);
+            assert!(
+                error < TOLERANCE,
+                "{name}[{index}]: {} {expected}",
+                found[index]
+            );
         }
         checked += 1;
     }
@@ -255,7 +289,11 @@ fn check_statistics(fixture: &Fixture, network: &Network, names: &[String]) {
         let expected = Fixture::numbers(&references[name]);
         for (index, expected) in indices.into_iter().zip(expected) {
             let error = (found[index] - expected).abs() / largest(&found);
-            assert!(error < TOLERANCE, "{name}[{index}]: {} {expected}", found[index]);
+            assert!(
+                error < TOLERANCE,
+                "{name}[{index}]: {} {expected}",
+                found[index]
+            );
         }
         checked += 1;
     }

@@ -27,7 +27,7 @@
 //! | `scale` | a number, or `release` ([`ResidualScale`]) | 0.3, 0.3, 1 by family |
 //! | `dropout` | probability before the classifier | 0.2, 0.2, 0 by family |
 
-mod cell;
+pub mod cell;
 pub mod claims;
 pub mod cost;
 pub mod draw;

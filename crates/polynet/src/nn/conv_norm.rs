@@ -140,9 +140,10 @@ pub(super) fn normalize(
 fn pointwise(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
     let [batch, in_channels, height, width] = x.dims();
     let out_channels = weight.dims()[0];
-    let weight = weight
-        .reshape([1, out_channels, in_channels])
-        .expand([batch, out_channels, in_channels]);
+    let weight =
+        weight
+            .reshape([1, out_channels, in_channels])
+            .expand([batch, out_channels, in_channels]);
     weight
         .matmul(x.reshape([batch, in_channels, height * width]))
         .reshape([batch, out_channels, height, width])
