@@ -5,7 +5,7 @@
 
 DATA holds `train/<class>/...` and `test/<class>/...` or `val/<class>/...`, as a folder or a .tar.
 All images are decoded before the first step, so that PyTorch doesn't wait for Python. Images per
-second count training steps alone, augmentation included, without the first ones (--warm-up-steps).
+second are those of the median training step, augmentation included, without the first (--warm-up-steps).
 
 Prints a line an epoch and at the end one line of JSON.
 """
@@ -169,9 +169,9 @@ def train(args, network, splits):
 
 
 def speed(args, seconds):
-    """Images per second of the steps after the warm-up."""
+    """Images per second of the median step after the warm-up."""
     counted = seconds[args.warm_up_steps :] or seconds
-    return args.batch_size * len(counted) / sum(counted)
+    return args.batch_size / statistics.median(counted)
 
 
 def parse_arguments():

@@ -88,7 +88,8 @@ pub(super) fn train(
     norm: Option<(Tensor<1>, Tensor<1>)>,
     activation: Activation,
 ) -> (Tensor<4>, Option<BatchStatistics>) {
-    let y = if window.is_pointwise() && weight.dims()[2..] == [1, 1] {
+    let is_pointwise = window.is_pointwise() && weight.dims()[2..] == [1, 1];
+    let y = if is_pointwise && on_processor(&x.device()) {
         pointwise(x, weight)
     } else {
         conv2d(x, weight, None, window.options())
@@ -130,6 +131,31 @@ pub(super) fn normalize(
     let y = centred * scale + shift.reshape(per_channel);
     let y = y.reshape([batch, channels, height, width]);
     (activate(y, activation), statistics)
+}
+
+/// The classifier: `x·Wᵀ + b`. Elsewhere than on the processor it is a 1×1 convolution of a 1×1 map:
+/// SwiftShader, the software Vulkan driver, computes products of matrices wrongly.
+///
+/// # Shapes
+/// - `x`: `[batch, features]`; `weight`: `[classes, features]`; `bias`: `[classes]`
+/// - result: `[batch, classes]`
+pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    if on_processor(&x.device()) {
+        return x.matmul(weight.transpose()) + bias.unsqueeze();
+    }
+    let ([batch, features], [classes, _]) = (x.dims(), weight.dims());
+    let window = Window {
+        stride: [1, 1],
+        padding: [0, 0],
+    };
+    let x = x.reshape([batch, features, 1, 1]);
+    let weight = weight.reshape([classes, features, 1, 1]);
+    conv2d(x, weight, Some(bias), window.options()).reshape([batch, classes])
+}
+
+/// Whether the device is the processor, whose products outrun its convolutions.
+fn on_processor(device: &Device) -> bool {
+    *device == Device::flex()
 }
 
 /// A 1×1 convolution as one product for each image. Its backward pass is products too, which the

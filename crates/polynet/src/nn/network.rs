@@ -258,15 +258,6 @@ pub(crate) fn host_values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     data.try_into_vec().expect("the data was converted to f32")
 }
 
-/// The classifier as a product: `x·Wᵀ + b`.
-///
-/// # Shapes
-/// - `x`: `[batch, features]`
-/// - `weight`: `[classes, features]`; `bias`: `[classes]`
-pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-    x.matmul(weight.transpose()) + bias.unsqueeze()
-}
-
 /// Prediction with the running statistics.
 struct Predicting<'a>(&'a Network);
 
@@ -299,7 +290,7 @@ impl Layers for Predicting<'_> {
         let spec = &self.0.graph.linear;
         let weight = self.0.tensors[index].clone();
         let weight = weight.reshape([spec.out_features, spec.in_features]);
-        linear(x, weight, self.0.tensors[index + 1].clone())
+        conv_norm::linear(x, weight, self.0.tensors[index + 1].clone())
     }
 }
 

@@ -1,9 +1,9 @@
 //! A training pass: logits with the statistics of the batch, their loss, and its gradients.
 
+use super::NORM_MOMENTUM;
 use super::conv_norm::{self, BatchStatistics, Window};
 use super::interpret::{self, Layers};
-use super::network::{self, Network};
-use super::{NORM_MOMENTUM, network::host_values};
+use super::network::{Network, host_values};
 use crate::arch::Activation;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -179,6 +179,6 @@ impl Layers for Training<'_> {
         let spec = &self.network.graph.linear;
         let weight = self.leaf(index);
         let weight = weight.reshape([spec.out_features, spec.in_features]);
-        network::linear(x, weight, self.leaf(index + 1))
+        conv_norm::linear(x, weight, self.leaf(index + 1))
     }
 }
