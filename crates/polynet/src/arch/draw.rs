@@ -22,7 +22,7 @@ const GAP: f64 = 16.0;
 const MARGIN: f64 = 28.0;
 /// Distance of two blocks of a module drawing.
 const COLUMN: f64 = 64.0;
-const ROW: f64 = 58.0;
+const ROW: f64 = 62.0;
 
 /// Draws a network.
 ///
@@ -67,6 +67,30 @@ impl Drawing {
         );
     }
 
+    fn line(&mut self, commands: &str) {
+        let _ = writeln!(
+            self.body,
+            r#"<path d="{commands}" fill="none" stroke="{INK}"/>"#
+        );
+    }
+
+    /// A circle with a plus.
+    fn sum(&mut self, (x, y): (f64, f64), radius: f64) {
+        let arm = radius - 3.0;
+        let _ = writeln!(
+            self.body,
+            r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}" fill="white" stroke="{INK}"/>"#
+        );
+        self.line(&format!(
+            "M{:.1} {y:.1}H{:.1}M{x:.1} {:.1}V{:.1}",
+            x - arm,
+            x + arm,
+            y - arm,
+            y + arm
+        ));
+    }
+
+    /// A line that ends in an arrow.
     fn path(&mut self, commands: &str) {
         let _ = writeln!(
             self.body,
@@ -87,6 +111,7 @@ impl Drawing {
 }
 
 const CENTRED: &str = r#"text-anchor="middle""#;
+const BOLD: &str = r#"font-weight="bold""#;
 const CENTRED_BOLD: &str = r#"text-anchor="middle" font-weight="bold""#;
 
 fn faint_small() -> String {
@@ -223,65 +248,135 @@ fn draw_module(
     (left, top): (f64, f64),
 ) -> (f64, f64) {
     let plan = polynomial.plan();
-    let places = places(&plan);
-    let columns = places.iter().map(|place| place.0 + 1).max().unwrap_or(0);
-    let rows = places.iter().map(|place| place.1 + 1).max().unwrap_or(0);
-    let title = polynomial.name().unwrap_or_default();
+    let wiring = Wiring::new(&plan, (left, top + 40.0));
     let formula = polynomial.cascaded();
-    let width = (columns as f64 * COLUMN + 70.0).max(9.0 * formula.chars().count() as f64);
-    drawing.text((left, top + 12.0), r#"font-weight="bold""#, &title);
-    drawing.text((left, top + 28.0), "", &formula);
-    let source = (left + 14.0, top + 52.0);
-    let centre = |index: usize| {
-        let (column, row) = places[index];
-        let x = left + 70.0 + column as f64 * COLUMN;
-        (x, top + 86.0 + row as f64 * ROW)
-    };
-    let sum = (source.0, top + 86.0 + rows as f64 * ROW + 6.0);
-    let origin = |value: &Value| match value {
-        Value::Input => (source.0, source.1 + 6.0),
-        Value::Evaluation(index) => (centre(*index).0, centre(*index).1 + 15.0),
-    };
-    drawing.text(source, CENTRED, "x");
-    for (index, evaluation) in plan.evaluations.iter().enumerate() {
-        let (x, y) = centre(index);
-        for value in evaluation.input.values() {
-            let (from_x, from_y) = origin(value);
-            let middle = (from_y + y - 15.0) / 2.0;
-            drawing.path(&format!(
-                "M{from_x:.1} {from_y:.1}C{from_x:.1} {middle:.1} {x:.1} {middle:.1} {x:.1} {:.1}",
-                y - 15.0
-            ));
+    match polynomial.name() {
+        Some(name) => {
+            drawing.text((left, top + 12.0), BOLD, &name);
+            drawing.text((left, top + 28.0), "", &formula);
         }
-        drawing.rectangle((x - 18.0, y - 15.0), (36.0, 30.0), fill);
+        None => drawing.text((left, top + 28.0), BOLD, &formula),
+    }
+    drawing.text((wiring.x, wiring.top + 12.0), CENTRED, "x");
+    for (index, evaluation) in plan.evaluations.iter().enumerate() {
+        wiring.draw_argument(drawing, index, evaluation.input.values());
+        let (x, y) = wiring.centre(index);
+        drawing.rectangle((x - 18.0, y - HALF), (36.0, 2.0 * HALF), fill);
         drawing.text((x, y + 5.0), CENTRED_BOLD, &evaluation.block.to_string());
     }
-    for value in plan.output.values() {
-        let (x, y) = origin(value);
-        let commands = match value {
-            Value::Input => format!("M{x:.1} {y:.1}V{:.1}", sum.1 - 11.0),
-            // Past the right side of the blocks below, then in from the right.
-            Value::Evaluation(_) => format!(
-                "M{:.1} {:.1}C{:.1} {:.1} {:.1} {:.1} {:.1} {:.1}",
-                x + 10.0,
-                y,
-                x + 34.0,
-                y + 24.0,
-                x + 16.0,
-                sum.1,
-                sum.0 + 11.0,
-                sum.1
-            ),
-        };
-        drawing.path(&commands);
+    wiring.draw_output(drawing, plan.output.values());
+    let height = wiring.sum_y() + 14.0 - top;
+    (
+        wiring.width().max(9.0 * formula.chars().count() as f64),
+        height,
+    )
+}
+
+/// Half the height of a block.
+const HALF: f64 = 15.0;
+
+/// Where the lines of a module run: the image's line down the left, one lane right of every column
+/// for results that pass the blocks below, and a line at the bottom that leads all into the sum.
+struct Wiring {
+    places: Vec<(usize, usize)>,
+    /// The image's line.
+    x: f64,
+    top: f64,
+}
+
+impl Wiring {
+    fn new(plan: &Plan, (left, top): (f64, f64)) -> Self {
+        Self {
+            places: places(plan),
+            x: left + 14.0,
+            top,
+        }
     }
-    let _ = writeln!(
-        drawing.body,
-        r#"<circle cx="{:.1}" cy="{:.1}" r="10" fill="white" stroke="{INK}"/>"#,
-        sum.0, sum.1
-    );
-    drawing.text((sum.0, sum.1 + 5.0), CENTRED, "+");
-    (width, sum.1 + 14.0 - top)
+
+    fn centre(&self, index: usize) -> (f64, f64) {
+        let (column, row) = self.places[index];
+        let x = self.x + 56.0 + column as f64 * COLUMN;
+        (x, self.top + 52.0 + row as f64 * ROW)
+    }
+
+    fn columns(&self) -> usize {
+        let ends = self.places.iter().map(|place| place.0 + 1);
+        ends.max().unwrap_or(0)
+    }
+
+    fn width(&self) -> f64 {
+        self.columns() as f64 * COLUMN + 70.0
+    }
+
+    fn sum_y(&self) -> f64 {
+        let rows = self.places.iter().map(|place| place.1 + 1).max();
+        self.top + 52.0 + rows.unwrap_or(0) as f64 * ROW
+    }
+
+    /// The height of the line that leads into a block from above.
+    fn entry_y(&self, index: usize) -> f64 {
+        self.centre(index).1 - HALF - 18.0
+    }
+
+    /// The lines into a block. More than one term is added first.
+    fn draw_argument(&self, drawing: &mut Drawing, index: usize, terms: &[Value]) {
+        let (x, y) = self.centre(index);
+        let entry = self.entry_y(index);
+        for term in terms {
+            let (from_x, from_y) = match *term {
+                Value::Input => (self.x, entry),
+                Value::Evaluation(source) => {
+                    let (x, y) = self.centre(source);
+                    (x, y + HALF)
+                }
+            };
+            drawing.line(&format!("M{from_x:.1} {from_y:.1}V{entry:.1}H{x:.1}"));
+        }
+        drawing.path(&format!("M{x:.1} {entry:.1}V{:.1}", y - HALF));
+        if terms.len() > 1 {
+            drawing.sum((x, entry), 6.0);
+        }
+        if terms.contains(&Value::Input) {
+            drawing.line(&format!(
+                "M{0:.1} {1:.1}V{entry:.1}",
+                self.x,
+                self.top + 18.0
+            ));
+        }
+    }
+
+    /// The lines into the sum at the bottom.
+    fn draw_output(&self, drawing: &mut Drawing, terms: &[Value]) {
+        let sum_y = self.sum_y();
+        let mut right_end = self.x;
+        for term in terms {
+            match *term {
+                Value::Input => drawing.path(&format!(
+                    "M{:.1} {:.1}V{:.1}",
+                    self.x,
+                    self.top + 18.0,
+                    sum_y - 10.0
+                )),
+                Value::Evaluation(index) => {
+                    let (x, y) = self.centre(index);
+                    let (column, row) = self.places[index];
+                    let is_lowest = !self.places.iter().any(|p| p.0 == column && p.1 > row);
+                    let lane = if is_lowest { x } else { x + 30.0 };
+                    let start = if is_lowest {
+                        format!("M{x:.1} {:.1}", y + HALF)
+                    } else {
+                        format!("M{:.1} {y:.1}H{lane:.1}", x + 18.0)
+                    };
+                    drawing.line(&format!("{start}V{sum_y:.1}"));
+                    right_end = right_end.max(lane);
+                }
+            }
+        }
+        if right_end > self.x {
+            drawing.path(&format!("M{right_end:.1} {sum_y:.1}H{:.1}", self.x + 10.0));
+        }
+        drawing.sum((self.x, sum_y), 10.0);
+    }
 }
 
 fn escaped(text: &str) -> String {
