@@ -22,3 +22,31 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
+
+/// An error with its causes, as one line; a cause that the message before it already tells is left
+/// out.
+pub(crate) fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let told = anyhow!("disk full").context("a.txt: can't write: disk full");
+        assert_eq!(explain(&told), "a.txt: can't write: disk full");
+        let untold = anyhow!("disk full").context("a.txt: can't write");
+        assert_eq!(explain(&untold), "a.txt: can't write: disk full");
+    }
+}
