@@ -1,5 +1,9 @@
 //! CPU kernels and memory of polynet: the only crate with `unsafe`, free of any framework.
 
+pub mod conv;
+pub mod layout;
 pub mod memory;
+mod simd;
 
 pub use memory::CachingAllocator;
+pub use simd::{Isa, UnknownIsa};
