@@ -6,7 +6,7 @@
 mod naive;
 mod tile;
 
-use crate::layout::{Arena, BLOCK, View, blocks_of};
+use crate::layout::{Arena, BLOCK, View, blocks_of, clear_halo};
 use crate::simd::Isa;
 use rayon::prelude::*;
 use tile::{Geometry, Source, Tap, Target, Tile};
@@ -307,7 +307,7 @@ impl<'a> Job<'a> {
                 }
             })
             .collect();
-        for view in stores.maps().filter(|view| view.halo > 0) {
+        for view in stores.maps() {
             clear_halo(view, arena);
         }
         Self {
@@ -454,17 +454,6 @@ impl<'a> Job<'a> {
             target.sum = place(sum.to);
         }
         target
-    }
-}
-
-/// Writes the zeros beside the rows of a map.
-fn clear_halo(view: &View, arena: &mut Arena) {
-    let memory = &mut arena.as_mut_slice()[view.start()..view.end()];
-    let (halo, row) = (view.halo * BLOCK, view.row_stride());
-    for row in memory.chunks_exact_mut(row) {
-        let end = row.len() - halo;
-        row[..halo].fill(0.0);
-        row[end..].fill(0.0);
     }
 }
 

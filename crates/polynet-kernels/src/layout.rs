@@ -220,6 +220,20 @@ impl View {
     }
 }
 
+/// Writes the zeros beside the rows of a map.
+pub(crate) fn clear_halo(view: &View, arena: &mut Arena) {
+    if view.halo == 0 {
+        return;
+    }
+    let memory = &mut arena.as_mut_slice()[view.start()..view.end()];
+    let (halo, row) = (view.halo * BLOCK, view.row_stride());
+    for row in memory.chunks_exact_mut(row) {
+        let end = row.len() - halo;
+        row[..halo].fill(0.0);
+        row[end..].fill(0.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

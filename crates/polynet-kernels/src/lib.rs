@@ -2,6 +2,7 @@
 
 pub mod conv;
 pub mod layout;
+pub mod map;
 pub mod memory;
 mod simd;
 

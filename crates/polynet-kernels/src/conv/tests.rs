@@ -14,7 +14,13 @@ pub(crate) fn noise(seed: usize, count: usize) -> Vec<f32> {
 }
 
 /// Views for segments, one after the other from `start`.
-fn place(start: &mut usize, segments: &[usize], images: usize, size: [usize; 2], halo: usize) -> Vec<View> {
+fn place(
+    start: &mut usize,
+    segments: &[usize],
+    images: usize,
+    size: [usize; 2],
+    halo: usize,
+) -> Vec<View> {
     segments
         .iter()
         .map(|&channels| {
@@ -58,7 +64,10 @@ fn assert_close(case: &str, found: &[f32], expected: &[f32]) {
     let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         let error = (found - expected).abs();
-        assert!(error <= 1e-5 * largest, "{case}, element {index}: {found} for {expected}");
+        assert!(
+            error <= 1e-5 * largest,
+            "{case}, element {index}: {found} for {expected}"
+        );
     }
 }
 
@@ -115,7 +124,14 @@ fn cases() -> Vec<Case> {
 fn every_kernel_agrees_with_the_definition() {
     for isa in Isa::available() {
         for case in cases() {
-            let Case { window, inputs, outputs, images, size, out_halo } = case;
+            let Case {
+                window,
+                inputs,
+                outputs,
+                images,
+                size,
+                out_halo,
+            } = case;
             let name = format!("{isa} {window:?} {inputs:?} {outputs:?} {size:?}");
             let (in_channels, out_channels): (usize, usize) =
                 (inputs.iter().sum(), outputs.iter().sum());
@@ -134,16 +150,27 @@ fn every_kernel_agrees_with_the_definition() {
             write(&mut arena, &sum, &addend);
             let conv = Conv::pack(isa, window, [inputs, outputs], &weights, &bias);
             let stores = Stores {
-                value: Some(Value { to: &value, relu: true }),
-                sum: Some(Sum { addend: &sum, to: &sum, scale: 0.3, relu: false }),
+                value: Some(Value {
+                    to: &value,
+                    relu: true,
+                }),
+                sum: Some(Sum {
+                    addend: &sum,
+                    to: &sum,
+                    scale: 0.3,
+                    relu: false,
+                }),
             };
             conv.run(&mut arena, &from, stores);
             let shape = [images, in_channels, size[0], size[1]];
             let expected = convolve(window, &x, shape, &weights, &bias);
             let rectified: Vec<f32> = expected.iter().map(|y| y.max(0.0)).collect();
             assert_close(&name, &read(&arena, &value), &rectified);
-            let total: Vec<f32> =
-                expected.iter().zip(&addend).map(|(y, a)| 0.3 * y + a).collect();
+            let total: Vec<f32> = expected
+                .iter()
+                .zip(&addend)
+                .map(|(y, a)| 0.3 * y + a)
+                .collect();
             assert_close(&name, &read(&arena, &sum), &total);
             for view in value.iter().chain(&sum) {
                 let all: f32 = arena.as_slice()[view.start()..view.end()].iter().sum();
@@ -157,10 +184,26 @@ fn every_kernel_agrees_with_the_definition() {
 fn a_result_on_top_of_its_input_is_refused() {
     let view = View::new(0, 1, 16, [2, 2], 0);
     let mut arena = Arena::new(view.end());
-    let conv = Conv::pack(Isa::best(), Window::POINT, [&[16], &[16]], &[0.0; 256], &[0.0; 16]);
+    let conv = Conv::pack(
+        Isa::best(),
+        Window::POINT,
+        [&[16], &[16]],
+        &[0.0; 256],
+        &[0.0; 16],
+    );
     let run = std::panic::AssertUnwindSafe(|| {
-        let value = Value { to: &[view], relu: false };
-        conv.run(&mut arena, &[view], Stores { value: Some(value), sum: None });
+        let value = Value {
+            to: &[view],
+            relu: false,
+        };
+        conv.run(
+            &mut arena,
+            &[view],
+            Stores {
+                value: Some(value),
+                sum: None,
+            },
+        );
     });
     assert!(std::panic::catch_unwind(run).is_err());
 }

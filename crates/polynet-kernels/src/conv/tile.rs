@@ -77,7 +77,11 @@ pub(crate) type TileKernel = unsafe fn(&Tile<'_>);
 /// taps, `NV` vectors.
 #[inline(always)]
 unsafe fn tile<S: Simd, const NV: usize, const PX: usize, const STRIDE: usize>(tile: &Tile<'_>) {
-    let stride = if STRIDE == 0 { tile.pixel_stride } else { STRIDE };
+    let stride = if STRIDE == 0 {
+        tile.pixel_stride
+    } else {
+        STRIDE
+    };
     // SAFETY: by the contract above; places inside a block follow from its layout.
     unsafe {
         let mut sums = [[S::splat(0.0); PX]; NV];
@@ -142,12 +146,20 @@ unsafe fn store<S: Simd, const NV: usize, const PX: usize>(tile: &Tile<'_>, sums
                 let sum = S::load(sums.add((v * PX + px) * S::LANES));
                 let place = px * tile.out_stride + lane;
                 if !target.value.is_null() {
-                    let value = if tile.value_relu { S::max(sum, zero) } else { sum };
+                    let value = if tile.value_relu {
+                        S::max(zero, sum)
+                    } else {
+                        sum
+                    };
                     S::store(target.value.add(place), value);
                 }
                 if !target.sum.is_null() {
                     let total = S::fma(scale, sum, S::load(target.addend.add(place)));
-                    let total = if tile.sum_relu { S::max(total, zero) } else { total };
+                    let total = if tile.sum_relu {
+                        S::max(zero, total)
+                    } else {
+                        total
+                    };
                     S::store(target.sum.add(place), total);
                 }
             }

@@ -36,12 +36,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
-        // SAFETY: the caller vouches for the instruction set and the pointer.
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-
-    #[inline(always)]
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
         // SAFETY: the caller vouches for the instruction set and the pointer.
         unsafe { _mm512_mul_ps(a, b) }

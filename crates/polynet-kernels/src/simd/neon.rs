@@ -36,12 +36,6 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
-        // SAFETY: the caller vouches for the instruction set and the pointer.
-        unsafe { vsubq_f32(a, b) }
-    }
-
-    #[inline(always)]
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
         // SAFETY: the caller vouches for the instruction set and the pointer.
         unsafe { vmulq_f32(a, b) }

@@ -38,11 +38,6 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
-        zip(a, b, |x, y| x - y)
-    }
-
-    #[inline(always)]
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
         zip(a, b, |x, y| x * y)
     }

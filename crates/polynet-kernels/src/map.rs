@@ -1,0 +1,409 @@
+//! Pools, affine maps and sums of feature maps: what costs memory traffic and little arithmetic.
+
+use crate::conv::Window;
+use crate::layout::{Arena, BLOCK, View, clear_halo};
+use crate::simd::{Isa, Simd};
+use rayon::prelude::*;
+
+/// Planes that are worth a task of their own, in elements.
+const TASK_ELEMENTS: usize = 1 << 14;
+
+/// A map's elements in memory, for tasks that write different planes.
+#[derive(Clone, Copy)]
+struct Memory(*mut f32);
+
+// SAFETY: every task writes planes of its own and reads maps that none writes.
+unsafe impl Sync for Memory {}
+
+/// Runs `task(image, block)` for every plane of a map.
+fn for_planes(view: &View, task: impl Fn(usize, usize) + Sync) {
+    let blocks = view.blocks();
+    let planes = view.images * blocks;
+    let run = |plane: usize| task(plane / blocks, plane % blocks);
+    if planes * view.block_stride() <= TASK_ELEMENTS {
+        (0..planes).for_each(run);
+    } else {
+        let least = TASK_ELEMENTS.div_ceil(view.block_stride());
+        let indices = (0..planes).into_par_iter().with_min_len(least);
+        indices.for_each(run);
+    }
+}
+
+fn check_apart(arena: &Arena, from: &[&View], to: &View) {
+    assert!(to.end() <= arena.len(), "the result lies in the arena");
+    for view in from {
+        assert!(view.end() <= arena.len(), "the map lies in the arena");
+        assert_eq!(view.channels, to.channels, "channels");
+        assert_eq!(view.images, to.images, "images");
+        assert!(!view.overlaps(to), "a map is written while it is read");
+    }
+}
+
+/// Compiles a function that is generic over [`Simd`] for an instruction set and calls it.
+macro_rules! dispatch {
+    ($isa:expr, $function:ident($($argument:ident: $type:ty),*)) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f")]
+        unsafe fn avx512($($argument: $type),*) {
+            // SAFETY: the caller's contract is the same.
+            unsafe { $function::<crate::simd::Avx512>($($argument),*) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2($($argument: $type),*) {
+            // SAFETY: the caller's contract is the same.
+            unsafe { $function::<crate::simd::Avx2>($($argument),*) }
+        }
+        // SAFETY: an `Isa` that runs is available, and the caller vouches for the pointers.
+        unsafe {
+            match $isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => avx512($($argument),*),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => avx2($($argument),*),
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => $function::<crate::simd::Neon>($($argument),*),
+                _ => $function::<crate::simd::Portable>($($argument),*),
+            }
+        }
+    }};
+}
+
+/// The largest element of every window; places outside the map are left out.
+///
+/// # Panics
+/// If a view leaves the arena, or channels or sizes do not fit.
+pub fn max_pool(isa: Isa, window: Window, arena: &mut Arena, from: &View, to: &View) {
+    check_apart(arena, &[from], to);
+    assert_eq!(to.size(), window.output_size(from.size()), "size");
+    assert!(
+        (0..2).all(|axis| window.padding[axis] < window.kernel[axis]),
+        "every window holds a pixel"
+    );
+    clear_halo(to, arena);
+    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+    for_planes(to, |image, block| {
+        let plane = Plane {
+            window,
+            from: *from,
+            // SAFETY: both views lie in the arena.
+            source: unsafe { memory.at(from, image, block) },
+            to: *to,
+            // SAFETY: as above.
+            target: unsafe { memory.at(to, image, block) },
+        };
+        let plane = &plane;
+        dispatch!(isa, max_plane(plane: &Plane));
+    });
+}
+
+impl Memory {
+    /// # Safety
+    /// The view must lie in the arena.
+    unsafe fn at(&self, view: &View, image: usize, block: usize) -> *mut f32 {
+        // SAFETY: by the contract.
+        unsafe { self.0.add(view.at(image, block, 0, 0)) }
+    }
+}
+
+/// A block of one image in two maps.
+struct Plane {
+    window: Window,
+    from: View,
+    source: *const f32,
+    to: View,
+    target: *mut f32,
+}
+
+/// The part of a window's rows (or columns) that lies inside `0..size`.
+fn inside(at: usize, axis: usize, window: &Window, size: usize) -> std::ops::Range<usize> {
+    let start = at * window.stride[axis];
+    let end = (start + window.kernel[axis])
+        .saturating_sub(window.padding[axis])
+        .min(size);
+    start.saturating_sub(window.padding[axis])..end
+}
+
+/// # Safety
+/// The processor has the instruction set and both planes lie in memory.
+#[inline(always)]
+unsafe fn max_plane<S: Simd>(plane: &Plane) {
+    let (from, to) = (plane.from, plane.to);
+    for row in 0..to.height {
+        let rows = inside(row, 0, &plane.window, from.height);
+        for column in 0..to.width {
+            let columns = inside(column, 1, &plane.window, from.width);
+            for lane in (0..BLOCK).step_by(S::LANES) {
+                // SAFETY: by the contract; rows and columns are inside the map.
+                unsafe {
+                    let mut largest = S::splat(f32::NEG_INFINITY);
+                    for y in rows.clone() {
+                        for x in columns.clone() {
+                            let place = y * from.row_stride() + x * BLOCK + lane;
+                            largest = S::max(largest, S::load(plane.source.add(place)));
+                        }
+                    }
+                    let place = row * to.row_stride() + column * BLOCK + lane;
+                    S::store(plane.target.add(place), largest);
+                }
+            }
+        }
+    }
+}
+
+/// The mean of every channel: a map of 1×1 pixels.
+///
+/// # Panics
+/// If a view leaves the arena, or channels or sizes do not fit.
+pub fn average_pool(isa: Isa, arena: &mut Arena, from: &View, to: &View) {
+    check_apart(arena, &[from], to);
+    assert_eq!(to.size(), [1, 1], "size");
+    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+    for_planes(from, |image, block| {
+        let plane = Plane {
+            window: Window::POINT,
+            from: *from,
+            // SAFETY: both views lie in the arena.
+            source: unsafe { memory.at(from, image, block) },
+            to: *to,
+            // SAFETY: as above.
+            target: unsafe { memory.at(to, image, block) },
+        };
+        let plane = &plane;
+        dispatch!(isa, mean_plane(plane: &Plane));
+    });
+}
+
+/// # Safety
+/// As [`max_plane`].
+#[inline(always)]
+unsafe fn mean_plane<S: Simd>(plane: &Plane) {
+    let from = plane.from;
+    let factor = 1.0 / (from.height * from.width) as f32;
+    for lane in (0..BLOCK).step_by(S::LANES) {
+        // SAFETY: by the contract.
+        unsafe {
+            let mut sum = S::splat(0.0);
+            for row in 0..from.height {
+                for column in 0..from.width {
+                    let place = row * from.row_stride() + column * BLOCK + lane;
+                    sum = S::add(sum, S::load(plane.source.add(place)));
+                }
+            }
+            S::store(plane.target.add(lane), S::mul(sum, S::splat(factor)));
+        }
+    }
+}
+
+/// A factor and a term for every channel, padded to whole blocks.
+#[derive(Debug)]
+pub struct Affine {
+    scale: Arena,
+    shift: Arena,
+}
+
+impl Affine {
+    /// `[channels]` each.
+    pub fn new(scale: &[f32], shift: &[f32]) -> Self {
+        Self {
+            scale: scale.into(),
+            shift: shift.into(),
+        }
+    }
+
+    /// `scale · x + shift`, then `max(·, 0)` if `relu`. Channels begin at `first_channel` of the
+    /// factors, a multiple of 16.
+    ///
+    /// # Panics
+    /// If a view leaves the arena, or channels or sizes do not fit.
+    pub fn apply(
+        &self,
+        isa: Isa,
+        arena: &mut Arena,
+        (from, to): (&View, &View),
+        first_channel: usize,
+        relu: bool,
+    ) {
+        assert!(first_channel.is_multiple_of(BLOCK), "a block begins there");
+        let end = first_channel + to.blocks() * BLOCK;
+        assert!(end <= self.scale.len(), "a factor for every channel");
+        check_apart(arena, &[from], to);
+        assert_eq!(from.size(), to.size(), "size");
+        clear_halo(to, arena);
+        let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+        for_planes(to, |image, block| {
+            let first = first_channel + block * BLOCK;
+            let combination = Combination {
+                // SAFETY: both views lie in the arena.
+                a: unsafe { memory.at(from, image, block) },
+                a_row: from.row_stride(),
+                // SAFETY: the end was checked.
+                factor: unsafe { self.scale.as_slice().as_ptr().add(first) },
+                // SAFETY: as above.
+                b: unsafe { self.shift.as_slice().as_ptr().add(first) },
+                b_row: 0,
+                b_pixel: 0,
+                // SAFETY: both views lie in the arena.
+                target: unsafe { memory.at(to, image, block) },
+                to: *to,
+                relu,
+            };
+            let combination = &combination;
+            dispatch!(isa, combine_plane(combination: &Combination));
+        });
+    }
+}
+
+/// `scale · a + b`, then `max(·, 0)` if `relu`. The result may replace `b`.
+///
+/// # Panics
+/// If a view leaves the arena, or channels or sizes do not fit.
+pub fn add(isa: Isa, arena: &mut Arena, (scale, a): (f32, &View), b: &View, to: &View, relu: bool) {
+    check_apart(arena, &[a], to);
+    if b != to {
+        check_apart(arena, &[b], to);
+    }
+    assert!(a.size() == to.size() && b.size() == to.size(), "size");
+    clear_halo(to, arena);
+    let factor = [scale; BLOCK];
+    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+    for_planes(to, |image, block| {
+        // SAFETY: the views lie in the arena.
+        let [a_plane, b_plane, target] =
+            [a, b, to].map(|view| unsafe { memory.at(view, image, block) });
+        let combination = Combination {
+            a: a_plane,
+            a_row: a.row_stride(),
+            factor: factor.as_ptr(),
+            b: b_plane,
+            b_row: b.row_stride(),
+            b_pixel: BLOCK,
+            target,
+            to: *to,
+            relu,
+        };
+        let combination = &combination;
+        dispatch!(isa, combine_plane(combination: &Combination));
+    });
+}
+
+/// `factor · a + b` for the pixels of a plane.
+struct Combination {
+    a: *const f32,
+    a_row: usize,
+    factor: *const f32,
+    b: *const f32,
+    b_row: usize,
+    b_pixel: usize,
+    target: *mut f32,
+    to: View,
+    relu: bool,
+}
+
+/// # Safety
+/// As [`max_plane`].
+#[inline(always)]
+unsafe fn combine_plane<S: Simd>(c: &Combination) {
+    for row in 0..c.to.height {
+        for column in 0..c.to.width {
+            for lane in (0..BLOCK).step_by(S::LANES) {
+                // SAFETY: by the contract.
+                unsafe {
+                    let a = S::load(c.a.add(row * c.a_row + column * BLOCK + lane));
+                    let b = S::load(c.b.add(row * c.b_row + column * c.b_pixel + lane));
+                    let mut y = S::fma(S::load(c.factor.add(lane)), a, b);
+                    if c.relu {
+                        y = S::max(S::splat(0.0), y);
+                    }
+                    let place = row * c.to.row_stride() + column * BLOCK + lane;
+                    S::store(c.target.add(place), y);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A map of the numbers `f(0), f(1), …` in row-major order, at `start`.
+    fn map(arena: &mut Arena, view: &View, f: impl Fn(usize) -> f32) -> Vec<f32> {
+        let count = view.images * view.channels * view.height * view.width;
+        let values: Vec<f32> = (0..count).map(f).collect();
+        view.write_nchw(arena, &values);
+        values
+    }
+
+    #[test]
+    fn pools_agree_with_their_definitions() {
+        for isa in Isa::available() {
+            for padding in [0, 1] {
+                let window = Window {
+                    kernel: [3, 3],
+                    stride: [2, 2],
+                    padding: [padding; 2],
+                };
+                let from = View::new(0, 2, 20, [7, 6], 0);
+                let [height, width] = window.output_size([7, 6]);
+                let to = View::new(from.end(), 2, 20, [height, width], 1);
+                let mean = View::new(to.end(), 2, 20, [1, 1], 0);
+                let mut arena = Arena::new(mean.end());
+                let x = map(&mut arena, &from, |i| ((i * 37) % 101) as f32 - 50.0);
+                max_pool(isa, window, &mut arena, &from, &to);
+                let mut expected = Vec::new();
+                for plane in x.chunks_exact(42) {
+                    for row in 0..height as isize {
+                        for column in 0..width as isize {
+                            let taps = (0..9).filter_map(|tap| {
+                                let y = 2 * row + tap / 3 - padding as isize;
+                                let x = 2 * column + tap % 3 - padding as isize;
+                                let inside = (0..7).contains(&y) && (0..6).contains(&x);
+                                inside.then(|| plane[(y * 6 + x) as usize])
+                            });
+                            expected.push(taps.fold(f32::MIN, f32::max));
+                        }
+                    }
+                }
+                assert_eq!(to.read_nchw(&arena), expected, "{isa} {padding}");
+                average_pool(isa, &mut arena, &from, &mean);
+                for (mean, plane) in mean.read_nchw(&arena).iter().zip(x.chunks_exact(42)) {
+                    let expected = plane.iter().sum::<f32>() / 42.0;
+                    assert!(
+                        (mean - expected).abs() < 1e-4,
+                        "{isa}: {mean} for {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_and_affine_maps_agree_with_their_definitions() {
+        for isa in Isa::available() {
+            let a = View::new(0, 1, 20, [3, 5], 1);
+            let b = View::new(a.end(), 1, 20, [3, 5], 0);
+            let to = View::new(b.end(), 1, 20, [3, 5], 2);
+            let mut arena = Arena::new(to.end());
+            let x = map(&mut arena, &a, |i| i as f32 - 90.0);
+            let y = map(&mut arena, &b, |i| 30.0 - i as f32);
+            add(isa, &mut arena, (0.5, &a), &b, &to, true);
+            let expected: Vec<f32> = x
+                .iter()
+                .zip(&y)
+                .map(|(x, y)| (0.5 * x + y).max(0.0))
+                .collect();
+            assert_eq!(to.read_nchw(&arena), expected, "{isa}");
+            let scale: Vec<f32> = (0..36).map(|c| c as f32 * 0.5).collect();
+            let shift: Vec<f32> = (0..36).map(|c| 7.0 - c as f32).collect();
+            let affine = Affine::new(&scale, &shift);
+            affine.apply(isa, &mut arena, (&a, &to), 16, false);
+            let expected: Vec<f32> = x
+                .iter()
+                .enumerate()
+                .map(|(i, x)| scale[16 + i / 15] * x + shift[16 + i / 15])
+                .collect();
+            assert_eq!(to.read_nchw(&arena), expected, "{isa}");
+        }
+    }
+}
