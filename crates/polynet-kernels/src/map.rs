@@ -151,13 +151,16 @@ unsafe fn max_plane<S: Simd>(plane: &Plane) {
     }
 }
 
-/// The mean of every channel: a map of 1×1 pixels.
+/// The mean of every channel. The result is one row, and image `i` of the batch its pixel `i`: so
+/// all images of a batch go through the classifier's product at once.
 ///
 /// # Panics
 /// If a view leaves the arena, or channels or sizes do not fit.
 pub fn average_pool(isa: Isa, arena: &mut Arena, from: &View, to: &View) {
-    check_apart(arena, &[from], to);
-    assert_eq!(to.size(), [1, 1], "size");
+    assert!(to.end().max(from.end()) <= arena.len(), "maps in the arena");
+    assert!(!to.overlaps(from), "a map is written while it is read");
+    assert_eq!(to.channels, from.channels, "channels");
+    assert_eq!((to.images, to.size()), (1, [1, from.images]), "size");
     let memory = Memory(arena.as_mut_slice().as_mut_ptr());
     for_planes(from, |image, block| {
         let plane = Plane {
@@ -167,7 +170,7 @@ pub fn average_pool(isa: Isa, arena: &mut Arena, from: &View, to: &View) {
             source: unsafe { memory.at(from, image, block) },
             to: *to,
             // SAFETY: as above.
-            target: unsafe { memory.at(to, image, block) },
+            target: unsafe { memory.0.add(to.at(0, block, 0, image)) },
         };
         let plane = &plane;
         dispatch!(isa, mean_plane(plane: &Plane));
@@ -211,28 +214,19 @@ impl Affine {
         }
     }
 
-    /// `scale · x + shift`, then `max(·, 0)` if `relu`. Channels begin at `first_channel` of the
-    /// factors, a multiple of 16.
+    /// `scale · x + shift`, then `max(·, 0)` if `relu`.
     ///
     /// # Panics
     /// If a view leaves the arena, or channels or sizes do not fit.
-    pub fn apply(
-        &self,
-        isa: Isa,
-        arena: &mut Arena,
-        (from, to): (&View, &View),
-        first_channel: usize,
-        relu: bool,
-    ) {
-        assert!(first_channel.is_multiple_of(BLOCK), "a block begins there");
-        let end = first_channel + to.blocks() * BLOCK;
-        assert!(end <= self.scale.len(), "a factor for every channel");
+    pub fn apply(&self, isa: Isa, arena: &mut Arena, from: &View, to: &View, relu: bool) {
+        let factors = to.blocks() * BLOCK;
+        assert_eq!(self.scale.len(), factors, "a factor for every channel");
         check_apart(arena, &[from], to);
         assert_eq!(from.size(), to.size(), "size");
         clear_halo(to, arena);
         let memory = Memory(arena.as_mut_slice().as_mut_ptr());
         for_planes(to, |image, block| {
-            let first = first_channel + block * BLOCK;
+            let first = block * BLOCK;
             let combination = Combination {
                 // SAFETY: both views lie in the arena.
                 a: unsafe { memory.at(from, image, block) },
@@ -347,7 +341,7 @@ mod tests {
                 let from = View::new(0, 2, 20, [7, 6], 0);
                 let [height, width] = window.output_size([7, 6]);
                 let to = View::new(from.end(), 2, 20, [height, width], 1);
-                let mean = View::new(to.end(), 2, 20, [1, 1], 0);
+                let mean = View::new(to.end(), 1, 20, [1, 2], 0);
                 let mut arena = Arena::new(mean.end());
                 let x = map(&mut arena, &from, |i| ((i * 37) % 101) as f32 - 50.0);
                 max_pool(isa, window, &mut arena, &from, &to);
@@ -367,8 +361,10 @@ mod tests {
                 }
                 assert_eq!(to.read_nchw(&arena), expected, "{isa} {padding}");
                 average_pool(isa, &mut arena, &from, &mean);
-                for (mean, plane) in mean.read_nchw(&arena).iter().zip(x.chunks_exact(42)) {
-                    let expected = plane.iter().sum::<f32>() / 42.0;
+                for (index, mean) in mean.read_nchw(&arena).iter().enumerate() {
+                    // One channel after the other, and in it one image after the other.
+                    let plane = index % 2 * 20 + index / 2;
+                    let expected = x[plane * 42..(plane + 1) * 42].iter().sum::<f32>() / 42.0;
                     assert!(
                         (mean - expected).abs() < 1e-4,
                         "{isa}: {mean} for {expected}"
@@ -394,14 +390,14 @@ mod tests {
                 .map(|(x, y)| (0.5 * x + y).max(0.0))
                 .collect();
             assert_eq!(to.read_nchw(&arena), expected, "{isa}");
-            let scale: Vec<f32> = (0..36).map(|c| c as f32 * 0.5).collect();
-            let shift: Vec<f32> = (0..36).map(|c| 7.0 - c as f32).collect();
+            let scale: Vec<f32> = (0..20).map(|c| c as f32 * 0.5).collect();
+            let shift: Vec<f32> = (0..20).map(|c| 7.0 - c as f32).collect();
             let affine = Affine::new(&scale, &shift);
-            affine.apply(isa, &mut arena, (&a, &to), 16, false);
+            affine.apply(isa, &mut arena, &a, &to, false);
             let expected: Vec<f32> = x
                 .iter()
                 .enumerate()
-                .map(|(i, x)| scale[16 + i / 15] * x + shift[16 + i / 15])
+                .map(|(i, x)| scale[i / 15] * x + shift[i / 15])
                 .collect();
             assert_eq!(to.read_nchw(&arena), expected, "{isa}");
         }
