@@ -5,6 +5,8 @@
 
 mod naive;
 mod tile;
+mod toom;
+mod winograd;
 
 use crate::layout::{Arena, BLOCK, View, blocks_of, clear_halo};
 use crate::simd::Isa;
@@ -12,6 +14,7 @@ use rayon::prelude::*;
 use tile::{Geometry, Source, Tap, Target, Tile};
 
 pub use naive::convolve;
+pub use winograd::Winograd;
 
 /// Kernel, step and border of a convolution, rows first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

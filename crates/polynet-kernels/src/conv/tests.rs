@@ -181,6 +181,57 @@ fn every_kernel_agrees_with_the_definition() {
 }
 
 #[test]
+fn transformed_convolutions_agree_with_the_definition() {
+    let cases = [
+        (window([3, 3], 1, [1, 1]), 2, [9, 6]),
+        (window([3, 3], 1, [0, 0]), 1, [21, 19]),
+        (window([1, 7], 1, [0, 3]), 2, [5, 18]),
+        (window([7, 1], 1, [3, 0]), 1, [18, 5]),
+        (window([1, 3], 1, [0, 1]), 1, [3, 8]),
+        (window([3, 1], 1, [1, 0]), 1, [9, 2]),
+    ];
+    for isa in Isa::available() {
+        for (window, images, size) in cases {
+            for (inputs, outputs) in [(&[24, 16][..], &[40][..]), (&[3], &[16, 8]), (&[64], &[64])]
+            {
+                let name = format!("{isa} {window:?} {inputs:?} {outputs:?} {size:?}");
+                let in_channels: usize = inputs.iter().sum();
+                let out_channels: usize = outputs.iter().sum();
+                let x = noise(1, images * in_channels * size[0] * size[1]);
+                let weights = noise(2, out_channels * in_channels * window.taps());
+                let bias = noise(3, out_channels);
+                let out_size = window.output_size(size);
+                let mut end = 0;
+                let from = place(&mut end, inputs, images, size, 1);
+                let to = place(&mut end, outputs, images, out_size, 2);
+                let mut arena = Arena::new(end);
+                arena.as_mut_slice().fill(f32::NAN);
+                write(&mut arena, &from, &x);
+                let conv = Winograd::pack(isa, window, [inputs, outputs], &weights, &bias);
+                conv.run(
+                    &mut arena,
+                    &from,
+                    Value {
+                        to: &to,
+                        relu: true,
+                    },
+                );
+                let shape = [images, in_channels, size[0], size[1]];
+                let expected: Vec<f32> = convolve(window, &x, shape, &weights, &bias)
+                    .into_iter()
+                    .map(|y| y.max(0.0))
+                    .collect();
+                assert_close(&name, &read(&arena, &to), &expected);
+                for view in &to {
+                    let all: f32 = arena.as_slice()[view.start()..view.end()].iter().sum();
+                    assert!(all.is_finite(), "{name}: halo and unused lanes are zero");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_result_on_top_of_its_input_is_refused() {
     let view = View::new(0, 1, 16, [2, 2], 0);
     let mut arena = Arena::new(view.end());
