@@ -1,6 +1,7 @@
 //! CPU kernels and memory of polynet: the only crate with `unsafe`, free of any framework.
 
 pub mod conv;
+pub mod file;
 pub mod layout;
 pub mod map;
 pub mod memory;

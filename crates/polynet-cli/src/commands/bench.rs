@@ -109,7 +109,7 @@ fn measure(predict: &Predict) -> Result<Measurement> {
     let report = Report::new(&arguments.preset, &architecture, 1)?;
     let network = Network::init(architecture.graph()?, 0, &DeviceName::Cpu.open());
     let isa = predict.isa.unwrap_or_else(Isa::best);
-    let mut classifier = Classifier::with_isa(&network, isa);
+    let mut classifier = Classifier::new(&network, isa);
     drop(network);
     let (batch, size) = (usize::from(arguments.batch), architecture.input_size);
     let images: Vec<f32> = (0..batch * 3 * size * size)

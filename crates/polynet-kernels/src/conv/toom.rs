@@ -52,26 +52,30 @@ fn product(points: &[f64], without: Option<usize>) -> Vec<f64> {
     coefficients
 }
 
-/// `G g` of a filter for `2K + 2` points: `r` taps become as many values as there are points.
-pub(crate) fn filter_transform(pair_count: usize, taps: &[f64]) -> Vec<f64> {
+/// `G` for filters of `taps` taps: a row of `taps` factors for each of the `2K + 2` points. Without
+/// pairs it is the identity.
+pub(crate) fn filter_matrix(pair_count: usize, taps: usize) -> Vec<Vec<f64>> {
+    let unit = |tap: usize| (0..taps).map(|other| f64::from(other == tap)).collect();
+    if pair_count == 0 {
+        return (0..taps).map(unit).collect();
+    }
     let pairs = pairs(pair_count);
     let mut points = vec![0.0];
     points.extend(pairs.iter().flat_map(|&point| [point, -point]));
-    let mut values: Vec<f64> = points
+    let mut rows: Vec<Vec<f64>> = points
         .iter()
         .enumerate()
-        .map(|(index, point)| {
+        .map(|(index, &point)| {
             let others = points
                 .iter()
                 .enumerate()
                 .filter(|&(other, _)| other != index);
             let norm: f64 = others.map(|(_, other)| point - other).product();
-            let value = taps.iter().rev().fold(0.0, |sum, tap| sum * point + tap);
-            value / norm
+            (0..taps).map(|tap| point.powi(tap as i32) / norm).collect()
         })
         .collect();
-    values.push(taps.last().copied().unwrap_or(0.0));
-    values
+    rows.push(unit(taps - 1));
+    rows
 }
 
 impl<const K: usize> Toom<K> {
@@ -190,9 +194,10 @@ mod tests {
         let mut products = vec![0.0_f32; data.len()];
         // SAFETY: both hold 2K + 2 vectors of 4 lanes.
         unsafe { toom.input::<Portable>(data.as_ptr(), 4, products.as_mut_ptr(), 4) };
-        for (point, factor) in filter_transform(K, &filter).iter().enumerate() {
+        for (point, row) in filter_matrix(K, taps).iter().enumerate() {
+            let factor: f64 = row.iter().zip(&filter).map(|(g, tap)| g * tap).sum();
             for lane in 0..4 {
-                products[4 * point + lane] *= *factor as f32;
+                products[4 * point + lane] *= factor as f32;
             }
         }
         let mut outputs = [0.0_f32; 32];

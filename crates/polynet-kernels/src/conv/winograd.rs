@@ -5,7 +5,7 @@
 //! inputs, multiply the channels for each point by the pointwise microkernel, transform back.
 
 use super::tile::{self, Geometry, Source, Tap, Target, Tile};
-use super::toom::{Toom, filter_transform};
+use super::toom::{Toom, filter_matrix};
 use super::{Conv, Value, Window, block_channels, check_views};
 use crate::layout::{Arena, BLOCK, View, clear_halo};
 use crate::simd::{Isa, Simd};
@@ -122,12 +122,6 @@ impl Shape {
             Self::Column7 => [seven, one],
         }
     }
-
-    /// Points of each axis.
-    fn points(self) -> [usize; 2] {
-        self.axes()
-            .map(|(pairs, _)| if pairs == 0 { 1 } else { 2 * pairs + 2 })
-    }
 }
 
 /// A convolution with transformed and packed weights.
@@ -161,27 +155,28 @@ impl Winograd {
         bias: &[f32],
     ) -> Self {
         let shape = Shape::of(window).expect("the window has a transform");
-        let [rows, columns] = window.kernel;
         let [row_pairs, column_pairs] = shape.axes().map(|(pairs, _)| pairs);
-        let along = |pairs: usize, taps: &[f64]| match pairs {
-            0 => taps.to_vec(),
-            _ => filter_transform(pairs, taps),
-        };
-        let count: usize = shape.points().iter().product();
-        let mut transformed = vec![Vec::with_capacity(weights.len() / rows / columns); count];
-        for filter in weights.chunks_exact(rows * columns) {
-            let filter: Vec<f64> = filter.iter().copied().map(f64::from).collect();
-            let by_row: Vec<Vec<f64>> = filter
-                .chunks_exact(columns)
-                .map(|row| along(column_pairs, row))
-                .collect();
-            for column in 0..by_row[0].len() {
-                let taps: Vec<f64> = by_row.iter().map(|row| row[column]).collect();
-                for (row, value) in along(row_pairs, &taps).into_iter().enumerate() {
-                    transformed[row * by_row[0].len() + column].push(value as f32);
-                }
-            }
-        }
+        let by_row = filter_matrix(row_pairs, window.kernel[0]);
+        let by_column = filter_matrix(column_pairs, window.kernel[1]);
+        let transformed: Vec<Vec<f32>> = by_row
+            .iter()
+            .flat_map(|row| by_column.iter().map(move |column| (row, column)))
+            .map(|(row, column)| {
+                let factors: Vec<f64> = row
+                    .iter()
+                    .flat_map(|r| column.iter().map(move |c| r * c))
+                    .collect();
+                let filters = weights.chunks_exact(factors.len());
+                filters
+                    .map(|filter| {
+                        let products = filter.iter().zip(&factors);
+                        products
+                            .map(|(&tap, factor)| f64::from(tap) * factor)
+                            .sum::<f64>() as f32
+                    })
+                    .collect()
+            })
+            .collect();
         let zeros = vec![0.0; bias.len()];
         let points = transformed
             .iter()

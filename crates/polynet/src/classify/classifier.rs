@@ -1,20 +1,22 @@
 //! A compiled network.
 
 use super::memory::Plan;
-use super::program::{ConvPart, ConvSource, Program, Step};
+use super::program::{Algorithm, ConvPart, ConvSource, Program, Step};
 use crate::arch::graph::Graph;
-use crate::nn::{HostTensor, NORM_EPSILON, Network};
+use crate::nn::{NORM_EPSILON, Network, TensorMismatch};
+use crate::weights::{TensorSource, WeightFile};
 use polynet_kernels::Isa;
-use polynet_kernels::conv::{Conv, Stores, Sum, Value};
+use polynet_kernels::conv::{Conv, Stores, Sum, Value, Winograd};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};
-use std::collections::HashMap;
-use std::sync::Arc;
+use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// A network compiled for prediction on the processor; see the [module](super).
 #[derive(Debug)]
 pub struct Classifier {
-    graph: Arc<Graph>,
+    /// Shape of an image.
+    input: [usize; 3],
     isa: Isa,
     program: Program,
     /// One for each step.
@@ -26,6 +28,7 @@ pub struct Classifier {
 #[derive(Debug)]
 enum Kernel {
     Conv(Conv),
+    Winograd(Winograd),
     Affine(Affine),
     None,
 }
@@ -39,29 +42,36 @@ struct Memory {
 }
 
 impl Classifier {
-    /// Compiles a network for the processor's best instruction set.
-    pub fn new(network: &Network) -> Self {
-        Self::with_isa(network, Isa::best())
-    }
-
-    /// Compiles a network for an instruction set.
+    /// Compiles a network.
     ///
     /// # Panics
     /// If the processor lacks the instruction set; [`Isa`] is read from text only where it has it.
-    pub fn with_isa(network: &Network, isa: Isa) -> Self {
-        let graph = network.graph();
-        let weights = Weights {
-            graph,
-            tensors: network.to_host(),
-        };
+    pub fn new(network: &Network, isa: Isa) -> Self {
+        Self::with_tensors(network.graph(), &network.to_host(), isa)
+    }
+
+    /// Compiles a graph with weights from a file.
+    ///
+    /// # Errors
+    /// If a name or shape does not fit the graph.
+    ///
+    /// # Panics
+    /// As [`Classifier::new`].
+    pub fn from_file(graph: &Graph, file: &WeightFile, isa: Isa) -> Result<Self, TensorMismatch> {
+        TensorMismatch::check(graph.tensors(), file.shapes())?;
+        Ok(Self::with_tensors(graph, file, isa))
+    }
+
+    fn with_tensors(graph: &Graph, tensors: &dyn TensorSource, isa: Isa) -> Self {
+        let weights = Weights { graph, tensors };
         let program = Program::new(graph);
         let kernels = program
             .steps
-            .iter()
+            .par_iter()
             .map(|step| weights.kernel(isa, &program, step))
             .collect();
         Self {
-            graph: Arc::new(graph.clone()),
+            input: graph.nodes[0].shape,
             isa,
             program,
             kernels,
@@ -75,7 +85,7 @@ impl Classifier {
     /// # Panics
     /// If the length is no multiple of an image's.
     pub fn logits(&mut self, images: &[f32]) -> Vec<f32> {
-        let image: usize = self.graph.nodes[0].shape.iter().product();
+        let image: usize = self.input.iter().product();
         assert!(
             images.len().is_multiple_of(image),
             "images have {image} elements, {} came",
@@ -134,6 +144,17 @@ fn run(isa: Isa, step: &Step, kernel: &Kernel, plan: &Plan, arena: &mut Arena, i
             };
             conv.run(arena, &views(inputs), stores);
         }
+        (
+            Step::Conv {
+                inputs,
+                value: Some(value),
+                ..
+            },
+            Kernel::Winograd(conv),
+        ) => {
+            let (to, relu) = (&views(&value.to)[..], value.relu);
+            conv.run(arena, &views(inputs), Value { to, relu });
+        }
         (Step::MaxPool { window, from, to }, _) => {
             map::max_pool(isa, *window, arena, &plan.views[*from], &plan.views[*to]);
         }
@@ -163,24 +184,28 @@ fn run(isa: Isa, step: &Step, kernel: &Kernel, plan: &Plan, arena: &mut Arena, i
 /// The tensors that kernels are made of.
 struct Weights<'a> {
     graph: &'a Graph,
-    tensors: HashMap<String, HostTensor>,
+    tensors: &'a dyn TensorSource,
 }
 
 impl Weights<'_> {
-    fn values(&self, name: &str, suffix: &str) -> &[f32] {
-        &self.tensors[&format!("{name}.{suffix}")].values
+    fn values(&self, name: &str, suffix: &str) -> Cow<'_, [f32]> {
+        self.tensors.values(&format!("{name}.{suffix}"))
     }
 
     /// Batch norm with its running statistics, as a factor and a term for every channel.
     fn affine(&self, norm: usize) -> (Vec<f64>, Vec<f64>) {
         let name = &self.graph.norms[norm].name;
         let [weight, bias, mean, var] = ["weight", "bias", "running_mean", "running_var"]
-            .map(|suffix| self.values(name, suffix).iter().copied().map(f64::from));
+            .map(|suffix| self.values(name, suffix));
+        let wide = |values: &[f32]| -> Vec<f64> { values.iter().copied().map(f64::from).collect() };
+        let [weight, bias, mean, var] = [weight, bias, mean, var].map(|values| wide(&values));
         let scale: Vec<f64> = weight
+            .into_iter()
             .zip(var)
             .map(|(weight, var)| weight / (var + NORM_EPSILON).sqrt())
             .collect();
         let shift = bias
+            .into_iter()
             .zip(mean)
             .zip(&scale)
             .map(|((bias, mean), scale)| bias - mean * scale)
@@ -205,7 +230,14 @@ impl Weights<'_> {
                 };
                 let (weights, bias) = self.source(source);
                 let segments = [&channels(inputs)[..], &channels(outputs)[..]];
-                Kernel::Conv(Conv::pack(isa, *window, segments, &weights, &bias))
+                match step.algorithm() {
+                    Algorithm::Direct => {
+                        Kernel::Conv(Conv::pack(isa, *window, segments, &weights, &bias))
+                    }
+                    Algorithm::Transformed => {
+                        Kernel::Winograd(Winograd::pack(isa, *window, segments, &weights, &bias))
+                    }
+                }
             }
             Step::Affine {
                 norm,
@@ -257,8 +289,8 @@ impl Weights<'_> {
             }
             ConvSource::Linear => {
                 let name = &self.graph.linear.name;
-                let weights = self.values(name, "weight").to_vec();
-                (weights, self.values(name, "bias").to_vec())
+                let weights = self.values(name, "weight").into_owned();
+                (weights, self.values(name, "bias").into_owned())
             }
         }
     }
@@ -273,17 +305,13 @@ impl Weights<'_> {
             None => (vec![1.0; outputs], vec![0.0; outputs]),
         };
         let factor = f64::from(part.factor);
-        let rows = weights.chunks_exact(weights.len() / outputs);
-        let weights = rows
-            .zip(&scale)
-            .flat_map(|(row, scale)| {
-                let scale = scale * factor;
-                row.iter()
-                    .map(move |&weight| (f64::from(weight) * scale) as f32)
-            })
-            .collect();
+        let mut folded = Vec::with_capacity(weights.len());
+        for (row, scale) in weights.chunks_exact(weights.len() / outputs).zip(&scale) {
+            let scale = (scale * factor) as f32;
+            folded.extend(row.iter().map(|weight| weight * scale));
+        }
         let bias = shift.iter().map(|shift| (shift * factor) as f32).collect();
-        (weights, bias)
+        (folded, bias)
     }
 }
 
@@ -333,7 +361,7 @@ mod tests {
             let expected = network.logits(Tensor::from_data(data, network.device()));
             let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
             for isa in Isa::available() {
-                let mut classifier = Classifier::with_isa(&network, isa);
+                let mut classifier = Classifier::new(&network, isa);
                 let logits = classifier.logits(&images);
                 for (found, expected) in logits.iter().zip(&expected) {
                     let error = (found - expected).abs() / largest;

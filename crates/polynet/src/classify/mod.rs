@@ -6,12 +6,12 @@
 //!
 //! ```
 //! use polynet::arch::Architecture;
-//! use polynet::classify::Classifier;
+//! use polynet::classify::{Classifier, Isa};
 //! use polynet::nn::{DeviceName, Network};
 //!
 //! let architecture: Architecture = "small-polynet; width = 0.125".parse()?;
 //! let network = Network::init(architecture.graph()?, 1, &DeviceName::Cpu.open());
-//! let mut classifier = Classifier::new(&network);
+//! let mut classifier = Classifier::new(&network, Isa::best());
 //! let logits = classifier.logits(&vec![0.5; 2 * 3 * 32 * 32]);
 //! assert_eq!(logits.len(), 2 * 10);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -19,7 +19,9 @@
 
 mod classifier;
 mod memory;
+mod predictor;
 mod program;
 
 pub use classifier::Classifier;
 pub use polynet_kernels::{Isa, UnknownIsa};
+pub use predictor::{ModelPredictor, Predictor};

@@ -7,7 +7,7 @@
 //! - ReLU is part of what stores its input, and dropout is nothing.
 
 use crate::arch::graph::{Graph, NodeId, Op};
-use polynet_kernels::conv::Window;
+use polynet_kernels::conv::{Window, Winograd};
 use std::collections::HashMap;
 
 /// Index of a buffer in [`Program::buffers`].
@@ -101,7 +101,26 @@ pub(super) enum Step {
     },
 }
 
+/// How a convolution is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    /// Product by product.
+    Direct,
+    /// By transforms that need fewer products.
+    Transformed,
+}
+
 impl Step {
+    /// How the step's convolution is computed.
+    pub(super) fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Conv {
+                window, sum: None, ..
+            } if Winograd::has(*window) => Algorithm::Transformed,
+            _ => Algorithm::Direct,
+        }
+    }
+
     /// The buffers that the step reads.
     pub(super) fn reads(&self) -> Vec<BufferId> {
         match self {
@@ -242,8 +261,13 @@ impl Program {
                 let Step::Conv { inputs, window, .. } = step else {
                     continue;
                 };
+                // Transformed convolutions read a border of their own making.
+                let needed = match step.algorithm() {
+                    Algorithm::Direct => window.padding[1],
+                    Algorithm::Transformed => 0,
+                };
                 let present = inputs.iter().map(|&id| self.buffers[id].halo).max();
-                let halo = present.unwrap_or(0).max(window.padding[1]);
+                let halo = present.unwrap_or(0).max(needed);
                 for &id in inputs {
                     changed |= self.buffers[id].halo != halo;
                     self.buffers[id].halo = halo;
