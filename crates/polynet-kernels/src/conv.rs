@@ -3,6 +3,7 @@
 //! [`Conv`] holds weights that are packed once for an instruction set. It reads any list of views as
 //! one concatenated input and writes any list of views, so that a concatenation is never made.
 
+mod gradient;
 mod naive;
 mod tile;
 mod toom;
@@ -13,6 +14,7 @@ use crate::simd::Isa;
 use rayon::prelude::*;
 use tile::{Geometry, Source, Tap, Target, Tile};
 
+pub use gradient::weight_gradient;
 pub use naive::convolve;
 pub use winograd::Winograd;
 

