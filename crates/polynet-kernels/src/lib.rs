@@ -5,6 +5,7 @@ pub mod file;
 pub mod layout;
 pub mod map;
 pub mod memory;
+pub mod norm;
 mod simd;
 
 pub use memory::CachingAllocator;

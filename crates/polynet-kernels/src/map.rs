@@ -2,7 +2,7 @@
 
 use crate::conv::Window;
 use crate::layout::{Arena, BLOCK, View, clear_halo};
-use crate::simd::{Isa, Simd};
+use crate::simd::{Isa, Simd, dispatch};
 use rayon::prelude::*;
 
 /// Planes that are worth a task of their own, in elements.
@@ -10,13 +10,13 @@ const TASK_ELEMENTS: usize = 1 << 14;
 
 /// A map's elements in memory, for tasks that write different planes.
 #[derive(Clone, Copy)]
-struct Memory(*mut f32);
+pub(crate) struct Memory(pub(crate) *mut f32);
 
 // SAFETY: every task writes planes of its own and reads maps that none writes.
 unsafe impl Sync for Memory {}
 
 /// Runs `task(image, block)` for every plane of a map.
-fn for_planes(view: &View, task: impl Fn(usize, usize) + Sync) {
+pub(crate) fn for_planes(view: &View, task: impl Fn(usize, usize) + Sync) {
     let blocks = view.blocks();
     let planes = view.images * blocks;
     let run = |plane: usize| task(plane / blocks, plane % blocks);
@@ -29,7 +29,7 @@ fn for_planes(view: &View, task: impl Fn(usize, usize) + Sync) {
     }
 }
 
-fn check_apart(arena: &Arena, from: &[&View], to: &View) {
+pub(crate) fn check_apart(arena: &Arena, from: &[&View], to: &View) {
     assert!(to.end() <= arena.len(), "the result lies in the arena");
     for view in from {
         assert!(view.end() <= arena.len(), "the map lies in the arena");
@@ -37,36 +37,6 @@ fn check_apart(arena: &Arena, from: &[&View], to: &View) {
         assert_eq!(view.images, to.images, "images");
         assert!(!view.overlaps(to), "a map is written while it is read");
     }
-}
-
-/// Compiles a function that is generic over [`Simd`] for an instruction set and calls it.
-macro_rules! dispatch {
-    ($isa:expr, $function:ident($($argument:ident: $type:ty),*)) => {{
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f")]
-        unsafe fn avx512($($argument: $type),*) {
-            // SAFETY: the caller's contract is the same.
-            unsafe { $function::<crate::simd::Avx512>($($argument),*) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn avx2($($argument: $type),*) {
-            // SAFETY: the caller's contract is the same.
-            unsafe { $function::<crate::simd::Avx2>($($argument),*) }
-        }
-        // SAFETY: an `Isa` that runs is available, and the caller vouches for the pointers.
-        unsafe {
-            match $isa {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => avx512($($argument),*),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => avx2($($argument),*),
-                #[cfg(target_arch = "aarch64")]
-                Isa::Neon => $function::<crate::simd::Neon>($($argument),*),
-                _ => $function::<crate::simd::Portable>($($argument),*),
-            }
-        }
-    }};
 }
 
 /// The largest element of every window; places outside the map are left out.
@@ -100,7 +70,7 @@ pub fn max_pool(isa: Isa, window: Window, arena: &mut Arena, from: &View, to: &V
 impl Memory {
     /// # Safety
     /// The view must lie in the arena.
-    unsafe fn at(&self, view: &View, image: usize, block: usize) -> *mut f32 {
+    pub(crate) unsafe fn at(&self, view: &View, image: usize, block: usize) -> *mut f32 {
         // SAFETY: by the contract.
         unsafe { self.0.add(view.at(image, block, 0, 0)) }
     }

@@ -103,6 +103,38 @@ impl FromStr for Isa {
     }
 }
 
+/// Compiles a function that is generic over [`Simd`] for an instruction set and calls it.
+macro_rules! dispatch {
+    ($isa:expr, $function:ident($($argument:ident: $type:ty),*)) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f")]
+        unsafe fn avx512($($argument: $type),*) {
+            // SAFETY: the caller's contract is the same.
+            unsafe { $function::<crate::simd::Avx512>($($argument),*) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2($($argument: $type),*) {
+            // SAFETY: the caller's contract is the same.
+            unsafe { $function::<crate::simd::Avx2>($($argument),*) }
+        }
+        // SAFETY: an `Isa` that runs is available, and the caller vouches for the pointers.
+        unsafe {
+            match $isa {
+                #[cfg(target_arch = "x86_64")]
+                crate::simd::Isa::Avx512 => avx512($($argument),*),
+                #[cfg(target_arch = "x86_64")]
+                crate::simd::Isa::Avx2 => avx2($($argument),*),
+                #[cfg(target_arch = "aarch64")]
+                crate::simd::Isa::Neon => $function::<crate::simd::Neon>($($argument),*),
+                _ => $function::<crate::simd::Portable>($($argument),*),
+            }
+        }
+    }};
+}
+
+pub(crate) use dispatch;
+
 /// A vector of `f32` and what kernels do with it.
 ///
 /// # Safety
@@ -124,6 +156,8 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// `a · b`.
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// `x` where `condition > 0`, else 0.
+    unsafe fn where_positive(condition: Self::V, x: Self::V) -> Self::V;
     /// The larger of each pair.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `a · b + c`, rounded once where the processor can.

@@ -42,6 +42,17 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn where_positive(condition: Self::V, x: Self::V) -> Self::V {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            _mm256_and_ps(
+                _mm256_cmp_ps::<_CMP_GT_OQ>(condition, _mm256_setzero_ps()),
+                x,
+            )
+        }
+    }
+
+    #[inline(always)]
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
         // SAFETY: the caller vouches for the instruction set and the pointer.
         unsafe { _mm256_max_ps(a, b) }

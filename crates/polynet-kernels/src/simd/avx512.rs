@@ -42,6 +42,15 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn where_positive(condition: Self::V, x: Self::V) -> Self::V {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(condition, _mm512_setzero_ps());
+            _mm512_maskz_mov_ps(mask, x)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
         // SAFETY: the caller vouches for the instruction set and the pointer.
         unsafe { _mm512_max_ps(a, b) }

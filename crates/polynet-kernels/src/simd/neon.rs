@@ -42,6 +42,15 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn where_positive(condition: Self::V, x: Self::V) -> Self::V {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            let mask = vcgtq_f32(condition, vdupq_n_f32(0.0));
+            vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(x)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
         // SAFETY: the caller vouches for the instruction set and the pointer.
         unsafe { vmaxq_f32(a, b) }

@@ -43,6 +43,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn where_positive(condition: Self::V, x: Self::V) -> Self::V {
+        zip(condition, x, |c, x| if c > 0.0 { x } else { 0.0 })
+    }
+
+    #[inline(always)]
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
         zip(a, b, |x, y| if x > y { x } else { y })
     }
