@@ -4,6 +4,7 @@
 //! one concatenated input and writes any list of views, so that a concatenation is never made.
 
 mod gradient;
+mod input_gradient;
 mod naive;
 mod tile;
 mod toom;
@@ -15,6 +16,7 @@ use rayon::prelude::*;
 use tile::{Geometry, Source, Tap, Target, Tile};
 
 pub use gradient::weight_gradient;
+pub use input_gradient::InputGradient;
 pub use naive::convolve;
 pub use winograd::Winograd;
 
@@ -101,11 +103,37 @@ struct Panel {
     weights: usize,
 }
 
+/// Where a convolution's outputs lie in the map that it writes: pixel `offset + step · position`. The
+/// gradient of a convolution with a stride is one convolution for each remainder of the stride.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Grid {
+    step: [usize; 2],
+    offset: [usize; 2],
+}
+
+impl Grid {
+    const ALL: Self = Self {
+        step: [1, 1],
+        offset: [0, 0],
+    };
+
+    /// Rows and columns of outputs in a map.
+    fn count(&self, size: [usize; 2]) -> [usize; 2] {
+        [0, 1].map(|axis| {
+            let room = size[axis].saturating_sub(self.offset[axis]);
+            room.div_ceil(self.step[axis])
+        })
+    }
+}
+
 /// A convolution with packed weights.
 #[derive(Debug)]
 pub struct Conv {
     isa: Isa,
     window: Window,
+    /// Rows and columns from an output's first tap to its place; the padding, but for gradients.
+    border: [isize; 2],
+    grid: Grid,
     inputs: Vec<usize>,
     outputs: Vec<usize>,
     panels: Vec<Panel>,
@@ -187,6 +215,8 @@ impl Conv {
         Self {
             isa,
             window,
+            border: window.padding.map(|padding| padding as isize),
+            grid: Grid::ALL,
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
             panels,
@@ -203,8 +233,8 @@ impl Conv {
     /// Convolves `inputs`, read as one concatenated map, and stores the result.
     ///
     /// # Panics
-    /// If a view leaves the arena, sizes or channels do not fit, a row's halo is narrower than the
-    /// padding, or a map that is written overlaps one that is read (but a sum may replace its
+    /// If a view leaves the arena, sizes or channels do not fit, a row's halo is narrower than what
+    /// the kernel reaches beyond the map, or a map that is written overlaps one that is read (but a sum may replace its
     /// addend).
     pub fn run(&self, arena: &mut Arena, inputs: &[View], stores: Stores<'_>) {
         self.check(arena, inputs, &stores);
@@ -218,16 +248,28 @@ impl Conv {
     }
 
     fn check(&self, arena: &Arena, inputs: &[View], stores: &Stores<'_>) {
-        let first = inputs.first().expect("a convolution has an input");
-        let padding = self.window.padding[1];
+        let first = *inputs.first().expect("a convolution has an input");
         check_views(arena, inputs, &self.inputs);
+        let alike = |view: &View| {
+            view.halo == first.halo && view.size() == first.size() && view.images == first.images
+        };
+        assert!(inputs.iter().all(alike), "inputs of one size and halo");
+        let result = stores.maps().next().expect("a result is stored");
+        let size = result.size();
+        let padding = self.window.padding.map(|padding| padding as isize);
+        // A gradient's sizes are checked by who makes it.
+        if self.grid == Grid::ALL && self.border == padding {
+            assert_eq!(size, self.window.output_size(first.size()), "size");
+        }
+        // The columns that the taps of the first and of the last output reach beyond the map.
+        let [_, columns] = self.grid.count(size);
+        let right = (columns.max(1) - 1) * self.window.stride[1] + self.window.kernel[1];
+        let beyond = right as isize - self.border[1] - first.width as isize;
+        let halo = self.border[1].max(beyond).max(0) as usize;
         assert!(
-            inputs
-                .iter()
-                .all(|view| view.halo == first.halo && view.halo >= padding),
-            "a halo of at least {padding} columns, the same in every view"
+            self.window.taps() == 0 || first.halo >= halo,
+            "a halo of at least {halo} columns"
         );
-        let size = self.window.output_size(first.size());
         let shape = |views: &[View]| {
             check_views(arena, views, &self.outputs);
             let fits = |view: &View| view.size() == size && view.images == first.images;
@@ -294,10 +336,12 @@ impl<'a> Job<'a> {
     fn new(conv: &'a Conv, arena: &'a mut Arena, inputs: &'a [View], stores: Stores<'a>) -> Self {
         let window = conv.window;
         let input = inputs[0];
-        let [mut rows, mut columns] = window.output_size(input.size());
+        let result = stores.maps().next().expect("a result is stored");
+        let [mut rows, mut columns] = conv.grid.count(result.size());
         let addends = stores.sum.iter().flat_map(|sum| sum.addend);
         let has_halo = |view: &View| view.halo > 0;
         let is_flat = window == Window::POINT
+            && conv.grid == Grid::ALL
             && !inputs.iter().any(has_halo)
             && !stores.maps().chain(addends).any(has_halo);
         if is_flat {
@@ -335,7 +379,7 @@ impl<'a> Job<'a> {
         let tiles = self.images * self.rows * self.tiles_in_row;
         let in_channels: usize = conv.inputs.iter().sum();
         let panel_weights = in_channels * conv.window.taps() * conv.panels[0].blocks * BLOCK;
-        let in_group = (GROUP_BYTES / 4 / panel_weights).clamp(1, panels);
+        let in_group = (GROUP_BYTES / 4 / panel_weights.max(1)).clamp(1, panels);
         let groups = panels.div_ceil(in_group);
         let macs = self.images * self.rows * self.columns * panel_weights * panels;
         let wanted = (macs / TASK_MACS).clamp(1, 4 * rayon::current_num_threads());
@@ -398,22 +442,18 @@ impl<'a> Job<'a> {
         pixels: usize,
     ) {
         let (conv, input) = (self.conv, self.inputs[0]);
-        let Window {
-            kernel,
-            stride,
-            padding,
-        } = conv.window;
+        let Window { kernel, stride, .. } = conv.window;
         // Rows of the kernel inside the map.
-        let top = (row * stride[0]) as isize - padding[0] as isize;
+        let top = (row * stride[0]) as isize - conv.border[0];
         let first_tap = (-top).max(0) as usize;
         let last_tap = (input.height as isize - top).clamp(0, kernel[0] as isize) as usize;
-        let left = (column * stride[1]) as isize - padding[1] as isize;
+        let left = (column * stride[1]) as isize - conv.border[1];
         let origin = top * input.row_stride() as isize + left * BLOCK as isize;
         let mut targets = [Target::NONE; 2];
         for (block, target) in targets.iter_mut().take(panel.blocks).enumerate() {
             *target = self.target(panel.first_block + block, [image, row, column]);
         }
-        let out_stride = BLOCK;
+        let out_stride = conv.grid.step[1] * BLOCK;
         let pixel_stride = stride[1] * BLOCK;
         let tile = Tile {
             sources,
@@ -439,6 +479,8 @@ impl<'a> Job<'a> {
 
     /// Where the tile's pixels of an output block are stored.
     fn target(&self, block: usize, [image, row, column]: [usize; 3]) -> Target {
+        let Grid { step, offset } = self.conv.grid;
+        let (row, column) = (offset[0] + row * step[0], offset[1] + column * step[1]);
         let place = |views: &[View]| {
             let mut block = block;
             for view in views {

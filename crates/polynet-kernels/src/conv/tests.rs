@@ -314,3 +314,64 @@ fn weight_gradients_agree_with_the_definition() {
         }
     }
 }
+
+#[test]
+fn input_gradients_agree_with_the_definition() {
+    for isa in Isa::available() {
+        for case in cases() {
+            let Case {
+                window,
+                inputs,
+                outputs,
+                images,
+                size,
+                out_halo,
+            } = case;
+            let name = format!("{isa} {window:?} {inputs:?} {outputs:?} {size:?}");
+            let (in_channels, out_channels): (usize, usize) =
+                (inputs.iter().sum(), outputs.iter().sum());
+            let [rows, columns] = window.output_size(size);
+            let weights = noise(2, out_channels * in_channels * window.taps());
+            let dy = noise(5, images * out_channels * rows * columns);
+            let mut end = 0;
+            let from = place(
+                &mut end,
+                outputs,
+                images,
+                [rows, columns],
+                InputGradient::halo(window),
+            );
+            let to = place(&mut end, inputs, images, size, out_halo);
+            let mut arena = Arena::new(end);
+            arena.as_mut_slice().fill(f32::NAN);
+            write(&mut arena, &from, &dy);
+            let conv = InputGradient::pack(isa, window, [inputs, outputs], &weights);
+            conv.run(&mut arena, &from, &to, false);
+            conv.run(&mut arena, &from, &to, true);
+            // The definition, scattered: every output gives to the pixels that it read.
+            let mut expected = vec![0.0_f64; images * in_channels * size[0] * size[1]];
+            for (index, dy) in dy.iter().enumerate() {
+                let (column, rest) = (index % columns, index / columns);
+                let (row, rest) = (rest % rows, rest / rows);
+                let (output, image) = (rest % out_channels, rest / out_channels);
+                for tap in 0..window.taps() {
+                    let y = (row * window.stride[0] + tap / window.kernel[1])
+                        .checked_sub(window.padding[0]);
+                    let x = (column * window.stride[1] + tap % window.kernel[1])
+                        .checked_sub(window.padding[1]);
+                    let (Some(y), Some(x)) = (y, x) else { continue };
+                    if y >= size[0] || x >= size[1] {
+                        continue;
+                    }
+                    for input in 0..in_channels {
+                        let weight = weights[(output * in_channels + input) * window.taps() + tap];
+                        let at = ((image * in_channels + input) * size[0] + y) * size[1] + x;
+                        expected[at] += 2.0 * f64::from(weight) * f64::from(*dy);
+                    }
+                }
+            }
+            let expected: Vec<f32> = expected.into_iter().map(|x| x as f32).collect();
+            assert_close(&name, &read(&arena, &to), &expected);
+        }
+    }
+}
