@@ -6,6 +6,7 @@ pub mod layout;
 pub mod map;
 pub mod memory;
 pub mod norm;
+pub mod plan;
 mod simd;
 
 pub use memory::CachingAllocator;

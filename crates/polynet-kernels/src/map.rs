@@ -251,6 +251,200 @@ pub fn add(isa: Isa, arena: &mut Arena, (scale, a): (f32, &View), b: &View, to: 
     });
 }
 
+/// Writes `scale · g` where `gate` is positive (everywhere without one) and 0 elsewhere to `to`, or
+/// adds it to what is there if `add`. The result may replace `g`: the backward pass of ReLU, of a
+/// scale, and of a term that is read twice.
+///
+/// # Panics
+/// If a view leaves the arena, or channels or sizes do not fit.
+pub fn gate(
+    isa: Isa,
+    arena: &mut Arena,
+    (scale, g): (f32, &View),
+    gate: Option<&View>,
+    to: &View,
+    add: bool,
+) {
+    if g != to {
+        check_apart(arena, &[g], to);
+    }
+    let open = gate.unwrap_or(g);
+    if open != to {
+        check_apart(arena, &[open], to);
+    }
+    assert!(g.size() == to.size() && open.size() == to.size(), "size");
+    clear_halo(to, arena);
+    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+    for_planes(to, |image, block| {
+        // SAFETY: the views lie in the arena.
+        let [g_plane, open_plane, target] =
+            [g, open, to].map(|view| unsafe { memory.at(view, image, block) });
+        let plane = Gate {
+            g: g_plane,
+            g_row: g.row_stride(),
+            gate: gate.map_or(std::ptr::null(), |_| open_plane.cast_const()),
+            gate_row: open.row_stride(),
+            scale,
+            target,
+            to: *to,
+            add,
+        };
+        let plane = &plane;
+        dispatch!(isa, gate_plane(plane: &Gate));
+    });
+}
+
+/// A plane of a gradient, of a gate and of a result.
+struct Gate {
+    g: *const f32,
+    g_row: usize,
+    gate: *const f32,
+    gate_row: usize,
+    scale: f32,
+    target: *mut f32,
+    to: View,
+    add: bool,
+}
+
+/// # Safety
+/// As [`max_plane`].
+#[inline(always)]
+unsafe fn gate_plane<S: Simd>(p: &Gate) {
+    for row in 0..p.to.height {
+        for column in 0..p.to.width {
+            for lane in (0..BLOCK).step_by(S::LANES) {
+                // SAFETY: by the contract.
+                unsafe {
+                    let mut g = S::load(p.g.add(row * p.g_row + column * BLOCK + lane));
+                    if !p.gate.is_null() {
+                        let open = S::load(p.gate.add(row * p.gate_row + column * BLOCK + lane));
+                        g = S::where_positive(open, g);
+                    }
+                    let to = p
+                        .target
+                        .add(row * p.to.row_stride() + column * BLOCK + lane);
+                    let before = if p.add { S::load(to) } else { S::splat(0.0) };
+                    S::store(to, S::fma(S::splat(p.scale), g, before));
+                }
+            }
+        }
+    }
+}
+
+/// Adds the gradient of [`max_pool`]'s input to `to`: that of a window goes to its largest element,
+/// the first of equals in row-major order.
+///
+/// # Panics
+/// As [`max_pool`].
+pub fn max_pool_gradient(
+    isa: Isa,
+    window: Window,
+    arena: &mut Arena,
+    (from, gradient): (&View, &View),
+    to: &View,
+) {
+    check_apart(arena, &[from], to);
+    check_apart(arena, &[gradient], to);
+    assert_eq!(gradient.size(), window.output_size(from.size()), "size");
+    assert_eq!(from.size(), to.size(), "size");
+    let _ = isa;
+    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+    for_planes(to, |image, block| {
+        // SAFETY: the views lie in the arena; a plane is one task's alone.
+        unsafe {
+            let source = memory.at(from, image, block).cast_const();
+            let gradient_plane = memory.at(gradient, image, block).cast_const();
+            let target = memory.at(to, image, block);
+            for row in 0..gradient.height {
+                let rows = inside(row, 0, &window, from.height);
+                for column in 0..gradient.width {
+                    let columns = inside(column, 1, &window, from.width);
+                    let mut best = [f32::NEG_INFINITY; BLOCK];
+                    let mut place = [0_usize; BLOCK];
+                    for y in rows.clone() {
+                        for x in columns.clone() {
+                            let pixel = source.add(y * from.row_stride() + x * BLOCK);
+                            let at = y * to.row_stride() + x * BLOCK;
+                            for lane in 0..BLOCK {
+                                let value = *pixel.add(lane);
+                                if value > best[lane] {
+                                    best[lane] = value;
+                                    place[lane] = at;
+                                }
+                            }
+                        }
+                    }
+                    let g = gradient_plane.add(row * gradient.row_stride() + column * BLOCK);
+                    for (lane, place) in place.iter().enumerate() {
+                        *target.add(place + lane) += *g.add(lane);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// The gradient of [`average_pool`]'s input, written to `to`.
+///
+/// # Panics
+/// As [`average_pool`].
+pub fn average_pool_gradient(isa: Isa, arena: &mut Arena, gradient: &View, to: &View) {
+    assert!(
+        to.end().max(gradient.end()) <= arena.len(),
+        "maps in the arena"
+    );
+    assert!(!to.overlaps(gradient), "a map is written while it is read");
+    assert_eq!(to.channels, gradient.channels, "channels");
+    assert_eq!(
+        (gradient.images, gradient.size()),
+        (1, [1, to.images]),
+        "size"
+    );
+    clear_halo(to, arena);
+    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+    let factor = 1.0 / (to.height * to.width) as f32;
+    for_planes(to, |image, block| {
+        let plane = Plane {
+            window: Window::POINT,
+            from: *gradient,
+            // SAFETY: both views lie in the arena.
+            source: unsafe { memory.0.add(gradient.at(0, block, 0, image)) },
+            to: *to,
+            // SAFETY: as above.
+            target: unsafe { memory.at(to, image, block) },
+        };
+        let plane = &plane;
+        dispatch!(isa, spread_plane(plane: &Plane, factor: f32));
+    });
+}
+
+/// # Safety
+/// As [`max_plane`].
+#[inline(always)]
+unsafe fn spread_plane<S: Simd>(plane: &Plane, factor: f32) {
+    let to = plane.to;
+    for lane in (0..BLOCK).step_by(S::LANES) {
+        // SAFETY: by the contract.
+        unsafe {
+            let value = S::mul(S::load(plane.source.add(lane)), S::splat(factor));
+            for row in 0..to.height {
+                for column in 0..to.width {
+                    let place = row * to.row_stride() + column * BLOCK + lane;
+                    S::store(plane.target.add(place), value);
+                }
+            }
+        }
+    }
+}
+
+/// Writes zeros, halo included.
+///
+/// # Panics
+/// If the view leaves the arena.
+pub fn clear(arena: &mut Arena, view: &View) {
+    arena.as_mut_slice()[view.start()..view.end()].fill(0.0);
+}
+
 /// `factor · a + b` for the pixels of a plane.
 struct Combination {
     a: *const f32,
@@ -340,6 +534,64 @@ mod tests {
                         "{isa}: {mean} for {expected}"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_pools_and_gates_agree_with_their_definitions() {
+        for isa in Isa::available() {
+            let window = Window {
+                kernel: [3, 3],
+                stride: [2, 2],
+                padding: [1, 1],
+            };
+            let from = View::new(0, 2, 20, [7, 6], 1);
+            let [height, width] = window.output_size([7, 6]);
+            let g_view = View::new(from.end(), 2, 20, [height, width], 0);
+            let to = View::new(g_view.end(), 2, 20, [7, 6], 2);
+            let row = View::new(to.end(), 1, 20, [1, 2], 0);
+            let mut arena = Arena::new(row.end());
+            let x = map(&mut arena, &from, |i| ((i * 37) % 101) as f32 - 50.0);
+            let g = map(&mut arena, &g_view, |i| (i % 13) as f32 - 4.0);
+            clear(&mut arena, &to);
+            max_pool_gradient(isa, window, &mut arena, (&from, &g_view), &to);
+            let mut expected = vec![0.0; x.len()];
+            for (plane, g) in g.chunks_exact(height * width).enumerate() {
+                for (index, g) in g.iter().enumerate() {
+                    let (row, column) = ((index / width) as isize, (index % width) as isize);
+                    let mut best: Option<usize> = None;
+                    for tap in 0..9 {
+                        let (y, x_at) = (2 * row + tap / 3 - 1, 2 * column + tap % 3 - 1);
+                        if (0..7).contains(&y) && (0..6).contains(&x_at) {
+                            let at = plane * 42 + (y * 6 + x_at) as usize;
+                            if best.is_none_or(|best| x[at] > x[best]) {
+                                best = Some(at);
+                            }
+                        }
+                    }
+                    expected[best.unwrap()] += g;
+                }
+            }
+            assert_eq!(to.read_nchw(&arena), expected, "{isa}");
+            let before = to.read_nchw(&arena);
+            gate(isa, &mut arena, (0.5, &from), Some(&to), &to, false);
+            let expected: Vec<f32> = (x.iter().zip(&before))
+                .map(|(x, open)| if *open > 0.0 { 0.5 * x } else { 0.0 })
+                .collect();
+            assert_eq!(to.read_nchw(&arena), expected, "{isa}");
+            gate(isa, &mut arena, (2.0, &from), None, &to, true);
+            let expected: Vec<f32> = expected.iter().zip(&x).map(|(y, x)| y + 2.0 * x).collect();
+            assert_eq!(to.read_nchw(&arena), expected, "{isa}");
+            let g = map(&mut arena, &row, |i| i as f32);
+            average_pool_gradient(isa, &mut arena, &row, &to);
+            let spread = to.read_nchw(&arena);
+            for (index, value) in spread.iter().enumerate() {
+                let (image, channel) = (index / 840, index / 42 % 20);
+                assert!(
+                    (value - g[channel * 2 + image] / 42.0).abs() < 1e-5,
+                    "{isa}"
+                );
             }
         }
     }

@@ -208,6 +208,63 @@ impl Applied {
         });
     }
 
+    /// Writes `addend + factor · y` of `z`, then `max(·, 0)` if `relu`; without an addend
+    /// `factor · y`. The result may replace the addend. The layer itself must be without ReLU.
+    ///
+    /// # Panics
+    /// As [`Applied::forward`], and if the layer has a ReLU.
+    pub fn add_forward(
+        &self,
+        isa: Isa,
+        arena: &mut Arena,
+        (factor, z): (f32, &View),
+        addend: Option<&View>,
+        (to, relu): (&View, bool),
+    ) {
+        assert!(!self.relu, "a term of a sum has no ReLU of its own");
+        check_apart(arena, &[z], to);
+        if let Some(addend) = addend.filter(|addend| *addend != to) {
+            check_apart(arena, &[addend], to);
+        }
+        let size = addend.map_or(z.size(), View::size);
+        assert!(z.size() == to.size() && size == to.size(), "size");
+        let scaled = |arena: &Arena| {
+            let values: Vec<f32> = arena
+                .as_slice()
+                .iter()
+                .map(|value| factor * value)
+                .collect();
+            Arena::from(&values[..])
+        };
+        let (scale, shift) = (scaled(&self.scale), scaled(&self.shift));
+        clear_halo(to, arena);
+        let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+        for_planes(to, |image, block| {
+            let plane = MapPlane {
+                // SAFETY: the views lie in the arena, and the factors have every block.
+                z: unsafe { memory.at(z, image, block) },
+                z_row: z.row_stride(),
+                dy: addend.map_or(std::ptr::null(), |addend| {
+                    // SAFETY: as above.
+                    unsafe { memory.at(addend, image, block) }.cast_const()
+                }),
+                dy_row: addend.map_or(0, View::row_stride),
+                // SAFETY: as above.
+                to: unsafe { memory.at(to, image, block) },
+                to_row: to.row_stride(),
+                size: to.size(),
+                factors: Factors {
+                    scale: scale.as_slice()[block * BLOCK..].as_ptr(),
+                    shift: shift.as_slice()[block * BLOCK..].as_ptr(),
+                    terms: [std::ptr::null(); 3],
+                    relu,
+                },
+            };
+            let plane = &plane;
+            dispatch!(isa, apply_plane(plane: &MapPlane));
+        });
+    }
+
     /// The gradients of γ, β and, written to `dz`, of `z`, from the gradient `dy` of `y` times
     /// `factor`. `dz` may replace `dy`.
     ///
@@ -349,6 +406,10 @@ unsafe fn apply_plane<S: Simd>(plane: &MapPlane) {
                 let to = plane.to.add(row * plane.to_row + lane);
                 for column in 0..plane.size[1] {
                     let mut y = S::fma(scale, S::load(z.add(column * BLOCK)), shift);
+                    if !plane.dy.is_null() {
+                        let addend = plane.dy.add(row * plane.dy_row + lane);
+                        y = S::add(y, S::load(addend.add(column * BLOCK)));
+                    }
                     if plane.factors.relu {
                         y = S::max(S::splat(0.0), y);
                     }

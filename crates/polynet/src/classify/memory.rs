@@ -2,6 +2,7 @@
 
 use super::program::{Buffer, Program};
 use polynet_kernels::layout::View;
+use polynet_kernels::plan;
 
 /// The views of a program's buffers for a batch, and the elements of the arena that holds them.
 #[derive(Clone, Debug)]
@@ -10,56 +11,21 @@ pub(super) struct Plan {
     pub(super) elements: usize,
 }
 
-/// A buffer's place and its lifetime in steps, both ends included.
-struct Placed {
-    elements: [usize; 2],
-    steps: (usize, usize),
-}
-
 impl Plan {
-    /// Places the buffers, the largest first, each at the lowest place that is free all its life.
+    /// Places the buffers.
     pub(super) fn new(program: &Program, images: usize) -> Self {
-        let lifetimes = program.lifetimes();
         let sizes: Vec<usize> = program
             .buffers
             .iter()
             .map(|buffer| elements(buffer, images))
             .collect();
-        let mut order: Vec<usize> = (0..sizes.len()).collect();
-        order.retain(|&id| lifetimes[id].0 != usize::MAX);
-        order.sort_by_key(|&id| std::cmp::Reverse(sizes[id]));
-        let mut starts = vec![0; sizes.len()];
-        let mut placed: Vec<Placed> = Vec::new();
-        for id in order {
-            let (first, last) = lifetimes[id];
-            let mut taken: Vec<[usize; 2]> = placed
-                .iter()
-                .filter(|other| other.steps.0 <= last && first <= other.steps.1)
-                .map(|other| other.elements)
-                .collect();
-            taken.sort_unstable();
-            let mut start = 0;
-            for [from, to] in taken {
-                if start + sizes[id] <= from {
-                    break;
-                }
-                start = start.max(to);
-            }
-            starts[id] = start;
-            placed.push(Placed {
-                elements: [start, start + sizes[id]],
-                steps: (first, last),
-            });
-        }
-        let end = placed.iter().map(|placed| placed.elements[1]).max();
+        let (starts, elements) = plan::place(&sizes, &program.lifetimes());
+        let buffers = program.buffers.iter().zip(starts);
         Self {
-            views: program
-                .buffers
-                .iter()
-                .zip(starts)
+            views: buffers
                 .map(|(buffer, start)| view(buffer, start, images))
                 .collect(),
-            elements: end.unwrap_or(0),
+            elements,
         }
     }
 }
