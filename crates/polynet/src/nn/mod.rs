@@ -22,6 +22,7 @@ mod device;
 mod init;
 mod interpret;
 mod network;
+mod processor;
 mod training;
 
 pub use device::{DeviceName, UnknownDevice};
