@@ -55,10 +55,26 @@ pub enum Op {
         /// What follows.
         activation: Activation,
     },
+    /// A learned shift of each channel.
+    Bias {
+        /// Index in [`Graph::biases`].
+        bias: usize,
+        /// What follows.
+        activation: Activation,
+    },
     /// `max(x, 0)`.
     Relu,
     /// Maximum over a window.
     MaxPool {
+        /// Rows and columns of the window.
+        kernel_size: [usize; 2],
+        /// Step between windows.
+        stride: [usize; 2],
+        /// Rows and columns added on each side.
+        padding: [usize; 2],
+    },
+    /// Mean over a window of what lies inside the map: the border does not count.
+    LocalAveragePool {
         /// Rows and columns of the window.
         kernel_size: [usize; 2],
         /// Step between windows.
@@ -104,6 +120,15 @@ pub struct NormSpec {
     pub channels: usize,
 }
 
+/// The bias of a convolution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BiasSpec {
+    /// Name without the suffix `.bias`: that of its convolution.
+    pub name: String,
+    /// Channels.
+    pub channels: usize,
+}
+
 /// The classifier's tensors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinearSpec {
@@ -120,6 +145,8 @@ pub struct LinearSpec {
 pub enum TensorKind {
     /// `[out_channels, in_channels, kernel_height, kernel_width]`.
     ConvWeight,
+    /// A convolution's bias, `[channels]`.
+    ConvBias,
     /// Batch norm's scale, `[channels]`.
     NormWeight,
     /// Batch norm's shift, `[channels]`.
@@ -179,6 +206,10 @@ pub struct Graph {
     pub convs: Vec<ConvSpec>,
     /// The batch norms.
     pub norms: Vec<NormSpec>,
+    /// Batch norm's ε.
+    pub norm_epsilon: f64,
+    /// The convolutions' biases.
+    pub biases: Vec<BiasSpec>,
     /// The classifier.
     pub linear: LinearSpec,
     /// The parts, in order.
@@ -201,7 +232,7 @@ impl Graph {
         self.nodes.len() - 1
     }
 
-    /// Every tensor in a fixed order: convolutions, batch norms, classifier.
+    /// Every tensor in a fixed order: convolutions, batch norms, biases, classifier.
     pub fn tensors(&self) -> impl Iterator<Item = TensorSpec> + '_ {
         let convs = self.convs.iter().map(|conv| TensorSpec {
             name: format!("{}.weight", conv.name),
@@ -221,6 +252,11 @@ impl Graph {
                 kind,
             })
         });
+        let biases = self.biases.iter().map(|bias| TensorSpec {
+            name: format!("{}.bias", bias.name),
+            shape: vec![bias.channels],
+            kind: TensorKind::ConvBias,
+        });
         let linear = [
             TensorSpec {
                 name: format!("{}.weight", self.linear.name),
@@ -233,7 +269,7 @@ impl Graph {
                 kind: TensorKind::LinearBias,
             },
         ];
-        convs.chain(norms).chain(linear)
+        convs.chain(norms).chain(biases).chain(linear)
     }
 
     /// For each node, the last node that reads it (itself if none does). A value may be dropped

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 pub(super) struct Builder {
     pub(super) graph: Graph,
     sharing: Sharing,
-    /// Index of a convolution or batch norm by its name.
+    /// Index of a convolution, batch norm or bias by its name.
     pub(super) names: HashMap<String, usize>,
     part: usize,
 }
@@ -30,6 +30,8 @@ impl Builder {
                 nodes: vec![input],
                 convs: Vec::new(),
                 norms: Vec::new(),
+                norm_epsilon: architecture.family.norm_epsilon(),
+                biases: Vec::new(),
                 linear: LinearSpec {
                     name: "head.linear".to_owned(),
                     in_features: 0,
@@ -47,12 +49,14 @@ impl Builder {
         let family = architecture.family;
         let mut x = self.cell_part("stem", &family.stem(architecture.width), 0)?;
         let mut scales = architecture.residual_scales().into_iter();
+        let mut modules_left = architecture.num_modules();
         for (index, stage) in architecture.stages.iter().enumerate() {
             if let Some(entry) = &stage.entry {
                 x = self.cell_part(&stage.entry_name(), entry, x)?;
             }
             for (position, module) in stage.modules.iter().enumerate() {
                 let scale = scales.next().unwrap_or(1.0);
+                modules_left -= 1;
                 let name = format!("{}.{position}", stage.name());
                 self.begin_part(&name, Some((index, position)));
                 let module = Module {
@@ -60,13 +64,16 @@ impl Builder {
                     block: &stage.block,
                     plan: module.polynomial.plan(),
                     scale: scale as f32,
-                    activation: family.activation_after_sum(),
+                    activation: match modules_left {
+                        0 => family.activation_after_last_sum(),
+                        _ => family.activation_after_sum(),
+                    },
                 };
                 x = self.module(&module, x)?;
                 self.end_part(x);
             }
         }
-        if let Some(closing) = family.closing() {
+        if let Some(closing) = family.closing(architecture.width) {
             x = self.cell_part("closing", &closing, x)?;
         }
         self.head(architecture, x);

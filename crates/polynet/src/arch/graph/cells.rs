@@ -1,7 +1,7 @@
 //! Lays out one cell: nodes, and the names of their tensors.
 
 use super::builder::Builder;
-use super::{ConvSpec, NodeId, NormSpec, Op};
+use super::{BiasSpec, ConvSpec, NodeId, NormSpec, Op};
 use crate::arch::cell::{Activation, Cell, ConvLayer, Normalization, Padding};
 use crate::arch::{ArchError, Sharing};
 
@@ -96,6 +96,16 @@ impl Builder {
                 };
                 Ok(self.push(op, vec![x], [channels, size[0], size[1]]))
             }
+            &Cell::AveragePool { kernel_size } => {
+                let shape = self.graph.nodes[x].shape;
+                let kernel_size = [kernel_size; 2];
+                let op = Op::LocalAveragePool {
+                    kernel_size,
+                    stride: [1, 1],
+                    padding: Padding::Same.amount(kernel_size),
+                };
+                Ok(self.push(op, vec![x], shape))
+            }
             Cell::Chain(cells) => {
                 let last = cells.len().saturating_sub(1);
                 cells.iter().enumerate().try_fold(x, |x, (index, cell)| {
@@ -111,12 +121,12 @@ impl Builder {
                     .sum();
                 Ok(self.push(Op::Concat, branches, [channels, height, width]))
             }
-            Cell::Sum(cells) => {
-                let branches = self.branches(cells, x, place)?;
+            Cell::Sum { terms, activation } => {
+                let branches = self.branches(terms, x, place)?;
                 let shape = self.graph.nodes[branches[0]].shape;
                 let op = Op::Sum {
                     scales: vec![1.0; branches.len()],
-                    activation: Activation::Identity,
+                    activation: *activation,
                 };
                 Ok(self.push(op, branches, shape))
             }
@@ -159,21 +169,43 @@ impl Builder {
         let shape = [conv.out_channels, in_channels, kernel_height, kernel_width];
         let convs = &mut self.graph.convs;
         let weight = *self.names.entry(name.clone()).or_insert_with(|| {
+            let name = name.clone();
             convs.push(ConvSpec { name, shape });
             convs.len() - 1
         });
-        let norm = match conv.normalization {
-            Normalization::Batch => Some(self.norm(place, conv.out_channels)),
-            Normalization::None => None,
+        let (norm, activation) = match conv.normalization {
+            Normalization::Batch => {
+                let norm = self.norm(place, conv.out_channels);
+                (Some(norm), conv.activation)
+            }
+            Normalization::Bias => (None, Activation::Identity),
+            Normalization::None => (None, conv.activation),
         };
         let op = Op::Conv {
             weight,
             stride,
             padding: conv.padding.amount(conv.kernel_size),
             norm,
-            activation: conv.activation,
+            activation,
         };
-        Ok(self.push(op, vec![x], [conv.out_channels, size[0], size[1]]))
+        let shape = [conv.out_channels, size[0], size[1]];
+        let y = self.push(op, vec![x], shape);
+        if conv.normalization != Normalization::Bias {
+            return Ok(y);
+        }
+        let bias = self.bias(name, conv.out_channels);
+        let activation = conv.activation;
+        Ok(self.push(Op::Bias { bias, activation }, vec![y], shape))
+    }
+
+    /// The bias of the convolution called `name`, which is shared as the convolution is.
+    fn bias(&mut self, name: String, channels: usize) -> usize {
+        let biases = &mut self.graph.biases;
+        let key = format!("{name}.bias");
+        *self.names.entry(key).or_insert_with(|| {
+            biases.push(BiasSpec { name, channels });
+            biases.len() - 1
+        })
     }
 
     fn norm(&mut self, place: &Place, channels: usize) -> usize {
