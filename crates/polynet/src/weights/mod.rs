@@ -15,11 +15,11 @@ mod error;
 mod file;
 mod import;
 mod model;
-mod port;
+mod names;
 
 pub use classes::default_class_names;
 pub use error::WeightError;
 pub use file::{TensorMap, read_safetensors, read_weights, write_safetensors};
 pub use import::{Imported, import};
 pub use model::{Model, ModelConfig};
-pub use port::port_names;
+pub use names::{Naming, port_names};
