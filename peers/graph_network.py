@@ -19,7 +19,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-MOMENTUM, EPSILON = 0.1, 1e-5
+MOMENTUM = 0.1
 
 
 def load_graph(path):
@@ -37,6 +37,7 @@ class GraphNetwork(nn.Module):
     def __init__(self, graph):
         super().__init__()
         self.nodes = graph["nodes"]
+        self.epsilon = graph["norm_epsilon"]
         for node in self.nodes:
             evaluate = "node_" + node["op"].replace("-", "_")
             if not hasattr(self, evaluate):
@@ -51,6 +52,8 @@ class GraphNetwork(nn.Module):
         if node["op"] == "conv":
             fan = [self.nodes[node["inputs"][0]]["shape"][0], *node["kernel"]]
             self.parameter(node["weight"], [channels, *fan], math.sqrt(2 / math.prod(fan)))
+        if node["op"] == "bias":
+            self.parameter(node["bias"], [channels], 0.0)
         if node["op"] == "linear":
             features = self.nodes[node["inputs"][0]]["shape"][0]
             self.parameter(node["weight"], [channels, features], math.sqrt(1 / features))
@@ -91,7 +94,7 @@ class GraphNetwork(nn.Module):
             weight, bias, mean, variance = (
                 self.tensor(f"{node['norm']}.{part}") for part in ("weight", "bias", "running_mean", "running_var")
             )
-            x = F.batch_norm(x, mean, variance, weight, bias, self.training, MOMENTUM, EPSILON)
+            x = F.batch_norm(x, mean, variance, weight, bias, self.training, MOMENTUM, self.epsilon)
         return F.relu(x, inplace=True) if node["relu"] else x
 
     def node_input(self, node, x):
@@ -109,6 +112,13 @@ class GraphNetwork(nn.Module):
 
     def node_max_pool(self, node, x):
         return F.max_pool2d(x, node["kernel"], node["stride"], node["padding"])
+
+    def node_bias(self, node, x):
+        x = x + self.tensor(node["bias"]).reshape(1, -1, 1, 1)
+        return F.relu(x, inplace=True) if node["relu"] else x
+
+    def node_local_average_pool(self, node, x):
+        return F.avg_pool2d(x, node["kernel"], node["stride"], node["padding"], count_include_pad=False)
 
     def node_concat(self, node, *inputs):
         return torch.cat(inputs, 1)

@@ -1,10 +1,10 @@
-//! `cargo xtask fixtures`: reference numbers from the public PyTorch port.
+//! `cargo xtask fixtures`: reference numbers from public implementations in PyTorch.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Make the parity fixtures anew with the public PyTorch port
+/// Make the parity fixtures anew with public implementations in PyTorch
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Seed of the random weights; the committed fixtures have 1
@@ -18,27 +18,35 @@ pub(crate) struct Arguments {
     venv: PathBuf,
 }
 
-fn run_python(venv: &Path, arguments: &[&str]) -> Result<()> {
+const REQUIREMENTS: &str = "peers/requirements.txt";
+const SCRIPTS: [&str; 2] = ["peers/fixtures_polynet.py", "peers/fixtures_networks.py"];
+
+/// Python with the pinned packages: made where it is not there, completed where they have changed.
+fn python(venv: &Path) -> Result<PathBuf> {
     let python = venv.join("bin/python");
     if !python.exists() {
         crate::run(Command::new("python3").args(["-m", "venv"]).arg(venv))?;
-        let mut install = Command::new(&python);
-        crate::run(install.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "-r",
-            "peers/requirements.txt",
-        ]))?;
     }
-    crate::run(Command::new(&python).args(arguments))
+    let wanted = std::fs::read_to_string(REQUIREMENTS)
+        .with_context(|| format!("cannot read {REQUIREMENTS}"))?;
+    let record = venv.join("requirements.txt");
+    if std::fs::read_to_string(&record).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    let mut install = Command::new(&python);
+    crate::run(install.args(["-m", "pip", "install", "--quiet", "-r", REQUIREMENTS]))?;
+    std::fs::write(&record, wanted)
+        .with_context(|| format!("cannot write {}", record.display()))?;
+    Ok(python)
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let out = arguments.out.to_string_lossy();
     ensure!(!out.is_empty(), "--out must name a folder");
     let seed = arguments.seed.to_string();
-    let script = "peers/fixtures_polynet.py";
-    run_python(&arguments.venv, &[script, "--seed", &seed, "--out", &out])
+    let python = python(&arguments.venv)?;
+    for script in SCRIPTS {
+        crate::run(Command::new(&python).args([script, "--seed", &seed, "--out", &out]))?;
+    }
+    Ok(())
 }

@@ -21,7 +21,7 @@ struct Arguments {
 enum Task {
     /// Run every check: format, lints, licences, tests, docs
     Check,
-    /// Make the parity fixtures anew with the public PyTorch port
+    /// Make the parity fixtures anew with public implementations in PyTorch
     Fixtures(fixtures::Arguments),
     /// Build for Vulkan and compare the network with the processor's results
     Vulkan(vulkan::Arguments),

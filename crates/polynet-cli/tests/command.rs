@@ -117,6 +117,26 @@ fn list_names_every_preset() {
 }
 
 #[test]
+fn list_gives_published_errors_where_there_are_any() {
+    let rows: Value = serde_json::from_str(&stdout(&["list", "--json"])).unwrap();
+    let row = |name: &str| {
+        let rows = rows.as_array().unwrap().iter();
+        rows.clone().find(|row| row["name"] == name).unwrap()
+    };
+    let polynet = row("very-deep-polynet");
+    assert_eq!(polynet["published"]["single_crop"]["top5"], 4.25);
+    assert_eq!(polynet["published"]["multi_crop"]["top1"], 17.36);
+    assert!(row("small-polynet")["published"].is_null());
+}
+
+#[test]
+fn the_table_of_networks_in_the_docs_is_true() {
+    let document = std::fs::read_to_string(workspace().join("docs/networks.md")).unwrap();
+    let help = "write it anew: polynet list --markdown > docs/networks.md";
+    assert_eq!(stdout(&["list", "--markdown"]), document, "{help}");
+}
+
+#[test]
 fn wrong_usage_is_exit_status_2() {
     failure(&["inspect"], 2);
     failure(&["train", "recipe.toml", "--resume", "folder"], 2);

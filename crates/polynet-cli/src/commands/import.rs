@@ -2,15 +2,14 @@
 
 use crate::output;
 use anyhow::{Context, Result, ensure};
-use polynet::data::Preprocessing;
-use polynet::weights::{self, ModelConfig};
+use polynet::weights::{self, ModelConfig, Naming};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Make a model folder from a public weight file
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A PyTorch file (.pth) of the public port, or .safetensors of the same names
+    /// A PyTorch file (.pth) of a public implementation, or .safetensors of the same names
     file: PathBuf,
     /// The network that the weights are for: a preset or a specification
     #[arg(long, value_name = "SPEC-OR-PRESET")]
@@ -27,15 +26,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let architecture = super::architecture(&arguments.preset, None)?;
     let classes = class_names(arguments.classes.as_deref(), architecture.num_classes)?;
     let imported = weights::import(&arguments.file, &architecture)?;
-    let preprocessing = Preprocessing::imagenet(architecture.input_size);
+    if imported.background_dropped {
+        eprintln!("note: the file's first class, a background, is left out");
+    }
+    let preprocessing = imported.preprocessing(architecture.input_size);
     let file = arguments.file.file_name().unwrap_or_default();
-    let origin = format!("Imported from {}.", file.to_string_lossy());
+    let naming = imported.naming.map(Naming::implementation);
+    let origin = match naming {
+        Some(naming) => format!(
+            "Imported from {}, in the names of {naming}.",
+            file.to_string_lossy()
+        ),
+        None => format!("Imported from {}.", file.to_string_lossy()),
+    };
     let config = ModelConfig::new(&architecture, classes, preprocessing, origin);
     imported.save(&arguments.out, &config)?;
     output::line(format_args!(
-        "{}: {} tensors imported",
+        "{}: {} tensors imported, in {}",
         arguments.out.display(),
-        imported.tensors.len()
+        imported.tensors.len(),
+        match naming {
+            Some(naming) => format!("the names of {naming}"),
+            None => "our own names".to_owned(),
+        }
     ))?;
     Ok(ExitCode::SUCCESS)
 }

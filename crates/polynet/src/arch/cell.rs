@@ -4,7 +4,7 @@
 //! `[channels, height, width]` to another one:
 //!
 //! ```text
-//! cell := conv | norm | max-pool | chain of cells | concat of cells | sum of cells
+//! cell := conv | norm | max-pool | average pool | chain of cells | concat of cells | sum of cells
 //! ```
 //!
 //! ```
@@ -15,7 +15,7 @@
 //!         Cell::chain([Cell::conv(192, [1, 1]), Cell::conv(224, [1, 3]), Cell::conv(256, [3, 1])]),
 //!         Cell::conv(192, [1, 1]),
 //!     ]),
-//!     Cell::linear_conv(2048),
+//!     Cell::linear_conv(2048, 1),
 //! ]);
 //! assert_eq!(block.out_channels(2048), 2048);
 //! ```
@@ -55,16 +55,18 @@ impl Activation {
     }
 }
 
-/// Whether batch norm follows a convolution.
+/// What follows a convolution before its activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Normalization {
     /// Batch norm with a learned scale and shift.
     Batch,
+    /// A learned shift of each channel alone (the convolution's bias).
+    Bias,
     /// None: the next layer normalizes (pre-activation networks).
     None,
 }
 
-/// A convolution without bias, then optionally batch norm, then an activation.
+/// A convolution, then batch norm or a bias or neither, then an activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvLayer {
     /// Output channels.
@@ -97,12 +99,23 @@ pub enum Cell {
         /// Border treatment.
         padding: Padding,
     },
+    /// Mean over a square window with stride 1 that keeps the size; the mean at the border is over
+    /// the pixels that are there.
+    AveragePool {
+        /// Rows and columns of the window, an odd number.
+        kernel_size: usize,
+    },
     /// One after another.
     Chain(Vec<Cell>),
     /// Side by side on the same input, concatenated along the channels.
     Concat(Vec<Cell>),
     /// Side by side on the same input, added. An empty chain is the identity.
-    Sum(Vec<Cell>),
+    Sum {
+        /// What is added.
+        terms: Vec<Cell>,
+        /// What follows the sum.
+        activation: Activation,
+    },
 }
 
 impl Cell {
@@ -130,15 +143,39 @@ impl Cell {
         })
     }
 
-    /// The last 1×1 convolution of a block: batch norm, no ReLU.
-    pub fn linear_conv(out_channels: usize) -> Self {
+    /// A 1×1 convolution with batch norm and no ReLU, as at the end of a block.
+    pub fn linear_conv(out_channels: usize, stride: usize) -> Self {
         Self::Conv(ConvLayer {
             out_channels,
             kernel_size: [1, 1],
-            stride: 1,
+            stride,
             padding: Padding::Same,
             normalization: Normalization::Batch,
             activation: Activation::Identity,
+        })
+    }
+
+    /// A convolution with neither normalization nor activation, which keeps the size at stride 1.
+    pub fn bare_conv(out_channels: usize, kernel_size: usize, stride: usize) -> Self {
+        Self::Conv(ConvLayer {
+            out_channels,
+            kernel_size: [kernel_size; 2],
+            stride,
+            padding: Padding::Same,
+            normalization: Normalization::None,
+            activation: Activation::Identity,
+        })
+    }
+
+    /// A square convolution with half its kernel of padding, with batch norm and ReLU.
+    pub fn strided_conv(out_channels: usize, kernel_size: usize, stride: usize) -> Self {
+        Self::Conv(ConvLayer {
+            out_channels,
+            kernel_size: [kernel_size; 2],
+            stride,
+            padding: Padding::Same,
+            normalization: Normalization::Batch,
+            activation: Activation::Relu,
         })
     }
 
@@ -165,7 +202,7 @@ impl Cell {
     pub fn out_channels(&self, in_channels: usize) -> usize {
         match self {
             Self::Conv(conv) => conv.out_channels,
-            Self::Norm | Self::MaxPool { .. } => in_channels,
+            Self::Norm | Self::MaxPool { .. } | Self::AveragePool { .. } => in_channels,
             Self::Chain(cells) => cells
                 .iter()
                 .fold(in_channels, |channels, cell| cell.out_channels(channels)),
@@ -173,7 +210,7 @@ impl Cell {
                 .iter()
                 .map(|cell| cell.out_channels(in_channels))
                 .sum(),
-            Self::Sum(cells) => cells
+            Self::Sum { terms, .. } => terms
                 .first()
                 .map_or(in_channels, |cell| cell.out_channels(in_channels)),
         }

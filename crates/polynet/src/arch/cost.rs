@@ -10,7 +10,7 @@ const INDEX: u64 = 8;
 /// Trained parameters by kind; running statistics are not parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {
-    /// Convolution weights.
+    /// Convolution weights and biases.
     pub convolution: u64,
     /// Batch norm's scales and shifts.
     pub batch_norm: u64,
@@ -48,7 +48,7 @@ impl Cost {
         for tensor in graph.tensors() {
             let count = tensor.num_elements() as u64;
             match tensor.kind {
-                TensorKind::ConvWeight => parameters.convolution += count,
+                TensorKind::ConvWeight | TensorKind::ConvBias => parameters.convolution += count,
                 TensorKind::NormWeight | TensorKind::NormBias => parameters.batch_norm += count,
                 TensorKind::LinearWeight | TensorKind::LinearBias => parameters.linear += count,
                 TensorKind::RunningMean | TensorKind::RunningVar => statistics += count,

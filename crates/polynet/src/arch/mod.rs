@@ -19,13 +19,13 @@
 //!
 //! | setting | value | default |
 //! |---|---|---|
-//! | `family` | `imagenet`, `small`, `resnet` ([`Family`]) | `imagenet` |
+//! | `family` | `imagenet`, `small`, `resnet`, `resnet-v1`, `inception-v4`, `inception-resnet-v2` ([`Family`]) | `imagenet` |
 //! | `width` | multiplier of every channel count | 1 |
-//! | `input` | pixels of the square input | 299, 32, 224 by family |
-//! | `classes` | number of classes | 1000, 10, 1000 by family |
+//! | `input` | pixels of the square input | 299; small 32, ResNets 224 |
+//! | `classes` | number of classes | 1000; small 10 |
 //! | `sharing` | `full` (paper's text), `release` (released model) ([`Sharing`]) | `full` |
-//! | `scale` | a number, or `release` ([`ResidualScale`]) | 0.3, 0.3, 1 by family |
-//! | `dropout` | probability before the classifier | 0.2, 0.2, 0 by family |
+//! | `scale` | a number, `release` or `slim` ([`ResidualScale`]) | 0.3; ResNets 1, `inception-resnet-v2` `slim` |
+//! | `dropout` | probability before the classifier | 0.2; ResNets 0 |
 
 pub mod cell;
 pub mod claims;
@@ -34,6 +34,7 @@ pub mod draw;
 mod family;
 pub mod graph;
 pub mod presets;
+pub mod published;
 pub mod report;
 mod spec;
 
@@ -64,6 +65,9 @@ pub enum ResidualScale {
     /// The released model's schedule: module `i` of `n` has `1 − 0.3·i/(n − 1)`, the chance that a
     /// stochastic path survives.
     Release,
+    /// The public Inception-ResNet-v2's (TensorFlow-Slim): 0.17, 0.10 and 0.20 in stages A, B and
+    /// C, and 1 in the last module of the network. Only for families of three stages.
+    Slim,
 }
 
 /// A stage: what stands before its modules, the block they are polynomials of, and the modules.
@@ -143,11 +147,16 @@ impl Architecture {
     /// The residual scale of every module, through all stages.
     pub fn residual_scales(&self) -> Vec<f64> {
         let count = self.num_modules();
-        let last = count.saturating_sub(1).max(1) as f64;
-        (0..count)
-            .map(|index| match self.residual_scale {
+        let last = count.saturating_sub(1);
+        let stages = self.stages.iter().enumerate();
+        let stage_of_module = stages.flat_map(|(stage, s)| s.modules.iter().map(move |_| stage));
+        stage_of_module
+            .enumerate()
+            .map(|(index, stage)| match self.residual_scale {
                 ResidualScale::Constant(scale) => scale,
-                ResidualScale::Release => 1.0 - 0.3 * index as f64 / last,
+                ResidualScale::Release => 1.0 - 0.3 * index as f64 / last.max(1) as f64,
+                ResidualScale::Slim if index == last => 1.0,
+                ResidualScale::Slim => [0.17, 0.10, 0.20].get(stage).copied().unwrap_or(1.0),
             })
             .collect()
     }

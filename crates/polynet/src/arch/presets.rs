@@ -30,10 +30,13 @@ pub const PAPER_MODULES: [&str; 6] = ["2-way", "poly-2", "mpoly-2", "3-way", "po
 pub fn all() -> Vec<Preset> {
     let mut presets = very_deep();
     presets.extend(inception_resnets());
+    presets.extend(inceptions());
+    presets.extend(resnets());
+    presets.extend(multi_residual());
+    presets.extend(post_activation_resnets());
     presets.extend(stage_studies());
     presets.extend(mixed_studies());
     presets.extend(small());
-    presets.extend(resnets());
     presets
 }
 
@@ -84,6 +87,22 @@ fn inception_resnets() -> Vec<Preset> {
         Preset::new(name, about(text), residual_stages(a, b, c))
     })
     .collect()
+}
+
+/// The Inception networks of Szegedy et al. 2016 with the widths of their public weights.
+fn inceptions() -> Vec<Preset> {
+    vec![
+        Preset::new(
+            "inception-v4",
+            "Inception-v4",
+            "family = inception-v4; A: F x4; B: F x7; C: F x3",
+        ),
+        Preset::new(
+            "inception-resnet-v2",
+            "Inception-ResNet-v2 with the widths of its public weights",
+            "family = inception-resnet-v2; A: (I + F) x10; B: (I + F) x20; C: (I + F) x10",
+        ),
+    ]
 }
 
 /// Fig. 6: one stage of IR 3-6-3 replaced by each of the six modules.
@@ -150,7 +169,16 @@ fn small() -> Vec<Preset> {
     ]
 }
 
-/// Units per stage. The first unit of a stage changes size or channels and is not a polynomial.
+/// The stages of a ResNet with `units` in each. The first unit of a stage changes size or channels
+/// and is not a polynomial; the others are `module`.
+fn resnet_stages(units: [usize; 4], module: &str) -> String {
+    let stages = units.iter().enumerate();
+    let stages: Vec<String> = stages
+        .map(|(stage, units)| format!("{}: {module} x{}", stage + 1, units - 1))
+        .collect();
+    stages.join("; ")
+}
+
 fn resnets() -> Vec<Preset> {
     [
         (50, [3, 4, 6, 3], ""),
@@ -166,15 +194,37 @@ fn resnets() -> Vec<Preset> {
     ]
     .into_iter()
     .map(|(depth, units, note)| {
-        let stages: Vec<String> = units
-            .iter()
-            .enumerate()
-            .map(|(stage, units)| format!("{}: (I + F) x{}", stage + 1, units - 1))
-            .collect();
         Preset::new(
             format!("resnet-{depth}"),
             format!("pre-activation ResNet-{depth}{note}"),
-            format!("family = resnet; {}", stages.join("; ")),
+            format!("family = resnet; {}", resnet_stages(units, "(I + F)")),
+        )
+    })
+    .collect()
+}
+
+/// The Multi-Residual Network (Abdi and Nahavandi 2016, arXiv 1609.05672) is k residual functions
+/// beside one identity: k-way of a pre-activation unit.
+fn multi_residual() -> Vec<Preset> {
+    vec![Preset::new(
+        "multi-resnet-101",
+        "Multi-Residual Network: pre-activation ResNet-101 with 2-way in every unit but a stage's first",
+        format!("family = resnet; {}", resnet_stages([3, 4, 23, 3], "2-way")),
+    )]
+}
+
+fn post_activation_resnets() -> Vec<Preset> {
+    [
+        (50, [3, 4, 6, 3]),
+        (101, [3, 4, 23, 3]),
+        (152, [3, 8, 36, 3]),
+    ]
+    .into_iter()
+    .map(|(depth, units)| {
+        Preset::new(
+            format!("resnet-v1-{depth}"),
+            format!("post-activation ResNet-{depth}, as torchvision has it"),
+            format!("family = resnet-v1; {}", resnet_stages(units, "(I + F)")),
         )
     })
     .collect()

@@ -195,7 +195,11 @@ pub fn graph_json(graph: &Graph) -> Value {
             object
         })
         .collect();
-    json!({ "input": graph.nodes[0].shape, "nodes": nodes })
+    json!({
+        "input": graph.nodes[0].shape,
+        "norm_epsilon": graph.norm_epsilon,
+        "nodes": nodes,
+    })
 }
 
 fn op_json(graph: &Graph, op: &Op) -> Value {
@@ -222,6 +226,10 @@ fn op_json(graph: &Graph, op: &Op) -> Value {
         Op::Norm { norm, activation } => {
             json!({ "op": "norm", "norm": graph.norms[*norm].name, "relu": activation.is_relu() })
         }
+        Op::Bias { bias, activation } => {
+            let name = format!("{}.bias", graph.biases[*bias].name);
+            json!({ "op": "bias", "bias": name, "relu": activation.is_relu() })
+        }
         Op::Relu => json!({ "op": "relu" }),
         Op::MaxPool {
             kernel_size,
@@ -229,6 +237,18 @@ fn op_json(graph: &Graph, op: &Op) -> Value {
             padding,
         } => {
             json!({ "op": "max-pool", "kernel": kernel_size, "stride": stride, "padding": padding })
+        }
+        Op::LocalAveragePool {
+            kernel_size,
+            stride,
+            padding,
+        } => {
+            json!({
+                "op": "local-average-pool",
+                "kernel": kernel_size,
+                "stride": stride,
+                "padding": padding,
+            })
         }
         Op::Concat => json!({ "op": "concat" }),
         Op::Sum { scales, activation } => {
@@ -323,7 +343,9 @@ impl PartReport {
                 write!(f, "  ({})", module.text)?;
             }
             let scale = module.residual_scale;
+            // Without the identity there is no residual sum that would be scaled.
             match &last.module {
+                _ if !module.polynomial.contains('I') => {}
                 Some(last) if last.residual_scale != scale => {
                     write!(f, "  β {scale:.3}…{:.3}", last.residual_scale)?;
                 }
@@ -367,7 +389,7 @@ impl Report {
 }
 
 /// `12345678` as `12,345,678`.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

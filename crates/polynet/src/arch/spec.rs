@@ -46,6 +46,8 @@ struct Draft {
     num_classes: Option<usize>,
     sharing: Option<Sharing>,
     residual_scale: Option<ResidualScale>,
+    /// Where `scale = slim` stands.
+    slim_scale: Option<Span>,
     dropout: Option<f64>,
     stages: Vec<StageSyntax>,
 }
@@ -97,6 +99,10 @@ impl Draft {
             "scale" => {
                 self.residual_scale = Some(match &setting.value.value {
                     SettingValue::Word(word) if word == "release" => ResidualScale::Release,
+                    SettingValue::Word(word) if word == "slim" => {
+                        self.slim_scale = Some(setting.value.span);
+                        ResidualScale::Slim
+                    }
                     _ => ResidualScale::Constant(read.number(0.0, 100.0)?),
                 });
             }
@@ -114,6 +120,15 @@ impl Draft {
     fn finish(self, source: &str) -> Result<Architecture, ArchError> {
         let family = self.family.unwrap_or(Family::Imagenet);
         let width = Width(self.width.unwrap_or(1.0));
+        if let Some(span) = self.slim_scale
+            && self.residual_scale == Some(ResidualScale::Slim)
+            && family.is_resnet()
+        {
+            let name = family.name();
+            let message = format!("`scale = slim` is for three stages, family `{name}` has four");
+            let help = Some("give a number, such as `scale = 1`".to_owned());
+            return Err(Error::custom(source, span, message, help).into());
+        }
         let stages = self.stages_of(family, width, source)?;
         Ok(Architecture {
             family,
@@ -123,7 +138,7 @@ impl Draft {
             sharing: self.sharing.unwrap_or(Sharing::Full),
             residual_scale: self
                 .residual_scale
-                .unwrap_or(ResidualScale::Constant(family.default_residual_scale())),
+                .unwrap_or(family.default_residual_scale()),
             dropout: self.dropout.unwrap_or(family.default_dropout()),
             stages,
         })
@@ -168,10 +183,10 @@ impl Draft {
                     entry: family.entry(index, width),
                     block: family.block(index, width),
                     modules: syntax.modules(),
-                    previous: match family {
-                        Family::Resnet => None,
-                        _ => index.checked_sub(1).map(|index| labels[index].to_owned()),
-                    },
+                    previous: index
+                        .checked_sub(1)
+                        .filter(|_| !family.is_resnet())
+                        .map(|index| labels[index].to_owned()),
                 })
             })
             .collect()
@@ -296,6 +311,7 @@ impl fmt::Display for Architecture {
         match self.residual_scale {
             ResidualScale::Constant(scale) => write!(f, "scale = {scale}; ")?,
             ResidualScale::Release => write!(f, "scale = release; ")?,
+            ResidualScale::Slim => write!(f, "scale = slim; ")?,
         }
         write!(f, "dropout = {}", self.dropout)?;
         self.stages
@@ -329,6 +345,8 @@ mod tests {
             ("ir-3-6-3; sharing = some", "`full` or `release`"),
             ("ir-3-6-3; scales = 1", "unknown setting `scales`"),
             ("ir-3-6-3; width = 1000", "a number from"),
+            ("resnet-50; scale = slim", "is for three stages"),
+            ("ir-3-6-3; family = resnet-v2", "`resnet-v1`"),
         ];
         for (text, expected) in cases {
             let error = text.parse::<Architecture>().unwrap_err().to_string();
@@ -350,6 +368,16 @@ mod tests {
         for (text, printed) in table {
             assert_eq!(stage(text), printed);
         }
+    }
+
+    #[test]
+    fn slim_scales_are_by_stage_and_one_in_the_last_module() {
+        let text = "inception-resnet-v2; A: (I + F) x2; B: (I + F) x2; C: (I + F) x2";
+        let network: Architecture = text.parse().unwrap();
+        assert_eq!(
+            network.residual_scales(),
+            [0.17, 0.17, 0.10, 0.10, 0.20, 1.0]
+        );
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! Everything that a network does to feature maps, apart from pools and sums, passes through the
 //! two functions of this file, so that faster kernels need replace nothing else.
 
-use super::NORM_EPSILON;
 use crate::arch::Activation;
 use burn::tensor::activation::relu;
 use burn::tensor::module::conv2d;
@@ -34,15 +33,26 @@ pub(super) struct Norm {
     pub(super) bias: Tensor<1>,
     pub(super) running_mean: Tensor<1>,
     pub(super) running_var: Tensor<1>,
+    /// Added to the variance.
+    pub(super) epsilon: f64,
 }
 
 impl Norm {
     /// Scale and shift that apply the running statistics: `y = scale·x + shift`.
     pub(super) fn affine(self) -> (Tensor<1>, Tensor<1>) {
-        let scale = self.weight / (self.running_var + NORM_EPSILON).sqrt();
+        let scale = self.weight / (self.running_var + self.epsilon).sqrt();
         let shift = self.bias - self.running_mean * scale.clone();
         (scale, shift)
     }
+}
+
+/// Batch norm by the statistics of a batch: its trained tensors, each `[channels]`, tracked for
+/// differentiation.
+pub(super) struct BatchNorm {
+    pub(super) scale: Tensor<1>,
+    pub(super) shift: Tensor<1>,
+    /// Added to the variance.
+    pub(super) epsilon: f64,
 }
 
 /// The statistics of a batch, each `[channels]`.
@@ -85,7 +95,7 @@ pub(super) fn train(
     x: Tensor<4>,
     weight: Tensor<4>,
     window: Window,
-    norm: Option<(Tensor<1>, Tensor<1>)>,
+    norm: Option<BatchNorm>,
     activation: Activation,
 ) -> (Tensor<4>, Option<BatchStatistics>) {
     let is_pointwise = window.is_pointwise() && weight.dims()[2..] == [1, 1];
@@ -95,8 +105,8 @@ pub(super) fn train(
         conv2d(x, weight, None, window.options())
     };
     match norm {
-        Some((scale, shift)) => {
-            let (y, statistics) = normalize(y, scale, shift, activation);
+        Some(norm) => {
+            let (y, statistics) = normalize(y, norm, activation);
             (y, Some(statistics))
         }
         None => (activate(y, activation), None),
@@ -112,8 +122,7 @@ pub(super) fn train(
 /// - `x` and result: `[batch, channels, height, width]`
 pub(super) fn normalize(
     x: Tensor<4>,
-    scale: Tensor<1>,
-    shift: Tensor<1>,
+    norm: BatchNorm,
     activation: Activation,
 ) -> (Tensor<4>, BatchStatistics) {
     let [batch, channels, height, width] = x.dims();
@@ -127,8 +136,8 @@ pub(super) fn normalize(
         mean: mean.inner().reshape([channels]),
         unbiased_var: var.clone().inner().reshape([channels]) * (count / (count - 1.0).max(1.0)),
     };
-    let scale = scale.reshape(per_channel) / (var + NORM_EPSILON).sqrt();
-    let y = centred * scale + shift.reshape(per_channel);
+    let scale = norm.scale.reshape(per_channel) / (var + norm.epsilon).sqrt();
+    let y = centred * scale + norm.shift.reshape(per_channel);
     let y = y.reshape([batch, channels, height, width]);
     (activate(y, activation), statistics)
 }
@@ -173,6 +182,16 @@ fn pointwise(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
     weight
         .matmul(x.reshape([batch, in_channels, height * width]))
         .reshape([batch, out_channels, height, width])
+}
+
+/// Adds a bias to every channel, then the activation.
+///
+/// # Shapes
+/// - `x` and result: `[batch, channels, height, width]`
+/// - `bias`: `[channels]`
+pub(super) fn add_bias(x: Tensor<4>, bias: Tensor<1>, activation: Activation) -> Tensor<4> {
+    let channels = bias.dims()[0];
+    activate(x + bias.reshape([1, channels, 1, 1]), activation)
 }
 
 /// Applies an activation.

@@ -18,7 +18,10 @@ pub(super) fn values(spec: &TensorSpec, seed: u64) -> Vec<f32> {
         TensorKind::ConvWeight => normal(spec, seed, (2.0 / fan_in as f32).sqrt()),
         TensorKind::LinearWeight => normal(spec, seed, (1.0 / fan_in as f32).sqrt()),
         TensorKind::NormWeight | TensorKind::RunningVar => vec![1.0; count],
-        TensorKind::NormBias | TensorKind::RunningMean | TensorKind::LinearBias => vec![0.0; count],
+        TensorKind::ConvBias
+        | TensorKind::NormBias
+        | TensorKind::RunningMean
+        | TensorKind::LinearBias => vec![0.0; count],
     }
 }
 

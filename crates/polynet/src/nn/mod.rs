@@ -30,7 +30,5 @@ pub(crate) use network::host_values;
 pub use network::{HostTensor, Network, TensorMismatch};
 pub use training::{LossOptions, TrainingPass};
 
-/// Batch norm's ε, as in the released model.
-pub const NORM_EPSILON: f64 = 1e-5;
 /// Share of the batch's statistics in the running ones, as in the released model.
 pub const NORM_MOMENTUM: f64 = 0.1;

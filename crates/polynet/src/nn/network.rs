@@ -223,6 +223,10 @@ impl Network {
         self.graph.convs.len() + 4 * norm
     }
 
+    pub(super) fn bias_index(&self, bias: usize) -> usize {
+        self.norm_index(self.graph.norms.len()) + bias
+    }
+
     pub(super) fn linear_index(&self) -> usize {
         self.specs.len() - 2
     }
@@ -242,6 +246,7 @@ impl Network {
             bias,
             running_mean,
             running_var,
+            epsilon: self.graph.norm_epsilon,
         }
     }
 }
@@ -279,6 +284,11 @@ impl Layers for Predicting<'_> {
         let channels = scale.dims()[0];
         let y = x * scale.reshape([1, channels, 1, 1]) + shift.reshape([1, channels, 1, 1]);
         conv_norm::activate(y, activation)
+    }
+
+    fn bias(&mut self, x: Tensor<4>, bias: usize, activation: Activation) -> Tensor<4> {
+        let bias = self.0.tensors[self.0.bias_index(bias)].clone();
+        conv_norm::add_bias(x, bias, activation)
     }
 
     fn dropout(&mut self, x: Tensor<4>, _probability: f64) -> Tensor<4> {

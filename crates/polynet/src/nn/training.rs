@@ -1,7 +1,7 @@
 //! A training pass: logits with the statistics of the batch, their loss, and its gradients.
 
 use super::NORM_MOMENTUM;
-use super::conv_norm::{self, BatchStatistics, Window};
+use super::conv_norm::{self, BatchNorm, BatchStatistics, Window};
 use super::interpret::{self, Layers};
 use super::network::{Network, host_values};
 use crate::arch::Activation;
@@ -139,9 +139,13 @@ impl Training<'_> {
             .expect("the tensor is a parameter")
     }
 
-    fn norm_leaves(&self, norm: usize) -> (Tensor<1>, Tensor<1>) {
+    fn batch_norm(&self, norm: usize) -> BatchNorm {
         let first = self.network.norm_index(norm);
-        (self.leaf(first), self.leaf(first + 1))
+        BatchNorm {
+            scale: self.leaf(first),
+            shift: self.leaf(first + 1),
+            epsilon: self.network.graph.norm_epsilon,
+        }
     }
 }
 
@@ -156,17 +160,21 @@ impl Layers for Training<'_> {
     ) -> Tensor<4> {
         let shape = self.network.graph.convs[weight].shape;
         let leaf = self.leaf(weight).reshape(shape);
-        let leaves = norm.map(|norm| self.norm_leaves(norm));
+        let leaves = norm.map(|norm| self.batch_norm(norm));
         let (y, statistics) = conv_norm::train(x, leaf, window, leaves, activation);
         self.statistics.extend(norm.zip(statistics));
         y
     }
 
     fn norm(&mut self, x: Tensor<4>, norm: usize, activation: Activation) -> Tensor<4> {
-        let (scale, shift) = self.norm_leaves(norm);
-        let (y, statistics) = conv_norm::normalize(x, scale, shift, activation);
+        let (y, statistics) = conv_norm::normalize(x, self.batch_norm(norm), activation);
         self.statistics.push((norm, statistics));
         y
+    }
+
+    fn bias(&mut self, x: Tensor<4>, bias: usize, activation: Activation) -> Tensor<4> {
+        let leaf = self.leaf(self.network.bias_index(bias));
+        conv_norm::add_bias(x, leaf, activation)
     }
 
     fn dropout(&mut self, x: Tensor<4>, probability: f64) -> Tensor<4> {

@@ -160,7 +160,7 @@ fn preprocessing(recipe: &Recipe, architecture: &Architecture) -> Preprocessing 
     let size = architecture.input_size;
     let mut preprocessing = match architecture.family {
         Family::Small => Preprocessing::small(size),
-        Family::Imagenet | Family::Resnet => Preprocessing::imagenet(size),
+        _ => Preprocessing::imagenet(size),
     };
     let section = &recipe.preprocessing;
     if let Some(resize) = section.resize {

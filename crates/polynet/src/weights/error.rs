@@ -32,7 +32,7 @@ pub enum WeightError {
         /// The tensors by name.
         mismatch: TensorMismatch,
     },
-    /// The architecture has no counterpart in the public port.
+    /// The architecture has no counterpart among the public implementations.
     #[error("no public weights have this structure: {0}")]
     NoPort(String),
 }

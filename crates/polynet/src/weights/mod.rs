@@ -15,7 +15,7 @@ mod error;
 mod file;
 mod import;
 mod model;
-mod port;
+mod names;
 
 pub use classes::default_class_names;
 pub use error::WeightError;
@@ -24,4 +24,4 @@ pub use file::{
 };
 pub use import::{Imported, import};
 pub use model::{Model, ModelConfig, read_config};
-pub use port::port_names;
+pub use names::{Naming, port_names};

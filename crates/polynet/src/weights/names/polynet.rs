@@ -13,8 +13,9 @@
 //! | `stage_b.0.F.1.conv.2` | `stage_b.0.conv2d_blocks.2.conv` |
 //! | `head.linear` | `last_linear` |
 
-use super::WeightError;
+use super::bn;
 use crate::arch::{Architecture, Family, Graph, Sharing};
+use crate::weights::WeightError;
 use std::collections::HashMap;
 
 /// For every tensor of the architecture, in the order of [`Graph::tensors`], the port's name.
@@ -65,7 +66,7 @@ impl Layers<'_> {
                     ["5", "branch1"] => "conv2_branch".to_owned(),
                     _ => return Err(unknown()),
                 };
-                Ok(format!("stem.{place}.{}", port_kind(kind)))
+                Ok(format!("stem.{place}.{}", bn(kind)))
             }
             [
                 reduction @ ("reduction_a" | "reduction_b"),
@@ -75,7 +76,7 @@ impl Layers<'_> {
             ] => {
                 let path = branch.replace("branch", "path");
                 let inner: String = rest.iter().map(|index| format!(".{index}")).collect();
-                Ok(format!("{reduction}.{path}{inner}.{}", port_kind(kind)))
+                Ok(format!("{reduction}.{path}{inner}.{}", bn(kind)))
             }
             [stage, module, letter, place @ ..] => {
                 let base = format!("{stage}.{module}");
@@ -106,10 +107,7 @@ impl Layers<'_> {
                     ["1", kind] => ("conv2d".to_owned(), kind),
                     _ => return Err(WeightError::NoPort(format!("layer `{layer}`"))),
                 };
-                Ok(format!(
-                    "{base}.blocks.{position}.{inner}.{}",
-                    port_kind(kind)
-                ))
+                Ok(format!("{base}.blocks.{position}.{inner}.{}", bn(kind)))
             }
             ModuleKind::Poly => match place {
                 ["0", "branch0", index, "conv"] => {
@@ -122,9 +120,7 @@ impl Layers<'_> {
                 }
                 ["0", "branch1", "conv"] => Ok(format!("{base}.path1.conv")),
                 ["0", "branch1", "norm", order] => Ok(format!("{base}.path1.bn_blocks.{order}")),
-                ["1", kind, order] => {
-                    Ok(format!("{base}.conv2d_blocks.{order}.{}", port_kind(kind)))
-                }
+                ["1", kind, order] => Ok(format!("{base}.conv2d_blocks.{order}.{}", bn(kind))),
                 _ => Err(WeightError::NoPort(format!("layer `{layer}`"))),
             },
         }
@@ -167,13 +163,6 @@ enum ModuleKind {
     Ways(Vec<String>),
     /// One block, applied repeatedly.
     Poly,
-}
-
-fn port_kind(kind: &str) -> &str {
-    match kind {
-        "norm" => "bn",
-        other => other,
-    }
 }
 
 #[cfg(test)]
