@@ -11,6 +11,7 @@ use super::cell::{Activation, Cell, ConvLayer, Normalization, Padding};
 use super::{ArchError, Architecture, Sharing};
 use polynet_algebra::Value;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Index of a node in [`Graph::nodes`].
 pub type NodeId = usize;
@@ -168,6 +169,24 @@ pub struct Part {
     pub output: NodeId,
 }
 
+/// A module's stochastic paths (paper §4, Fig. 10): where its terms are computed and summed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModulePaths {
+    /// The nodes that hold the results of its block evaluations, in the plan's order.
+    pub evaluations: Vec<NodeId>,
+    /// Its sums that contain the identity; what else they sum are paths.
+    pub sums: Vec<ResidualSum>,
+}
+
+/// A sum of the identity and of paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResidualSum {
+    /// The [`Op::Sum`].
+    pub node: NodeId,
+    /// Positions among the node's inputs that are no identity.
+    pub paths: Vec<usize>,
+}
+
 /// A network as data; see the [module documentation](self).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
@@ -181,6 +200,8 @@ pub struct Graph {
     pub linear: LinearSpec,
     /// The parts, in order.
     pub parts: Vec<Part>,
+    /// The modules' paths, in order, through all stages.
+    pub module_paths: Vec<ModulePaths>,
 }
 
 impl Graph {
@@ -244,6 +265,30 @@ impl Graph {
             }
         }
         last
+    }
+
+    /// The network cut between its parts: each segment is a range of nodes that reads, besides its
+    /// own, only the last node before it. The classifier's segment takes the last module in.
+    pub fn segments(&self) -> Vec<Range<NodeId>> {
+        let last_readers = self.last_readers();
+        let mut reach = 0;
+        // Nodes after which a single value is read on: nothing before them reaches past them.
+        let is_cut: Vec<bool> = (0..self.nodes.len())
+            .map(|id| {
+                let alone = reach <= id;
+                reach = reach.max(last_readers[id]);
+                alone
+            })
+            .collect();
+        let mut cuts: Vec<NodeId> = self.parts.iter().map(|part| part.output + 1).collect();
+        // The head is cheap: it goes with what stands before it.
+        cuts.pop();
+        cuts.pop();
+        cuts.retain(|&end| end > 1 && is_cut[end - 1]);
+        cuts.dedup();
+        let starts = std::iter::once(1).chain(cuts.iter().copied());
+        let ends = cuts.iter().copied().chain([self.nodes.len()]);
+        starts.zip(ends).map(|(start, end)| start..end).collect()
     }
 }
 
@@ -332,6 +377,7 @@ impl Builder {
                     out_features: architecture.num_classes,
                 },
                 parts: Vec::new(),
+                module_paths: Vec::new(),
             },
             sharing: architecture.sharing,
             names: HashMap::new(),
@@ -405,6 +451,7 @@ impl Builder {
     fn module(&mut self, module: &Module<'_>, x: NodeId) -> Result<NodeId, ArchError> {
         let mut values = Vec::with_capacity(module.plan.evaluations.len());
         let mut arguments: HashMap<&[Value], NodeId> = HashMap::new();
+        self.graph.module_paths.push(ModulePaths::default());
         for evaluation in &module.plan.evaluations {
             let terms = evaluation.input.values();
             let input = match arguments.get(terms) {
@@ -421,7 +468,11 @@ impl Builder {
             values.push(self.cell(module.block, input, &Place::new(path, used))?);
         }
         let terms = module.plan.output.values();
-        Ok(self.sum(terms, x, &values, module.scale, module.activation))
+        let output = self.sum(terms, x, &values, module.scale, module.activation);
+        if let Some(paths) = self.graph.module_paths.last_mut() {
+            paths.evaluations = values;
+        }
+        Ok(output)
     }
 
     /// What a block's argument passes through. The released model hands `relu(F(x))` to the next
@@ -458,6 +509,12 @@ impl Builder {
             };
         }
         let is_residual = terms.contains(&Value::Input);
+        if let (true, Some(module)) = (is_residual, self.graph.module_paths.last_mut()) {
+            let node = self.graph.nodes.len();
+            let is_path = |&position: &usize| terms[position] != Value::Input;
+            let paths = (0..terms.len()).filter(is_path).collect();
+            module.sums.push(ResidualSum { node, paths });
+        }
         let scales = terms
             .iter()
             .map(|value| match value {

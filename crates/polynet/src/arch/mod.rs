@@ -24,7 +24,7 @@
 //! | `input` | pixels of the square input | 299, 32, 224 by family |
 //! | `classes` | number of classes | 1000, 10, 1000 by family |
 //! | `sharing` | `full` (paper's text), `release` (released model) ([`Sharing`]) | `full` |
-//! | `scale` | a number, or `release` ([`ResidualScale`]) | 0.3, 0.3, 1 by family |
+//! | `scale` | a number, `"0.3..0.225"`, or `release` ([`ResidualScale`]) | 0.3, 0.3, 1 by family |
 //! | `dropout` | probability before the classifier | 0.2, 0.2, 0 by family |
 
 pub mod cell;
@@ -61,6 +61,14 @@ pub enum Sharing {
 pub enum ResidualScale {
     /// The same β in every module.
     Constant(f64),
+    /// Linear from the first module to the last, written `"0.3..0.225"`: what prediction takes after
+    /// training with stochastic paths (§4), β times the chance that a path survives.
+    Linear {
+        /// In the first module.
+        first: f64,
+        /// In the last module.
+        last: f64,
+    },
     /// The released model's schedule: module `i` of `n` has `1 − 0.3·i/(n − 1)`, the chance that a
     /// stochastic path survives.
     Release,
@@ -147,9 +155,31 @@ impl Architecture {
         (0..count)
             .map(|index| match self.residual_scale {
                 ResidualScale::Constant(scale) => scale,
+                ResidualScale::Linear {
+                    first: bottom,
+                    last: top,
+                } => bottom + (top - bottom) * index as f64 / last,
                 ResidualScale::Release => 1.0 - 0.3 * index as f64 / last,
             })
             .collect()
+    }
+
+    /// How the network predicts after it was trained with stochastic paths that are dropped with
+    /// chances from 0 at the first module to `max_drop` at the last (paper §4): each path is scaled
+    /// by the chance that it survives. The released model is the special case of scale 1 and 0.3.
+    ///
+    /// `None` if the residual scale varies already: it would hold the chances of survival twice.
+    pub fn with_survival(&self, max_drop: f64) -> Option<Self> {
+        let ResidualScale::Constant(scale) = self.residual_scale else {
+            return None;
+        };
+        Some(Self {
+            residual_scale: ResidualScale::Linear {
+                first: scale,
+                last: scale * (1.0 - max_drop),
+            },
+            ..self.clone()
+        })
     }
 
     /// The same network for inputs of `input_size` pixels.

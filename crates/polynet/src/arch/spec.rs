@@ -15,6 +15,8 @@ const MAX_INPUT_SIZE: usize = 8192;
 const MAX_CLASSES: usize = 1_000_000;
 /// Largest width multiplier.
 const MAX_WIDTH: f64 = 16.0;
+/// Largest residual scale.
+const MAX_SCALE: f64 = 100.0;
 
 impl FromStr for Architecture {
     type Err = ArchError;
@@ -95,10 +97,7 @@ impl Draft {
                 self.sharing = Some(read.choice(&policies)?);
             }
             "scale" => {
-                self.residual_scale = Some(match &setting.value.value {
-                    SettingValue::Word(word) if word == "release" => ResidualScale::Release,
-                    _ => ResidualScale::Constant(read.number(0.0, 100.0)?),
-                });
+                self.residual_scale = Some(read.residual_scale()?);
             }
             "dropout" => self.dropout = Some(read.number(0.0, 0.999)?),
             key => {
@@ -211,6 +210,28 @@ impl SettingReader<'_> {
         }
     }
 
+    fn residual_scale(&self) -> Result<ResidualScale, ArchError> {
+        let (SettingValue::Word(text) | SettingValue::Text(text)) = &self.setting.value.value
+        else {
+            return self.number(0.0, MAX_SCALE).map(ResidualScale::Constant);
+        };
+        let number = |text: &str| {
+            let number = text.trim().parse::<f64>().ok();
+            number.filter(|number| (0.0..=MAX_SCALE).contains(number))
+        };
+        if text == "release" {
+            return Ok(ResidualScale::Release);
+        }
+        let ends = text.split_once("..").map(|(a, b)| (number(a), number(b)));
+        match ends {
+            Some((Some(first), Some(last))) => Ok(ResidualScale::Linear { first, last }),
+            _ => Err(self.error(&format!(
+                "a number from 0 to {MAX_SCALE}, two of them for the first and the last module \
+                 such as \"0.3..0.225\", or `release`"
+            ))),
+        }
+    }
+
     fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, ArchError> {
         let word = match &self.setting.value.value {
             SettingValue::Word(word) | SettingValue::Text(word) => word.as_str(),
@@ -295,6 +316,7 @@ impl fmt::Display for Architecture {
         )?;
         match self.residual_scale {
             ResidualScale::Constant(scale) => write!(f, "scale = {scale}; ")?,
+            ResidualScale::Linear { first, last } => write!(f, "scale = \"{first}..{last}\"; ")?,
             ResidualScale::Release => write!(f, "scale = release; ")?,
         }
         write!(f, "dropout = {}", self.dropout)?;
@@ -329,11 +351,42 @@ mod tests {
             ("ir-3-6-3; sharing = some", "`full` or `release`"),
             ("ir-3-6-3; scales = 1", "unknown setting `scales`"),
             ("ir-3-6-3; width = 1000", "a number from"),
+            ("ir-3-6-3; scale = -1", "a number from 0 to 100"),
+            ("ir-3-6-3; scale = \"0.3\"", "two of them for the first"),
+            (
+                "ir-3-6-3; scale = \"0.3..inf\"",
+                "two of them for the first",
+            ),
+            ("ir-3-6-3; scale = some", "or `release`"),
         ];
         for (text, expected) in cases {
             let error = text.parse::<Architecture>().unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_scale_runs_from_the_first_module_to_the_last() {
+        let network: Architecture = "ir-3-6-3; scale = \"0.3..0.08\"".parse().unwrap();
+        let scales = network.residual_scales();
+        assert_eq!((scales.len(), scales[0]), (12, 0.3));
+        assert!((scales[11] - 0.08).abs() < 1e-12 && (scales[1] - 0.28).abs() < 1e-12);
+        let again: Architecture = network.to_string().parse().unwrap();
+        assert_eq!(again.graph().unwrap(), network.graph().unwrap());
+    }
+
+    #[test]
+    fn the_release_is_scale_one_after_paths_dropped_up_to_three_tenths() {
+        let release: Architecture = "very-deep-polynet".parse().unwrap();
+        let trained: Architecture = "very-deep-polynet; scale = 1".parse().unwrap();
+        let predicting = trained.with_survival(0.3).unwrap();
+        let pairs = release.residual_scales().into_iter();
+        for (release, ours) in pairs.zip(predicting.residual_scales()) {
+            assert!((release - ours).abs() < 1e-12, "{release} {ours}");
+        }
+        // Its scale holds the chances of survival already.
+        assert!(release.with_survival(0.3).is_none());
+        assert!(predicting.with_survival(0.3).is_none());
     }
 
     #[test]

@@ -22,12 +22,15 @@ mod device;
 mod init;
 mod interpret;
 mod network;
+mod paths;
+mod recompute;
 mod training;
 
 pub use device::{DeviceName, UnknownDevice};
 pub(crate) use network::host_values;
 pub use network::{HostTensor, Network, TensorMismatch};
-pub use training::{LossOptions, TrainingPass};
+pub use paths::{PathCount, Paths};
+pub use training::{Activations, Gradients, LossOptions, Precision, StepOptions, TrainingPass};
 
 /// Batch norm's ε, as in the released model.
 pub const NORM_EPSILON: f64 = 1e-5;
