@@ -384,6 +384,9 @@ mod tests {
         for (release, ours) in pairs.zip(predicting.residual_scales()) {
             assert!((release - ours).abs() < 1e-12, "{release} {ours}");
         }
+        let paper: Architecture = "ir-3-6-3".parse().unwrap();
+        let paper = paper.with_survival(0.25).unwrap().to_string();
+        assert!(paper.contains("scale = \"0.3..0.225\";"), "{paper}");
         // Its scale holds the chances of survival already.
         assert!(release.with_survival(0.3).is_none());
         assert!(predicting.with_survival(0.3).is_none());

@@ -165,6 +165,24 @@ fn every_key_can_be_written() {
 }
 
 #[test]
+fn every_recipe_of_the_project_can_be_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let recipe = Recipe::load(&path, &[]).unwrap();
+        let architecture = &recipe.model.architecture;
+        let architecture: crate::arch::Architecture = architecture.parse().unwrap();
+        architecture.graph().unwrap();
+        let drops = recipe.stochastic_paths.when != When::Never;
+        let survival = architecture.with_survival(recipe.stochastic_paths.max_drop);
+        assert!(!drops || survival.is_some(), "{}", path.display());
+        names.push(recipe.name);
+    }
+    assert!(names.contains(&"imagenet-very-deep-polynet".to_owned()));
+}
+
+#[test]
 fn a_convention_gives_the_forms_of_rmsprop_their_defaults() {
     let forms = |over: &[&str]| match Recipe::parse(LEAST, &overrides(over))
         .unwrap()
