@@ -1,10 +1,10 @@
-//! `cargo xtask fixtures`: reference numbers from the public PyTorch port.
+//! `cargo xtask fixtures`: reference numbers from the public PyTorch port, PyTorch and timm.
 
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Make the parity fixtures anew with the public PyTorch port
+/// Make the fixtures anew with PyTorch, its public port of PolyNet, and timm
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Seed of the random weights; the committed fixtures have 1
@@ -40,5 +40,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(!out.is_empty(), "--out must name a folder");
     let seed = arguments.seed.to_string();
     let script = "peers/fixtures_polynet.py";
-    run_python(&arguments.venv, &[script, "--seed", &seed, "--out", &out])
+    run_python(&arguments.venv, &[script, "--seed", &seed, "--out", &out])?;
+    let script = "peers/fixtures_optimizer.py";
+    let out = "crates/polynet/src/train/fixtures";
+    run_python(&arguments.venv, &[script, "--out", out])
 }
