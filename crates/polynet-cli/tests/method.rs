@@ -8,8 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn polynet(arguments: &[&str]) -> Output {
+    polynet_on("2", arguments)
+}
+
+/// Runs the command with so many threads.
+fn polynet_on(threads: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_polynet"))
         .args(arguments)
+        .env("RAYON_NUM_THREADS", threads)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
         .output()
         .unwrap()
@@ -74,7 +80,7 @@ fn events(run: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Takes a finished run back to its checkpoint of that step and lets it go on.
+/// Takes a finished run back to its checkpoint of that step and lets it go on, on one thread.
 fn resume_from(run: &Path, step: u32) {
     for entry in std::fs::read_dir(run.join("checkpoints")).unwrap() {
         let path = entry.unwrap().path();
@@ -83,7 +89,7 @@ fn resume_from(run: &Path, step: u32) {
         }
     }
     std::fs::remove_dir_all(run.join("model")).unwrap();
-    let output = polynet(&["train", "--resume", run.to_str().unwrap()]);
+    let output = polynet_on("1", &["train", "--resume", run.to_str().unwrap()]);
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{errors}");
 }
