@@ -148,6 +148,11 @@ impl Network {
         &self.graph
     }
 
+    /// What the network computes, to be shared.
+    pub fn shared_graph(&self) -> Arc<Graph> {
+        Arc::clone(&self.graph)
+    }
+
     /// Where the tensors are.
     pub fn device(&self) -> &Device {
         &self.device
@@ -161,6 +166,26 @@ impl Network {
     /// The tensors, flat, in the order of [`Network::specs`].
     pub fn tensors(&self) -> &[Tensor<1>] {
         &self.tensors
+    }
+
+    /// A network that computes `graph` with `tensors`, flat and in the order of this network's, such
+    /// as averages of them.
+    ///
+    /// # Panics
+    /// If `graph` does not name the same tensors, or there are not as many.
+    #[must_use]
+    pub fn with(&self, graph: Arc<Graph>, tensors: &[Tensor<1>]) -> Self {
+        assert!(
+            graph.tensors().eq(self.specs.iter().cloned()),
+            "the graphs name the same tensors"
+        );
+        assert_eq!(tensors.len(), self.specs.len(), "one tensor for each name");
+        Self {
+            graph,
+            specs: Arc::clone(&self.specs),
+            tensors: tensors.to_vec(),
+            device: self.device.clone(),
+        }
     }
 
     /// Replaces the tensor at `index`, which must have as many elements.
