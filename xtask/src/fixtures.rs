@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Make the parity fixtures anew with public implementations in PyTorch
+/// Make the fixtures anew with public implementations in PyTorch
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Seed of the random weights; the committed fixtures have 1
@@ -20,6 +20,12 @@ pub(crate) struct Arguments {
 
 const REQUIREMENTS: &str = "peers/requirements.txt";
 const SCRIPTS: [&str; 2] = ["peers/fixtures_polynet.py", "peers/fixtures_networks.py"];
+/// The script of the optimizers' steps, which need no seed, and where they go.
+const OPTIMIZER: [&str; 3] = [
+    "peers/fixtures_optimizer.py",
+    "--out",
+    "crates/polynet/src/train/fixtures",
+];
 
 /// Python with the pinned packages: made where it is not there, completed where they have changed.
 fn python(venv: &Path) -> Result<PathBuf> {
@@ -48,5 +54,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for script in SCRIPTS {
         crate::run(Command::new(&python).args([script, "--seed", &seed, "--out", &out]))?;
     }
-    Ok(())
+    crate::run(Command::new(&python).args(OPTIMIZER))
 }

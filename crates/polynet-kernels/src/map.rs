@@ -69,6 +69,13 @@ pub fn max_pool(isa: Isa, window: Window, arena: &mut Arena, from: &View, to: &V
 
 impl Memory {
     /// # Safety
+    /// Both elements must lie in the arena.
+    unsafe fn copy(&self, from: usize, to: usize) {
+        // SAFETY: by the contract.
+        unsafe { *self.0.add(to) = *self.0.add(from) }
+    }
+
+    /// # Safety
     /// The view must lie in the arena.
     pub(crate) unsafe fn at(&self, view: &View, image: usize, block: usize) -> *mut f32 {
         // SAFETY: by the contract.
@@ -115,6 +122,123 @@ unsafe fn max_plane<S: Simd>(plane: &Plane) {
                     }
                     let place = row * to.row_stride() + column * BLOCK + lane;
                     S::store(plane.target.add(place), largest);
+                }
+            }
+        }
+    }
+}
+
+/// The mean of every window over what lies inside the map: the border does not count.
+///
+/// # Panics
+/// As [`max_pool`].
+pub fn local_average_pool(isa: Isa, window: Window, arena: &mut Arena, from: &View, to: &View) {
+    check_apart(arena, &[from], to);
+    assert_eq!(to.size(), window.output_size(from.size()), "size");
+    assert!(
+        (0..2).all(|axis| window.padding[axis] < window.kernel[axis]),
+        "every window holds a pixel"
+    );
+    clear_halo(to, arena);
+    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+    for_planes(to, |image, block| {
+        let plane = Plane {
+            window,
+            from: *from,
+            // SAFETY: both views lie in the arena.
+            source: unsafe { memory.at(from, image, block) },
+            to: *to,
+            // SAFETY: as above.
+            target: unsafe { memory.at(to, image, block) },
+        };
+        let plane = &plane;
+        dispatch!(isa, window_means(plane: &Plane));
+    });
+}
+
+/// # Safety
+/// As [`max_plane`].
+#[inline(always)]
+unsafe fn window_means<S: Simd>(plane: &Plane) {
+    let (from, to) = (plane.from, plane.to);
+    for row in 0..to.height {
+        let rows = inside(row, 0, &plane.window, from.height);
+        for column in 0..to.width {
+            let columns = inside(column, 1, &plane.window, from.width);
+            let factor = 1.0 / (rows.len() * columns.len()) as f32;
+            for lane in (0..BLOCK).step_by(S::LANES) {
+                // SAFETY: by the contract; rows and columns are inside the map.
+                unsafe {
+                    let mut sum = S::splat(0.0);
+                    for y in rows.clone() {
+                        for x in columns.clone() {
+                            let place = y * from.row_stride() + x * BLOCK + lane;
+                            sum = S::add(sum, S::load(plane.source.add(place)));
+                        }
+                    }
+                    let place = row * to.row_stride() + column * BLOCK + lane;
+                    S::store(plane.target.add(place), S::mul(sum, S::splat(factor)));
+                }
+            }
+        }
+    }
+}
+
+/// Adds the gradient of [`local_average_pool`]'s input to `to`.
+///
+/// # Panics
+/// As [`max_pool`].
+pub fn local_average_pool_gradient(
+    isa: Isa,
+    window: Window,
+    arena: &mut Arena,
+    gradient: &View,
+    to: &View,
+) {
+    check_apart(arena, &[], to);
+    assert!(
+        gradient.end() <= arena.len() && !gradient.overlaps(to),
+        "maps apart in the arena"
+    );
+    assert_eq!(gradient.size(), window.output_size(to.size()), "size");
+    assert_eq!(gradient.channels, to.channels, "channels");
+    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+    for_planes(to, |image, block| {
+        let plane = Plane {
+            window,
+            from: *gradient,
+            // SAFETY: both views lie in the arena.
+            source: unsafe { memory.at(gradient, image, block) },
+            to: *to,
+            // SAFETY: as above.
+            target: unsafe { memory.at(to, image, block) },
+        };
+        let plane = &plane;
+        dispatch!(isa, spread_windows(plane: &Plane));
+    });
+}
+
+/// # Safety
+/// As [`max_plane`].
+#[inline(always)]
+unsafe fn spread_windows<S: Simd>(plane: &Plane) {
+    let (gradient, to) = (plane.from, plane.to);
+    for row in 0..gradient.height {
+        let rows = inside(row, 0, &plane.window, to.height);
+        for column in 0..gradient.width {
+            let columns = inside(column, 1, &plane.window, to.width);
+            let factor = 1.0 / (rows.len() * columns.len()) as f32;
+            for lane in (0..BLOCK).step_by(S::LANES) {
+                // SAFETY: by the contract; rows and columns are inside the map.
+                unsafe {
+                    let from = row * gradient.row_stride() + column * BLOCK + lane;
+                    let g = S::mul(S::load(plane.source.add(from)), S::splat(factor));
+                    for y in rows.clone() {
+                        for x in columns.clone() {
+                            let place = plane.target.add(y * to.row_stride() + x * BLOCK + lane);
+                            S::store(place, S::add(S::load(place), g));
+                        }
+                    }
                 }
             }
         }
@@ -437,6 +561,51 @@ unsafe fn spread_plane<S: Simd>(plane: &Plane, factor: f32) {
     }
 }
 
+/// Copies a map whose channels lie in some views to views that divide them otherwise.
+///
+/// # Panics
+/// If a view leaves the arena, or channels or sizes do not fit.
+pub fn regroup(arena: &mut Arena, from: &[View], to: &[View]) {
+    let channels = |views: &[View]| views.iter().map(View::channels).sum::<usize>();
+    assert_eq!(channels(from), channels(to), "channels");
+    let first = *from.first().expect("a map has a view");
+    for view in from.iter().chain(to) {
+        assert!(view.end() <= arena.len(), "views in the arena");
+        assert_eq!(
+            (view.size(), view.images),
+            (first.size(), first.images),
+            "size"
+        );
+    }
+    let overlap = to.iter().any(|w| from.iter().any(|r| w.overlaps(r)));
+    assert!(!overlap, "a map is written while it is read");
+    // Where each channel comes from: its view and its channel there.
+    let sources: Vec<(View, usize)> = from
+        .iter()
+        .flat_map(|view| (0..view.channels).map(|channel| (*view, channel)))
+        .collect();
+    let mut first_channel = 0;
+    for view in to {
+        clear(arena, view);
+        let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+        let sources = &sources[first_channel..first_channel + view.channels];
+        for_planes(view, |image, block| {
+            let lanes = sources.iter().skip(block * BLOCK).take(BLOCK).enumerate();
+            for (lane, (source, channel)) in lanes {
+                for row in 0..view.height {
+                    for column in 0..view.width {
+                        let place = source.at(image, channel / BLOCK, row, column);
+                        let target = view.at(image, block, row, column) + lane;
+                        // SAFETY: the views lie in the arena, and the plane is this task's alone.
+                        unsafe { memory.copy(place + channel % BLOCK, target) };
+                    }
+                }
+            }
+        });
+        first_channel += view.channels;
+    }
+}
+
 /// Writes zeros, halo included.
 ///
 /// # Panics
@@ -594,6 +763,67 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn local_means_leave_the_border_out_forward_and_backward() {
+        for isa in Isa::available() {
+            let window = Window {
+                kernel: [3, 3],
+                stride: [1, 1],
+                padding: [1, 1],
+            };
+            let from = View::new(0, 1, 17, [2, 3], 1);
+            let to = View::new(from.end(), 1, 17, [2, 3], 0);
+            let mut arena = Arena::new(to.end());
+            let x = map(&mut arena, &from, |i| (i % 11) as f32);
+            local_average_pool(isa, window, &mut arena, &from, &to);
+            let means = to.read_nchw(&arena);
+            for (index, mean) in means.iter().enumerate() {
+                let (plane, column) = (index / 6, index % 3);
+                let columns = column.saturating_sub(1)..(column + 2).min(3);
+                let seen: Vec<f32> = (0..2)
+                    .flat_map(|row| columns.clone().map(move |column| (row, column)))
+                    .map(|(row, column)| x[plane * 6 + row * 3 + column])
+                    .collect();
+                let expected = seen.iter().sum::<f32>() / seen.len() as f32;
+                assert!(
+                    (mean - expected).abs() < 1e-5,
+                    "{isa}: {mean} for {expected}"
+                );
+            }
+            // ⟨g, mean(x)⟩ = ⟨gradient(g), x⟩, as the mean is linear.
+            let g = map(&mut arena, &to, |i| (i % 7) as f32 - 3.0);
+            clear(&mut arena, &from);
+            local_average_pool_gradient(isa, window, &mut arena, &to, &from);
+            let product =
+                |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+            let (left, right) = (product(&g, &means), product(&from.read_nchw(&arena), &x));
+            assert!((left - right).abs() < 1e-3, "{isa}: {left} and {right}");
+        }
+    }
+
+    #[test]
+    fn a_regrouped_map_has_the_same_channels() {
+        let views = |start: usize, channels: &[usize]| {
+            let mut start = start;
+            let place = |&channels: &usize| {
+                let view = View::new(start, 1, channels, [2, 3], 1);
+                start = view.end();
+                view
+            };
+            channels.iter().map(place).collect::<Vec<View>>()
+        };
+        let from = views(0, &[8, 24, 5]);
+        let to = views(from[2].end(), &[20, 17]);
+        let mut arena = Arena::new(to[1].end());
+        let mut values = Vec::new();
+        for (index, view) in from.iter().enumerate() {
+            values.extend(map(&mut arena, view, |i| (100 * index + i) as f32));
+        }
+        regroup(&mut arena, &from, &to);
+        let found: Vec<f32> = to.iter().flat_map(|view| view.read_nchw(&arena)).collect();
+        assert_eq!(found, values);
     }
 
     #[test]

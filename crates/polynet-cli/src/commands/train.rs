@@ -87,13 +87,13 @@ fn show_predictions(trainer: &Trainer) -> Result<()> {
         return Ok(());
     };
     let config = trainer.config();
+    let network = trainer.network();
     let first_of = |label| (0..dataset.len()).find(|&index| dataset.sample(index).label == label);
     output::line("held-out pictures:")?;
     for index in (0..config.classes.len()).filter_map(first_of).take(10) {
         let pixels = config.preprocessing.apply(&dataset.decode(index)?);
         let size = config.preprocessing.input_size;
         let data = TensorData::new(pixels, [1, 3, size, size]);
-        let network = trainer.network();
         let logits = network.logits(Tensor::from_data(data, network.device()));
         let best: Vec<String> = ranked(&logits, &config.classes, 2)
             .iter()

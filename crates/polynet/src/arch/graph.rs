@@ -13,6 +13,7 @@ mod cells;
 use super::cell::Activation;
 use super::{ArchError, Architecture};
 use builder::Builder;
+use std::ops::Range;
 
 /// Index of a node in [`Graph::nodes`].
 pub type NodeId = usize;
@@ -197,6 +198,24 @@ pub struct Part {
     pub output: NodeId,
 }
 
+/// A module's stochastic paths (paper §4, Fig. 10): where its terms are computed and summed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModulePaths {
+    /// The nodes that hold the results of its block evaluations, in the plan's order.
+    pub evaluations: Vec<NodeId>,
+    /// Its sums that contain the identity; what else they sum are paths.
+    pub sums: Vec<ResidualSum>,
+}
+
+/// A sum of the identity and of paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResidualSum {
+    /// The [`Op::Sum`].
+    pub node: NodeId,
+    /// Positions among the node's inputs that are no identity.
+    pub paths: Vec<usize>,
+}
+
 /// A network as data; see the [module documentation](self).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
@@ -214,6 +233,8 @@ pub struct Graph {
     pub linear: LinearSpec,
     /// The parts, in order.
     pub parts: Vec<Part>,
+    /// The modules' paths, in order, through all stages.
+    pub module_paths: Vec<ModulePaths>,
 }
 
 impl Graph {
@@ -282,5 +303,29 @@ impl Graph {
             }
         }
         last
+    }
+
+    /// The network cut between its parts: each segment is a range of nodes that reads, besides its
+    /// own, only the last node before it. The classifier's segment takes the last module in.
+    pub fn segments(&self) -> Vec<Range<NodeId>> {
+        let last_readers = self.last_readers();
+        let mut reach = 0;
+        // Nodes after which a single value is read on: nothing before them reaches past them.
+        let is_cut: Vec<bool> = (0..self.nodes.len())
+            .map(|id| {
+                let alone = reach <= id;
+                reach = reach.max(last_readers[id]);
+                alone
+            })
+            .collect();
+        let mut cuts: Vec<NodeId> = self.parts.iter().map(|part| part.output + 1).collect();
+        // The head is cheap: it goes with what stands before it.
+        cuts.pop();
+        cuts.pop();
+        cuts.retain(|&end| end > 1 && is_cut[end - 1]);
+        cuts.dedup();
+        let starts = std::iter::once(1).chain(cuts.iter().copied());
+        let ends = cuts.iter().copied().chain([self.nodes.len()]);
+        starts.zip(ends).map(|(start, end)| start..end).collect()
     }
 }

@@ -24,7 +24,7 @@
 //! | `input` | pixels of the square input | 299; small 32, ResNets 224 |
 //! | `classes` | number of classes | 1000; small 10 |
 //! | `sharing` | `full` (paper's text), `release` (released model) ([`Sharing`]) | `full` |
-//! | `scale` | a number, `release` or `slim` ([`ResidualScale`]) | 0.3; ResNets 1, `inception-resnet-v2` `slim` |
+//! | `scale` | a number, `"0.3..0.225"`, `release` or `slim` ([`ResidualScale`]) | 0.3; ResNets 1, `inception-resnet-v2` `slim` |
 //! | `dropout` | probability before the classifier | 0.2; ResNets 0 |
 
 pub mod cell;
@@ -62,6 +62,14 @@ pub enum Sharing {
 pub enum ResidualScale {
     /// The same β in every module.
     Constant(f64),
+    /// Linear from the first module to the last, written `"0.3..0.225"`: what prediction takes after
+    /// training with stochastic paths (§4), β times the chance that a path survives.
+    Linear {
+        /// In the first module.
+        first: f64,
+        /// In the last module.
+        last: f64,
+    },
     /// The released model's schedule: module `i` of `n` has `1 − 0.3·i/(n − 1)`, the chance that a
     /// stochastic path survives.
     Release,
@@ -154,11 +162,35 @@ impl Architecture {
             .enumerate()
             .map(|(index, stage)| match self.residual_scale {
                 ResidualScale::Constant(scale) => scale,
+                ResidualScale::Linear {
+                    first: bottom,
+                    last: top,
+                } => bottom + (top - bottom) * index as f64 / last.max(1) as f64,
                 ResidualScale::Release => 1.0 - 0.3 * index as f64 / last.max(1) as f64,
                 ResidualScale::Slim if index == last => 1.0,
                 ResidualScale::Slim => [0.17, 0.10, 0.20].get(stage).copied().unwrap_or(1.0),
             })
             .collect()
+    }
+
+    /// How the network predicts after it was trained with stochastic paths that are dropped with
+    /// chances from 0 at the first module to `max_drop` at the last (paper §4): each path is scaled
+    /// by the chance that it survives. The released model is the special case of scale 1 and 0.3.
+    ///
+    /// `None` if the residual scale varies already: it would hold the chances of survival twice.
+    pub fn with_survival(&self, max_drop: f64) -> Option<Self> {
+        let ResidualScale::Constant(scale) = self.residual_scale else {
+            return None;
+        };
+        // 0.3 · 0.75 is 0.22499999999999998, which nobody wants to read.
+        let rounded = |value: f64| (value * 1e12).round() / 1e12;
+        Some(Self {
+            residual_scale: ResidualScale::Linear {
+                first: scale,
+                last: rounded(scale * (1.0 - max_drop)),
+            },
+            ..self.clone()
+        })
     }
 
     /// The same network for inputs of `input_size` pixels.

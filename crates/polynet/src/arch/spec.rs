@@ -15,6 +15,8 @@ const MAX_INPUT_SIZE: usize = 8192;
 const MAX_CLASSES: usize = 1_000_000;
 /// Largest width multiplier.
 const MAX_WIDTH: f64 = 16.0;
+/// Largest residual scale.
+const MAX_SCALE: f64 = 100.0;
 
 impl FromStr for Architecture {
     type Err = ArchError;
@@ -97,14 +99,10 @@ impl Draft {
                 self.sharing = Some(read.choice(&policies)?);
             }
             "scale" => {
-                self.residual_scale = Some(match &setting.value.value {
-                    SettingValue::Word(word) if word == "release" => ResidualScale::Release,
-                    SettingValue::Word(word) if word == "slim" => {
-                        self.slim_scale = Some(setting.value.span);
-                        ResidualScale::Slim
-                    }
-                    _ => ResidualScale::Constant(read.number(0.0, 100.0)?),
-                });
+                if matches!(&setting.value.value, SettingValue::Word(word) if word == "slim") {
+                    self.slim_scale = Some(setting.value.span);
+                }
+                self.residual_scale = Some(read.residual_scale()?);
             }
             "dropout" => self.dropout = Some(read.number(0.0, 0.999)?),
             key => {
@@ -226,6 +224,30 @@ impl SettingReader<'_> {
         }
     }
 
+    fn residual_scale(&self) -> Result<ResidualScale, ArchError> {
+        let (SettingValue::Word(text) | SettingValue::Text(text)) = &self.setting.value.value
+        else {
+            return self.number(0.0, MAX_SCALE).map(ResidualScale::Constant);
+        };
+        let number = |text: &str| {
+            let number = text.trim().parse::<f64>().ok();
+            number.filter(|number| (0.0..=MAX_SCALE).contains(number))
+        };
+        match text.as_str() {
+            "release" => return Ok(ResidualScale::Release),
+            "slim" => return Ok(ResidualScale::Slim),
+            _ => {}
+        }
+        let ends = text.split_once("..").map(|(a, b)| (number(a), number(b)));
+        match ends {
+            Some((Some(first), Some(last))) => Ok(ResidualScale::Linear { first, last }),
+            _ => Err(self.error(&format!(
+                "a number from 0 to {MAX_SCALE}, two of them for the first and the last module \
+                 such as \"0.3..0.225\", `release` or `slim`"
+            ))),
+        }
+    }
+
     fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, ArchError> {
         let word = match &self.setting.value.value {
             SettingValue::Word(word) | SettingValue::Text(word) => word.as_str(),
@@ -310,6 +332,7 @@ impl fmt::Display for Architecture {
         )?;
         match self.residual_scale {
             ResidualScale::Constant(scale) => write!(f, "scale = {scale}; ")?,
+            ResidualScale::Linear { first, last } => write!(f, "scale = \"{first}..{last}\"; ")?,
             ResidualScale::Release => write!(f, "scale = release; ")?,
             ResidualScale::Slim => write!(f, "scale = slim; ")?,
         }
@@ -347,11 +370,45 @@ mod tests {
             ("ir-3-6-3; width = 1000", "a number from"),
             ("resnet-50; scale = slim", "is for three stages"),
             ("ir-3-6-3; family = resnet-v2", "`resnet-v1`"),
+            ("ir-3-6-3; scale = -1", "a number from 0 to 100"),
+            ("ir-3-6-3; scale = \"0.3\"", "two of them for the first"),
+            (
+                "ir-3-6-3; scale = \"0.3..inf\"",
+                "two of them for the first",
+            ),
+            ("ir-3-6-3; scale = some", "`release`"),
         ];
         for (text, expected) in cases {
             let error = text.parse::<Architecture>().unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_scale_runs_from_the_first_module_to_the_last() {
+        let network: Architecture = "ir-3-6-3; scale = \"0.3..0.08\"".parse().unwrap();
+        let scales = network.residual_scales();
+        assert_eq!((scales.len(), scales[0]), (12, 0.3));
+        assert!((scales[11] - 0.08).abs() < 1e-12 && (scales[1] - 0.28).abs() < 1e-12);
+        let again: Architecture = network.to_string().parse().unwrap();
+        assert_eq!(again.graph().unwrap(), network.graph().unwrap());
+    }
+
+    #[test]
+    fn the_release_is_scale_one_after_paths_dropped_up_to_three_tenths() {
+        let release: Architecture = "very-deep-polynet".parse().unwrap();
+        let trained: Architecture = "very-deep-polynet; scale = 1".parse().unwrap();
+        let predicting = trained.with_survival(0.3).unwrap();
+        let pairs = release.residual_scales().into_iter();
+        for (release, ours) in pairs.zip(predicting.residual_scales()) {
+            assert!((release - ours).abs() < 1e-12, "{release} {ours}");
+        }
+        let paper: Architecture = "ir-3-6-3".parse().unwrap();
+        let paper = paper.with_survival(0.25).unwrap().to_string();
+        assert!(paper.contains("scale = \"0.3..0.225\";"), "{paper}");
+        // Its scale holds the chances of survival already.
+        assert!(release.with_survival(0.3).is_none());
+        assert!(predicting.with_survival(0.3).is_none());
     }
 
     #[test]

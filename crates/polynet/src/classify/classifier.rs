@@ -3,7 +3,7 @@
 use super::memory::Plan;
 use super::program::{Algorithm, ConvPart, ConvSource, Program, Step};
 use crate::arch::graph::Graph;
-use crate::nn::{NORM_EPSILON, Network, TensorMismatch};
+use crate::nn::{Network, TensorMismatch};
 use crate::weights::{TensorSource, WeightFile};
 use polynet_kernels::Isa;
 use polynet_kernels::conv::{Conv, Stores, Sum, Value, Winograd};
@@ -158,12 +158,17 @@ fn run(isa: Isa, step: &Step, kernel: &Kernel, plan: &Plan, arena: &mut Arena, i
         (Step::MaxPool { window, from, to }, _) => {
             map::max_pool(isa, *window, arena, &plan.views[*from], &plan.views[*to]);
         }
+        (Step::LocalAveragePool { window, from, to }, _) => {
+            let [from, to] = [from, to].map(|id| plan.views[*id]);
+            map::local_average_pool(isa, *window, arena, &from, &to);
+        }
         (Step::AveragePool { from, to }, _) => {
             map::average_pool(isa, arena, &plan.views[*from], &plan.views[*to]);
         }
         (Step::Affine { from, to, relu, .. }, Kernel::Affine(affine)) => {
             affine.apply(isa, arena, &plan.views[*from], &plan.views[*to], *relu);
         }
+        (Step::Regroup { from, to }, _) => map::regroup(arena, &views(from), &views(to)),
         (
             Step::Add {
                 term,
@@ -202,7 +207,7 @@ impl Weights<'_> {
         let scale: Vec<f64> = weight
             .into_iter()
             .zip(var)
-            .map(|(weight, var)| weight / (var + NORM_EPSILON).sqrt())
+            .map(|(weight, var)| weight / (var + self.graph.norm_epsilon).sqrt())
             .collect();
         let shift = bias
             .into_iter()
@@ -300,10 +305,14 @@ impl Weights<'_> {
         let spec = &self.graph.convs[part.weight];
         let weights = self.values(&spec.name, "weight");
         let outputs = spec.shape[0];
-        let (scale, shift) = match part.norm {
+        let (scale, mut shift) = match part.norm {
             Some(norm) => self.affine(norm),
             None => (vec![1.0; outputs], vec![0.0; outputs]),
         };
+        if let Some(bias) = part.bias {
+            let bias = self.values(&self.graph.biases[bias].name, "bias");
+            shift = bias.iter().copied().map(f64::from).collect();
+        }
         let factor = f64::from(part.factor);
         let mut folded = Vec::with_capacity(weights.len());
         for (row, scale) in weights.chunks_exact(weights.len() / outputs).zip(&scale) {
@@ -351,6 +360,10 @@ mod tests {
             "small-ir-1-2-1; width = 0.25; sharing = release; B: poly-3 x2; C: F + GF",
             "resnet-50; width = 0.125; input = 64",
             "ir-3-6-3; width = 0.25; input = 107; B: 2-way x6",
+            "inception-resnet-v2; width = 0.25; input = 107; A: 2-way x2",
+            "inception-v4; width = 0.25; input = 107",
+            "inception-v4; width = 0.25; input = 107; A: poly-2 x2; B: 2-way x2",
+            "resnet-v1-50; width = 0.25; input = 64",
         ] {
             let network = network(spec);
             let size = network.graph().nodes[0].shape[1];

@@ -6,6 +6,7 @@
 //!   convolutions that only one sum reads are one convolution with more inputs.
 //! - ReLU is part of what stores its input, and dropout is nothing.
 
+use crate::arch::Activation;
 use crate::arch::graph::{Graph, NodeId, Op};
 use polynet_kernels::conv::{Window, Winograd};
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ pub(super) struct Buffer {
 pub(super) struct ConvPart {
     pub(super) weight: usize,
     pub(super) norm: Option<usize>,
+    pub(super) bias: Option<usize>,
     /// Factor of the result that is folded into the weights.
     pub(super) factor: f32,
 }
@@ -79,6 +81,11 @@ pub(super) enum Step {
         from: BufferId,
         to: BufferId,
     },
+    LocalAveragePool {
+        window: Window,
+        from: BufferId,
+        to: BufferId,
+    },
     AveragePool {
         from: BufferId,
         to: BufferId,
@@ -90,6 +97,11 @@ pub(super) enum Step {
         from: BufferId,
         to: BufferId,
         relu: bool,
+    },
+    /// A copy with the channels divided otherwise.
+    Regroup {
+        from: Vec<BufferId>,
+        to: Vec<BufferId>,
     },
     /// `scale · term + addend`.
     Add {
@@ -130,8 +142,10 @@ impl Step {
                 inputs.iter().chain(addend).copied().collect()
             }
             Self::MaxPool { from, .. }
+            | Self::LocalAveragePool { from, .. }
             | Self::AveragePool { from, .. }
             | Self::Affine { from, .. } => vec![*from],
+            Self::Regroup { from, .. } => from.clone(),
             Self::Add { term, addend, .. } => vec![*term, *addend],
         }
     }
@@ -144,8 +158,10 @@ impl Step {
                 let sum = sum.iter().flat_map(|sum| &sum.to);
                 value.chain(sum).copied().collect()
             }
+            Self::Regroup { to, .. } => to.clone(),
             Self::Input { to }
             | Self::MaxPool { to, .. }
+            | Self::LocalAveragePool { to, .. }
             | Self::AveragePool { to, .. }
             | Self::Affine { to, .. }
             | Self::Add { to, .. } => vec![*to],
@@ -172,8 +188,10 @@ impl Step {
                     sum.to.iter_mut().for_each(change);
                 }
             }
+            Self::Regroup { from, to } => from.iter_mut().chain(to).for_each(change),
             Self::Input { to } => change(to),
             Self::MaxPool { from, to, .. }
+            | Self::LocalAveragePool { from, to, .. }
             | Self::AveragePool { from, to }
             | Self::Affine { from, to, .. } => [from, to].into_iter().for_each(change),
             Self::Add {
@@ -377,9 +395,11 @@ impl<'a> Compiler<'a> {
         self.sums.insert(sum, plan);
     }
 
-    /// The convolution that a node is, if it is one.
+    /// The convolution that a node is the result of, if it is one: a bias is part of its
+    /// convolution, which then is none of its own.
     fn conv_node(&self, id: NodeId) -> Option<ConvNode> {
-        match self.graph.nodes[id].op {
+        let node = &self.graph.nodes[id];
+        match node.op {
             Op::Conv {
                 weight,
                 stride,
@@ -387,20 +407,51 @@ impl<'a> Compiler<'a> {
                 norm,
                 activation,
             } => {
-                let [_, _, rows, columns] = self.graph.convs[weight].shape;
-                let window = Window {
-                    kernel: [rows, columns],
-                    stride,
-                    padding,
-                };
+                let is_bias =
+                    |&reader: &NodeId| matches!(self.graph.nodes[reader].op, Op::Bias { .. });
+                if self.readers[id].iter().any(is_bias) {
+                    return None;
+                }
                 Some(ConvNode {
+                    input: node.inputs[0],
                     weight,
                     norm,
-                    window,
+                    bias: None,
+                    window: self.window(weight, stride, padding),
+                    relu: activation.is_relu(),
+                })
+            }
+            Op::Bias { bias, activation } => {
+                let conv = &self.graph.nodes[node.inputs[0]];
+                let Op::Conv {
+                    weight,
+                    stride,
+                    padding,
+                    norm: None,
+                    activation: Activation::Identity,
+                } = conv.op
+                else {
+                    unreachable!("a bias follows a convolution without anything else")
+                };
+                Some(ConvNode {
+                    input: conv.inputs[0],
+                    weight,
+                    norm: None,
+                    bias: Some(bias),
+                    window: self.window(weight, stride, padding),
                     relu: activation.is_relu(),
                 })
             }
             _ => None,
+        }
+    }
+
+    fn window(&self, weight: usize, stride: [usize; 2], padding: [usize; 2]) -> Window {
+        let [_, _, rows, columns] = self.graph.convs[weight].shape;
+        Window {
+            kernel: [rows, columns],
+            stride,
+            padding,
         }
     }
 
@@ -419,7 +470,9 @@ impl<'a> Compiler<'a> {
                 self.steps.push(Step::Input { to });
                 self.values[id] = vec![to];
             }
-            Op::Conv { .. } => self.conv(id),
+            // A bias takes its convolution with it.
+            Op::Conv { .. } if self.conv_node(id).is_none() => {}
+            Op::Conv { .. } | Op::Bias { .. } => self.conv(id),
             Op::Norm { norm, activation } => self.affine(id, Some(*norm), activation.is_relu()),
             Op::Relu => self.affine(id, None, true),
             &Op::MaxPool {
@@ -439,6 +492,27 @@ impl<'a> Compiler<'a> {
                     .map(|from| {
                         let to = self.buffer_of(self.buffers[from].channels, size);
                         self.steps.push(Step::MaxPool { window, from, to });
+                        to
+                    })
+                    .collect();
+            }
+            &Op::LocalAveragePool {
+                kernel_size,
+                stride,
+                padding,
+            } => {
+                let window = Window {
+                    kernel: kernel_size,
+                    stride,
+                    padding,
+                };
+                let size = [node.shape[1], node.shape[2]];
+                let parts = self.values[node.inputs[0]].clone();
+                self.values[id] = parts
+                    .into_iter()
+                    .map(|from| {
+                        let to = self.buffer_of(self.buffers[from].channels, size);
+                        self.steps.push(Step::LocalAveragePool { window, from, to });
                         to
                     })
                     .collect();
@@ -535,7 +609,7 @@ impl<'a> Compiler<'a> {
     /// A convolution that is no term of a sum, with those that read the same map.
     fn conv_alone(&mut self, id: NodeId) {
         let conv = self.conv_of(id);
-        let input = self.graph.nodes[id].inputs[0];
+        let input = conv.input;
         let mut group = vec![id];
         if conv.window == Window::POINT {
             let siblings = self.readers[input].iter().copied();
@@ -606,7 +680,7 @@ impl<'a> Compiler<'a> {
             .collect();
         let inputs = merged
             .iter()
-            .flat_map(|&(member, _)| &self.values[self.graph.nodes[member].inputs[0]])
+            .flat_map(|&(member, _)| &self.values[self.conv_of(member).input])
             .copied()
             .collect();
         let (value, sum_store, to) = match addend {
@@ -668,6 +742,20 @@ impl<'a> Compiler<'a> {
         ValueStore { to, relu }
     }
 
+    /// A value with its channels divided as those of another.
+    fn regrouped(&mut self, from: Vec<BufferId>, like: &[BufferId]) -> Vec<BufferId> {
+        let channels = |id: &BufferId| self.buffers[*id].channels;
+        if from.iter().map(channels).eq(like.iter().map(channels)) {
+            return from;
+        }
+        let to = self.like(like);
+        self.steps.push(Step::Regroup {
+            from,
+            to: to.clone(),
+        });
+        to
+    }
+
     /// What no convolution has added.
     fn sum(&mut self, id: NodeId) {
         let plan = self.sums.remove(&id).expect("every sum has a plan");
@@ -676,7 +764,7 @@ impl<'a> Compiler<'a> {
         let count = plan.rest.len();
         for (index, (input, scale)) in plan.rest.into_iter().enumerate() {
             let relu = plan.relu && index + 1 == count;
-            let terms = self.values[input].clone();
+            let terms = self.regrouped(self.values[input].clone(), &to);
             let results = self.like(&to);
             for ((&term, &addend), &to) in terms.iter().zip(&to).zip(&results) {
                 self.steps.push(Step::Add {
@@ -696,8 +784,10 @@ impl<'a> Compiler<'a> {
 /// A convolution of the graph.
 #[derive(Clone, Copy)]
 struct ConvNode {
+    input: NodeId,
     weight: usize,
     norm: Option<usize>,
+    bias: Option<usize>,
     window: Window,
     relu: bool,
 }
@@ -707,6 +797,7 @@ impl ConvNode {
         ConvPart {
             weight: self.weight,
             norm: self.norm,
+            bias: self.bias,
             factor,
         }
     }

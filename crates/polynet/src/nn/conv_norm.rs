@@ -87,7 +87,8 @@ pub(super) fn predict(
     activate(y, activation)
 }
 
-/// Training: batch norm with the statistics of the batch, which are returned.
+/// Training: batch norm with the statistics of the batch, which are returned. The convolution is
+/// computed in the precision of `x`, to which the weight is converted.
 ///
 /// # Shapes
 /// As [`predict`].
@@ -98,6 +99,7 @@ pub(super) fn train(
     norm: Option<BatchNorm>,
     activation: Activation,
 ) -> (Tensor<4>, Option<BatchStatistics>) {
+    let weight = weight.cast(x.dtype());
     let is_pointwise = window.is_pointwise() && weight.dims()[2..] == [1, 1];
     let y = if is_pointwise && on_processor(&x.device()) {
         pointwise(x, weight)
@@ -117,6 +119,7 @@ pub(super) fn train(
 ///
 /// Written with reductions that follow the memory's order, and differentiated through them: on the
 /// CPU device that takes half the time of the built-in operation, which moves the channels first.
+/// Computed in the precision of the scale and the shift; the result has the precision of `x`.
 ///
 /// # Shapes
 /// - `x` and result: `[batch, channels, height, width]`
@@ -128,7 +131,9 @@ pub(super) fn normalize(
     let [batch, channels, height, width] = x.dims();
     let count = (batch * height * width) as f64;
     let per_channel = [1, channels, 1];
+    let precision = x.dtype();
     let x = x.reshape([batch, channels, height * width]);
+    let x = x.cast(norm.scale.dtype());
     let mean = x.clone().mean_dim(2).mean_dim(0);
     let centred = x - mean.clone();
     let var = (centred.clone() * centred.clone()).mean_dim(2).mean_dim(0);
@@ -138,17 +143,19 @@ pub(super) fn normalize(
     };
     let scale = norm.scale.reshape(per_channel) / (var + norm.epsilon).sqrt();
     let y = centred * scale + norm.shift.reshape(per_channel);
-    let y = y.reshape([batch, channels, height, width]);
+    let y = y.cast(precision).reshape([batch, channels, height, width]);
     (activate(y, activation), statistics)
 }
 
-/// The classifier: `x·Wᵀ + b`. Elsewhere than on the processor it is a 1×1 convolution of a 1×1 map:
-/// SwiftShader, the software Vulkan driver, computes products of matrices wrongly.
+/// The classifier: `x·Wᵀ + b`, in the precision of the weight. Elsewhere than on the processor it is
+/// a 1×1 convolution of a 1×1 map: SwiftShader, the software Vulkan driver, computes products of
+/// matrices wrongly.
 ///
 /// # Shapes
 /// - `x`: `[batch, features]`; `weight`: `[classes, features]`; `bias`: `[classes]`
 /// - result: `[batch, classes]`
 pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    let x = x.cast(weight.dtype());
     if on_processor(&x.device()) {
         return x.matmul(weight.transpose()) + bias.unsqueeze();
     }
@@ -191,6 +198,7 @@ fn pointwise(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
 /// - `bias`: `[channels]`
 pub(super) fn add_bias(x: Tensor<4>, bias: Tensor<1>, activation: Activation) -> Tensor<4> {
     let channels = bias.dims()[0];
+    let bias = bias.cast(x.dtype());
     activate(x + bias.reshape([1, channels, 1, 1]), activation)
 }
 
@@ -203,16 +211,26 @@ pub(super) fn activate(x: Tensor<4>, activation: Activation) -> Tensor<4> {
 }
 
 /// A tensor of factors for dropout from a generator on the host, so that every device drops the
-/// same elements: 0 or `1 / (1 − probability)`.
+/// same elements.
 pub(super) fn dropout_mask(
     shape: [usize; 4],
     probability: f64,
     rng: &mut impl rand::Rng,
     device: &Device,
 ) -> Tensor<4> {
+    let values = dropout_factors(shape.iter().product(), probability, rng);
+    Tensor::from_data(burn::tensor::TensorData::new(values, shape), device)
+}
+
+/// Factors for dropout: 0 or `1 / (1 − probability)`.
+pub(super) fn dropout_factors(
+    count: usize,
+    probability: f64,
+    rng: &mut impl rand::Rng,
+) -> Vec<f32> {
     use rand::RngExt;
     let kept = (1.0 / (1.0 - probability)) as f32;
-    let values: Vec<f32> = (0..shape.iter().product())
+    (0..count)
         .map(|_| {
             if rng.random::<f64>() < probability {
                 0.0
@@ -220,6 +238,5 @@ pub(super) fn dropout_mask(
                 kept
             }
         })
-        .collect();
-    Tensor::from_data(burn::tensor::TensorData::new(values, shape), device)
+        .collect()
 }

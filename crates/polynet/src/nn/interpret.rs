@@ -1,11 +1,13 @@
 //! One walk over a graph, for prediction and for training.
 
 use super::conv_norm::Window;
+use super::paths::Paths;
 use crate::arch::Activation;
-use crate::arch::graph::{Graph, Op};
+use crate::arch::graph::{Graph, NodeId, Op};
 use burn::tensor::module::{adaptive_avg_pool2d, avg_pool2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, activation::relu};
+use std::ops::Range;
 
 /// What prediction and training do differently.
 pub(super) trait Layers {
@@ -32,8 +34,7 @@ pub(super) trait Layers {
     fn linear(&mut self, x: Tensor<2>) -> Tensor<2>;
 }
 
-/// Runs the graph on `x` and returns the logits. Every value is dropped after its last reader.
-/// `observe` sees the result of every node.
+/// Runs the whole graph on `x` and returns the logits. `observe` sees the result of every node.
 ///
 /// # Shapes
 /// - `x`: `[batch, 3, height, width]`
@@ -44,33 +45,76 @@ pub(super) fn run(
     layers: &mut impl Layers,
     mut observe: impl FnMut(usize, &Tensor<4>),
 ) -> Tensor<2> {
-    let last_readers = graph.last_readers();
-    let mut values: Vec<Option<Tensor<4>>> = vec![None; graph.nodes.len()];
-    let mut input = Some(x);
-    for (id, node) in graph.nodes.iter().enumerate() {
-        let mut arguments: Vec<Tensor<4>> = Vec::with_capacity(node.inputs.len());
-        for (position, &source) in node.inputs.iter().enumerate() {
-            let read_again = node.inputs[position + 1..].contains(&source);
-            let value = if last_readers[source] == id && !read_again {
-                values[source].take()
-            } else {
-                values[source].clone()
-            };
-            arguments.push(value.expect("a value lives until its last reader"));
+    observe(0, &x);
+    let logits = Walk::new(graph, &Paths::all(graph)).run(1..graph.nodes.len(), x, layers, observe);
+    flat(logits)
+}
+
+/// `[batch, features, 1, 1]` as `[batch, features]`.
+pub(super) fn flat(x: Tensor<4>) -> Tensor<2> {
+    let [batch, features, ..] = x.dims();
+    x.reshape([batch, features])
+}
+
+/// The nodes of a graph that some paths need, ready to be walked over.
+pub(super) struct Walk<'a> {
+    graph: &'a Graph,
+    paths: &'a Paths,
+    last_readers: Vec<NodeId>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(graph: &'a Graph, paths: &'a Paths) -> Self {
+        Self {
+            graph,
+            paths,
+            last_readers: paths.last_readers(graph),
         }
-        let value = match &node.op {
-            Op::Input => input.take().expect("a graph has one input"),
-            Op::Linear => {
-                let x = only(arguments);
-                let [batch, features, ..] = x.dims();
-                return layers.linear(x.reshape([batch, features]));
-            }
-            op => apply(op, arguments, layers),
-        };
-        observe(id, &value);
-        values[id] = Some(value);
     }
-    unreachable!("a graph ends with its classifier")
+
+    /// Runs a [segment](Graph::segments) on `x`, the result of the node before it, and returns the
+    /// result of its last node. Every value is dropped after its last reader. `observe` sees the
+    /// result of every node but the last segment's last, the logits.
+    ///
+    /// # Shapes
+    /// - `x` and result: `[batch, channels, height, width]`; logits are `[batch, classes, 1, 1]`
+    pub(super) fn run(
+        &self,
+        segment: Range<NodeId>,
+        x: Tensor<4>,
+        layers: &mut impl Layers,
+        mut observe: impl FnMut(NodeId, &Tensor<4>),
+    ) -> Tensor<4> {
+        let first = segment.start - 1;
+        let mut values: Vec<Option<Tensor<4>>> = vec![None; segment.len() + 1];
+        values[0] = Some(x);
+        for id in segment.filter(|&id| self.paths.computes(id)) {
+            let sources = self.paths.inputs(self.graph, id);
+            let mut arguments: Vec<Tensor<4>> = Vec::with_capacity(sources.len());
+            for (position, &source) in sources.iter().enumerate() {
+                let read_again = sources[position + 1..].contains(&source);
+                let value = if self.last_readers[source] == id && !read_again {
+                    values[source - first].take()
+                } else {
+                    values[source - first].clone()
+                };
+                arguments.push(value.expect("a value lives until its last reader"));
+            }
+            let value = match &self.graph.nodes[id].op {
+                Op::Sum { scales, activation } => {
+                    let scales = self.paths.scales(id, scales);
+                    super::conv_norm::activate(weighted_sum(arguments, &scales), *activation)
+                }
+                op => apply(op, arguments, layers),
+            };
+            if id != self.graph.output() {
+                observe(id, &value);
+            }
+            values[id - first] = Some(value);
+        }
+        let last = values.pop().flatten();
+        last.expect("a segment ends with a value that is read on")
+    }
 }
 
 fn apply(op: &Op, arguments: Vec<Tensor<4>>, layers: &mut impl Layers) -> Tensor<4> {
@@ -110,12 +154,14 @@ fn apply(op: &Op, arguments: Vec<Tensor<4>>, layers: &mut impl Layers) -> Tensor
             avg_pool2d(only(arguments), options)
         }
         Op::Concat => Tensor::cat(arguments, 1),
-        Op::Sum { scales, activation } => {
-            super::conv_norm::activate(weighted_sum(arguments, scales), *activation)
-        }
         Op::AveragePool => adaptive_avg_pool2d(only(arguments), [1, 1]),
         &Op::Dropout { probability } => layers.dropout(only(arguments), probability),
-        Op::Input | Op::Linear => unreachable!("handled by the walk"),
+        Op::Linear => {
+            let logits = layers.linear(flat(only(arguments)));
+            let [batch, classes] = logits.dims();
+            logits.reshape([batch, classes, 1, 1])
+        }
+        Op::Input | Op::Sum { .. } => unreachable!("handled by the walk"),
     }
 }
 

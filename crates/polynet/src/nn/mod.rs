@@ -22,13 +22,16 @@ mod device;
 mod init;
 mod interpret;
 mod network;
+mod paths;
 mod processor;
+mod recompute;
 mod training;
 
 pub use device::{DeviceName, UnknownDevice};
 pub(crate) use network::host_values;
 pub use network::{HostTensor, Network, TensorMismatch};
-pub use training::{LossOptions, TrainingPass};
+pub use paths::{PathCount, Paths};
+pub use training::{Activations, Gradients, LossOptions, Precision, StepOptions, TrainingPass};
 
 /// Share of the batch's statistics in the running ones, as in the released model.
 pub const NORM_MOMENTUM: f64 = 0.1;

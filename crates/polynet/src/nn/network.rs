@@ -3,6 +3,7 @@
 use super::conv_norm::{self, Norm, Window};
 use super::init;
 use super::interpret::{self, Layers};
+use super::processor::Compiled;
 use crate::arch::Activation;
 use crate::arch::graph::{Graph, TensorSpec};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -97,6 +98,7 @@ pub struct Network {
     pub(super) specs: Arc<Vec<TensorSpec>>,
     pub(super) tensors: Vec<Tensor<1>>,
     pub(super) device: Device,
+    pub(super) compiled: Compiled,
 }
 
 impl Network {
@@ -140,12 +142,18 @@ impl Network {
             specs: Arc::new(specs),
             tensors,
             device: device.clone(),
+            compiled: Compiled::default(),
         }
     }
 
     /// What the network computes.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// What the network computes, to be shared.
+    pub fn shared_graph(&self) -> Arc<Graph> {
+        Arc::clone(&self.graph)
     }
 
     /// Where the tensors are.
@@ -161,6 +169,27 @@ impl Network {
     /// The tensors, flat, in the order of [`Network::specs`].
     pub fn tensors(&self) -> &[Tensor<1>] {
         &self.tensors
+    }
+
+    /// A network that computes `graph` with `tensors`, flat and in the order of this network's, such
+    /// as averages of them.
+    ///
+    /// # Panics
+    /// If `graph` does not name the same tensors, or there are not as many.
+    #[must_use]
+    pub fn with(&self, graph: Arc<Graph>, tensors: &[Tensor<1>]) -> Self {
+        assert!(
+            graph.tensors().eq(self.specs.iter().cloned()),
+            "the graphs name the same tensors"
+        );
+        assert_eq!(tensors.len(), self.specs.len(), "one tensor for each name");
+        Self {
+            graph,
+            specs: Arc::clone(&self.specs),
+            tensors: tensors.to_vec(),
+            device: self.device.clone(),
+            compiled: Compiled::default(),
+        }
     }
 
     /// Replaces the tensor at `index`, which must have as many elements.

@@ -2,11 +2,13 @@
 
 use super::NORM_MOMENTUM;
 use super::conv_norm::{self, BatchNorm, BatchStatistics, Window};
-use super::interpret::{self, Layers};
+use super::interpret::{self, Layers, Walk};
 use super::network::{Network, host_values};
+use super::paths::Paths;
+use super::{processor, recompute};
 use crate::arch::Activation;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 
 /// How the loss is computed.
@@ -23,7 +25,7 @@ pub struct TrainingPass {
     /// Leaves of the parameters by tensor index; `None` for running statistics.
     leaves: Vec<Option<Tensor<1>>>,
     /// Statistics by batch norm, in the order of evaluation; a shared batch norm occurs repeatedly.
-    statistics: Vec<(usize, BatchStatistics)>,
+    statistics: Statistics,
 }
 
 /// The backward half of a training step.
@@ -32,42 +34,139 @@ pub struct Gradients {
     pub loss: f64,
     /// Logits of the batch, `[batch × classes]` in row-major order.
     pub logits: Vec<f32>,
-    /// Gradients by tensor index; `None` for running statistics.
+    /// Gradients by tensor index; `None` for running statistics, and for parameters that only
+    /// dropped paths use.
     pub tensors: Vec<Option<Tensor<1>>>,
-    statistics: Vec<(usize, BatchStatistics)>,
+    pub(super) statistics: Statistics,
+}
+
+/// How a step computes its gradients.
+#[derive(Clone, Copy, Debug)]
+pub struct StepOptions<'a> {
+    /// The loss.
+    pub loss: LossOptions,
+    /// The paths that take part.
+    pub paths: &'a Paths,
+    /// What is kept for the backward pass.
+    pub activations: Activations,
+    /// What convolutions are computed in.
+    pub precision: Precision,
+}
+
+impl<'a> StepOptions<'a> {
+    /// A step as [`Network::training_pass`] makes it: every value is kept, in `f32`.
+    pub fn new(loss: LossOptions, paths: &'a Paths) -> Self {
+        Self {
+            loss,
+            paths,
+            activations: Activations::Kept,
+            precision: Precision::F32,
+        }
+    }
+}
+
+/// What the backward pass finds of the forward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Every feature map that it reads.
+    #[default]
+    Kept,
+    /// The inputs of the network's parts (stem, reductions, modules); a part is computed again when
+    /// its turn comes. The gradients are the same, bit for bit on GPUs and to rounding on the
+    /// processor, which computes kept ones by kernels of its own; a step takes about a forward pass
+    /// longer, and on the processor several times as long.
+    Recomputed,
+}
+
+/// The numbers that feature maps and convolutions are computed in. Weights, batch norm, the
+/// classifier, the loss and the gradients of the weights are `f32` in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits with the exponent of `f32`.
+    Bf16,
+}
+
+impl Precision {
+    pub(super) fn of(self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 => x.cast(FloatDType::BF16),
+        }
+    }
 }
 
 impl Network {
-    /// Computes the logits of a batch as training does: with the batch's own statistics, and with
-    /// dropout drawn from `rng`.
+    /// Computes the logits of a batch as training does: with the batch's own statistics, on every
+    /// path, and with dropout drawn from `rng`.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
     pub fn training_pass(&self, images: Tensor<4>, rng: &mut ChaCha8Rng) -> TrainingPass {
-        let leaves = self
-            .specs
+        let paths = Paths::all(&self.graph);
+        self.pass(images, &paths, Precision::F32, rng)
+    }
+
+    /// The gradients of a batch's loss, with dropout drawn from `rng`.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    ///
+    /// # Panics
+    /// If there are not as many labels as images, or a label is no class.
+    pub fn gradients(
+        &self,
+        images: Tensor<4>,
+        labels: &[usize],
+        options: &StepOptions<'_>,
+        rng: &mut ChaCha8Rng,
+    ) -> Gradients {
+        let is_f32 = options.precision == Precision::F32 && images.dtype() == DType::F32;
+        let is_on_processor = is_f32 && self.device == Device::flex();
+        match options.activations {
+            Activations::Kept if is_on_processor => {
+                processor::gradients(self, images, labels, (options.paths, options.loss), rng)
+            }
+            Activations::Kept => self
+                .pass(images, options.paths, options.precision, rng)
+                .backward(labels, options.loss),
+            Activations::Recomputed => recompute::gradients(self, images, labels, options, rng),
+        }
+    }
+
+    pub(super) fn pass(
+        &self,
+        images: Tensor<4>,
+        paths: &Paths,
+        precision: Precision,
+        rng: &mut ChaCha8Rng,
+    ) -> TrainingPass {
+        let leaves = self.leaves(Tape::Recorded);
+        let mut training = Training::new(self, &leaves, rng);
+        let images = Tensor::from_inner(precision.of(images));
+        let nodes = 1..self.graph.nodes.len();
+        let walk = Walk::new(&self.graph, paths);
+        let logits = walk.run(nodes, images, &mut training, |_, _| {});
+        TrainingPass {
+            logits: interpret::flat(logits),
+            statistics: training.statistics,
+            leaves,
+        }
+    }
+
+    /// The parameters by tensor index; `None` for running statistics.
+    pub(super) fn leaves(&self, tape: Tape) -> Vec<Option<Tensor<1>>> {
+        let leaf = |tensor: &Tensor<1>| match tape {
+            Tape::Recorded => Tensor::from_inner(tensor.clone()).require_grad(),
+            Tape::None => tensor.clone(),
+        };
+        self.specs
             .iter()
             .zip(&self.tensors)
-            .map(|(spec, tensor)| {
-                spec.kind
-                    .is_parameter()
-                    .then(|| Tensor::from_inner(tensor.clone()).require_grad())
-            })
-            .collect();
-        let mut training = Training {
-            network: self,
-            leaves,
-            statistics: Vec::new(),
-            rng,
-            device: self.device.clone().autodiff(),
-        };
-        let images = Tensor::from_inner(images);
-        let logits = interpret::run(&self.graph, images, &mut training, |_, _| {});
-        TrainingPass {
-            logits,
-            leaves: training.leaves,
-            statistics: training.statistics,
-        }
+            .map(|(spec, tensor)| spec.kind.is_parameter().then(|| leaf(tensor)))
+            .collect()
     }
 
     /// Moves the running statistics towards those of the batch.
@@ -90,14 +189,8 @@ impl TrainingPass {
     /// # Panics
     /// If there are not as many labels as images, or a label is no class.
     pub fn backward(self, labels: &[usize], options: LossOptions) -> Gradients {
-        let [batch, classes] = self.logits.dims();
-        assert_eq!(labels.len(), batch, "one label for each image");
-        let device = self.logits.device();
-        let targets = targets(labels, classes, options.label_smoothing);
-        let targets = TensorData::new(targets, [batch, classes]);
-        let targets = Tensor::from_data(targets, (&device, self.logits.dtype()));
         let logits = host_values(self.logits.clone().inner());
-        let loss = (log_softmax(self.logits, 1) * targets).sum() * (-1.0 / batch as f64);
+        let loss = cross_entropy(self.logits, labels, options);
         let mut gradients = loss.backward();
         let tensors = self
             .leaves
@@ -114,8 +207,25 @@ impl TrainingPass {
     }
 }
 
+/// Mean cross-entropy of `logits`, `[batch, classes]`, against `labels`: a tensor of one element.
+///
+/// # Panics
+/// If there are not as many labels as rows, or a label is no class.
+pub(super) fn cross_entropy(
+    logits: Tensor<2>,
+    labels: &[usize],
+    options: LossOptions,
+) -> Tensor<1> {
+    let [batch, classes] = logits.dims();
+    assert_eq!(labels.len(), batch, "one label for each image");
+    let targets = targets(labels, classes, options.label_smoothing);
+    let targets = TensorData::new(targets, [batch, classes]);
+    let targets = Tensor::from_data(targets, (&logits.device(), logits.dtype()));
+    (log_softmax(logits, 1) * targets).sum() * (-1.0 / batch as f64)
+}
+
 /// Target distributions in row-major order: `1 − ε` on the label and `ε / classes` on every class.
-fn targets(labels: &[usize], classes: usize, label_smoothing: f64) -> Vec<f32> {
+pub(super) fn targets(labels: &[usize], classes: usize, label_smoothing: f64) -> Vec<f32> {
     let mut targets = vec![(label_smoothing / classes as f64) as f32; labels.len() * classes];
     for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
         row[label] += (1.0 - label_smoothing) as f32;
@@ -123,16 +233,39 @@ fn targets(labels: &[usize], classes: usize, label_smoothing: f64) -> Vec<f32> {
     targets
 }
 
-/// Computation with the statistics of the batch.
-struct Training<'a> {
-    network: &'a Network,
-    leaves: Vec<Option<Tensor<1>>>,
-    statistics: Vec<(usize, BatchStatistics)>,
-    rng: &'a mut ChaCha8Rng,
-    device: Device,
+/// Whether operations are recorded for differentiation.
+#[derive(Clone, Copy)]
+pub(super) enum Tape {
+    Recorded,
+    None,
 }
 
-impl Training<'_> {
+/// Statistics by batch norm, in the order of evaluation.
+pub(super) type Statistics = Vec<(usize, BatchStatistics)>;
+
+/// Computation with the statistics of the batch.
+pub(super) struct Training<'a> {
+    network: &'a Network,
+    leaves: &'a [Option<Tensor<1>>],
+    pub(super) statistics: Statistics,
+    rng: &'a mut ChaCha8Rng,
+}
+
+impl<'a> Training<'a> {
+    /// Computation with `leaves`, [`Network::leaves`].
+    pub(super) fn new(
+        network: &'a Network,
+        leaves: &'a [Option<Tensor<1>>],
+        rng: &'a mut ChaCha8Rng,
+    ) -> Self {
+        Self {
+            network,
+            leaves,
+            statistics: Vec::new(),
+            rng,
+        }
+    }
+
     fn leaf(&self, index: usize) -> Tensor<1> {
         self.leaves[index]
             .clone()
@@ -178,7 +311,8 @@ impl Layers for Training<'_> {
     }
 
     fn dropout(&mut self, x: Tensor<4>, probability: f64) -> Tensor<4> {
-        let mask = conv_norm::dropout_mask(x.dims(), probability, self.rng, &self.device);
+        let mask = conv_norm::dropout_mask(x.dims(), probability, self.rng, &x.device());
+        let mask = mask.cast(x.dtype());
         x * mask
     }
 

@@ -1,12 +1,14 @@
 //! Checkpoints: all that a run needs to go on as if it had never stopped.
 //!
 //! A checkpoint is one safetensors file, `checkpoints/step-000001234.safetensors`: the network's
-//! tensors by their names, the optimizer's state as `optimizer.N.NAME`, and the [`Position`] as
-//! JSON in the metadata. It appears in one piece, and the one before stays until then. Random
+//! tensors by their names, the optimizer's state as `optimizer.N.NAME`, averaged weights, where there
+//! are any, as `average.NAME`, and the [`Position`] as JSON in the metadata. It appears in one piece, and the one before stays until then. Random
 //! numbers need no state: each is drawn from the seed and the step or sample that it is for.
 
+use super::average::WeightAverage;
 use super::metrics::Window;
 use super::optimizer::Optimizer;
+use super::paths::PathState;
 use crate::nn::{HostTensor, Network};
 use crate::weights::{TensorMap, WeightError, read_safetensors, write_safetensors};
 use safetensors::SafeTensors;
@@ -32,21 +34,30 @@ pub struct Position {
     pub skipped: u64,
     /// What the next training record has gathered.
     pub window: Window,
+    /// What the rule of stochastic paths remembers.
+    #[serde(default)]
+    pub paths: PathState,
 }
 
 /// Writes the checkpoint of a position and removes the oldest beyond two.
 ///
 /// # Errors
 /// If it cannot be written; older ones are then untouched.
-pub fn save(
+pub(super) fn save(
     folder: &Path,
     network: &Network,
     optimizer: &Optimizer,
+    average: Option<&WeightAverage>,
     position: &Position,
 ) -> Result<(), WeightError> {
     let path = folder.join(format!("step-{:09}.safetensors", position.step));
     let mut tensors = network.to_host();
     tensors.extend(optimizer.to_host(network));
+    tensors.extend(
+        average
+            .map(|average| average.to_host(network))
+            .unwrap_or_default(),
+    );
     let mut sorted: Vec<(&str, &HostTensor)> = tensors
         .iter()
         .map(|(name, tensor)| (name.as_str(), tensor))

@@ -47,6 +47,24 @@ pub enum TrainError {
         /// The data.
         path: PathBuf,
     },
+    /// Stochastic paths on an architecture whose residual scale varies.
+    #[error(
+        "stochastic_paths: the architecture's residual scale varies from module to module, which is \
+         how prediction scales paths that training drops; it would be scaled twice. Write `scale = 1` \
+         (or another number) in model.architecture, or stochastic_paths.when = \"never\""
+    )]
+    ScaledPaths,
+    /// The device does not compute in the recipe's precision.
+    #[error(
+        "training.precision: `bf16` on device `{device}`: {reason}; write precision = \"f32\" \
+         (activations = \"recomputed\" saves memory)"
+    )]
+    Precision {
+        /// The device.
+        device: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A checkpoint's tensor does not fit the network.
     #[error(
         "{}: the newest checkpoint does not fit recipe.toml, beginning with {tensor}; restore the \

@@ -18,16 +18,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod average;
 pub mod checkpoint;
+mod clipping;
 pub mod duration;
 mod error;
 pub mod metrics;
 pub mod optimizer;
+mod paths;
 pub mod progress;
 pub mod recipe;
 pub mod run_folder;
 pub mod schedule;
 mod setup;
+mod speed;
+mod step;
 mod trainer;
 
 pub use checkpoint::Position;
@@ -35,6 +40,7 @@ pub use duration::{Duration, Epoch};
 pub use error::TrainError;
 pub use metrics::{Metrics, MetricsLog, Record, read_metrics};
 pub use optimizer::Optimizer;
+pub use paths::PathState;
 pub use progress::{Progress, Warning};
 pub use recipe::{Recipe, RecipeError};
 pub use run_folder::RunFolder;

@@ -4,14 +4,21 @@
 //! rate:
 //!
 //! - RMSProp (paper §4): `s ← d·s + (1 − d)·g²`, `u = g / √(s + ε)` (ε inside the root) or
-//!   `g / (√s + ε)` (outside), `m ← μ·m + u`, `w ← w − η·m`.
+//!   `g / (√s + ε)` (outside), `m ← μ·m + η·u`, `w ← w − m` (steps) or `m ← μ·m + u`,
+//!   `w ← w − η·m` (directions).
 //! - SGD: `m ← μ·m + (1 − τ)·g` (`m = g` at first), `u = g + μ·m` (Nesterov) or `m`,
 //!   `w ← w − η·u`.
 //! - AdamW: moments with bias correction, `w ← w − η·(m̂ / (√v̂ + ε) + λ·w)`: decay is decoupled.
 //!
 //! Weight decay spares batch norm and biases unless asked otherwise.
+//!
+//! A parameter without a gradient, because only dropped paths use it, is left as it is: no update,
+//! no decay, and what the rule keeps for it stays too, as if the step had not been. AdamW's bias
+//! correction counts the updates of each parameter. PyTorch treats a gradient of `None` alike.
 
-use super::recipe::{DecayedParameters, EpsilonPosition, OptimizerAlgorithm, OptimizerSection};
+use super::recipe::{
+    DecayedParameters, EpsilonPosition, MomentumForm, OptimizerAlgorithm, OptimizerSection,
+};
 use crate::arch::graph::TensorKind;
 use crate::nn::{HostTensor, Network};
 use burn::tensor::{Tensor, TensorData};
@@ -20,14 +27,19 @@ use std::collections::HashMap;
 /// Most values that a rule keeps for each weight.
 const SLOTS: usize = 2;
 
+/// Where a checkpoint has the counts of updates.
+const UPDATES: &str = "optimizer.updates";
+/// The first whole number that has a neighbour which an `f32` cannot hold.
+const COUNT: u64 = 1 << 24;
+
 /// Updates a network's parameters.
 #[derive(Debug)]
 pub struct Optimizer {
     section: OptimizerSection,
     /// By tensor index of the network.
     state: Vec<[Option<Tensor<1>>; SLOTS]>,
-    /// Updates made so far.
-    updates: u64,
+    /// Updates made so far, by tensor index.
+    updates: Vec<u64>,
 }
 
 impl Optimizer {
@@ -36,7 +48,7 @@ impl Optimizer {
         Self {
             section,
             state: network.specs().iter().map(|_| [None, None]).collect(),
-            updates: 0,
+            updates: vec![0; network.specs().len()],
         }
     }
 
@@ -49,9 +61,9 @@ impl Optimizer {
         gradients: Vec<Option<Tensor<1>>>,
         learning_rate: f64,
     ) {
-        self.updates += 1;
         for (index, gradient) in gradients.into_iter().enumerate() {
             let Some(gradient) = gradient else { continue };
+            self.updates[index] += 1;
             let decay = self.weight_decay(network.specs()[index].kind);
             let weight = network.take_tensor(index);
             let slots = &mut self.state[index];
@@ -61,6 +73,7 @@ impl Optimizer {
                     epsilon,
                     epsilon_position,
                     initial_square,
+                    momentum_form,
                     momentum,
                 } => {
                     let gradient = coupled(gradient, &weight, decay);
@@ -74,9 +87,17 @@ impl Optimizer {
                         EpsilonPosition::Outside => running.clone().sqrt() + epsilon,
                     };
                     slots[0] = Some(running);
-                    let step = gradient / divisor;
-                    let step = heavy_ball(step, &mut slots[1], momentum, 0.0);
-                    weight - step * learning_rate
+                    let direction = gradient / divisor;
+                    match momentum_form {
+                        MomentumForm::Steps => {
+                            let step = direction * learning_rate;
+                            weight - heavy_ball(step, &mut slots[1], momentum, 0.0)
+                        }
+                        MomentumForm::Directions => {
+                            let step = heavy_ball(direction, &mut slots[1], momentum, 0.0);
+                            weight - step * learning_rate
+                        }
+                    }
                 }
                 OptimizerAlgorithm::Sgd {
                     momentum,
@@ -97,7 +118,7 @@ impl Optimizer {
                     beta2,
                     epsilon,
                 } => {
-                    let count = self.updates as f64;
+                    let count = self.updates[index] as f64;
                     let first = average(gradient.clone(), &mut slots[0], beta1);
                     let second = average(gradient.powf_scalar(2.0), &mut slots[1], beta2);
                     let first = first * (1.0 / (1.0 - beta1.powf(count)));
@@ -112,9 +133,16 @@ impl Optimizer {
     }
 
     /// The state by name, for a checkpoint: `optimizer.0.NAME` is the first value kept for the
-    /// weight called NAME.
+    /// weight called NAME, `optimizer.updates` has two numbers for each tensor, whose updates are
+    /// 2^24 times the first and once the second (an `f32` counts no further).
     pub fn to_host(&self, network: &Network) -> HashMap<String, HostTensor> {
-        let mut tensors = HashMap::new();
+        let counts = self.updates.iter();
+        let counts = counts.flat_map(|count| [(count / COUNT) as f32, (count % COUNT) as f32]);
+        let updates = HostTensor {
+            shape: vec![self.updates.len(), 2],
+            values: counts.collect(),
+        };
+        let mut tensors = HashMap::from([(UPDATES.to_owned(), updates)]);
         for (spec, slots) in network.specs().iter().zip(&self.state) {
             for (slot, tensor) in slots.iter().enumerate() {
                 if let Some(tensor) = tensor {
@@ -128,8 +156,7 @@ impl Optimizer {
         tensors
     }
 
-    /// Continues from a checkpoint's state after `updates` updates. Takes its tensors out of
-    /// `tensors`.
+    /// Continues from a checkpoint's state. Takes its tensors out of `tensors`.
     ///
     /// # Errors
     /// The name of a tensor that does not fit.
@@ -137,8 +164,14 @@ impl Optimizer {
         &mut self,
         network: &Network,
         tensors: &mut HashMap<String, HostTensor>,
-        updates: u64,
     ) -> Result<(), String> {
+        let counts = tensors.remove(UPDATES).map(|tensor| tensor.values);
+        let counts = counts.filter(|counts| counts.len() == 2 * self.updates.len());
+        let counts = counts.ok_or(UPDATES)?;
+        let pairs = counts.as_chunks::<2>().0.iter();
+        self.updates = pairs
+            .map(|[high, low]| *high as u64 * COUNT + *low as u64)
+            .collect();
         for (spec, slots) in network.specs().iter().zip(&mut self.state) {
             for (slot, kept) in slots.iter_mut().enumerate() {
                 let name = slot_name(slot, &spec.name);
@@ -153,7 +186,6 @@ impl Optimizer {
                 *kept = Some(Tensor::from_data(data, network.device()));
             }
         }
-        self.updates = updates;
         Ok(())
     }
 
@@ -217,77 +249,94 @@ mod tests {
     use super::*;
     use crate::arch::Architecture;
     use crate::nn::DeviceName;
+    use serde_json::Value;
 
-    /// Updates the classifier's bias (from 0) by each gradient in turn and returns its first
-    /// element after each.
-    fn path(algorithm: OptimizerAlgorithm, gradients: &[f32], rate: f64) -> Vec<f32> {
-        let architecture: Architecture = "small-ir-1-2-1; width = 0.0625".parse().unwrap();
+    /// Updates the classifier's bias as a fixture says and returns it after each step.
+    fn path(section: OptimizerSection, fixture: &Value) -> Vec<Vec<f32>> {
+        let text = "small-ir-1-2-1; width = 0.0625; classes = 4";
+        let architecture: Architecture = text.parse().unwrap();
         let device = DeviceName::Cpu.open();
         let mut network = Network::init(architecture.graph().unwrap(), 0, &device);
-        let section = OptimizerSection {
-            algorithm,
-            weight_decay: 0.1,
-            weight_decay_on: DecayedParameters::Weights,
-        };
         let mut optimizer = Optimizer::new(section, &network);
         let bias = network.specs().len() - 1;
+        let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [4]), &device);
+        network.set_tensor(bias, tensor(numbers(&fixture["start"])));
+        let gradients = fixture["gradients"].as_array().unwrap();
         gradients
             .iter()
-            .map(|&gradient| {
+            .zip(numbers(&fixture["rates"]))
+            .map(|(gradient, rate)| {
                 let mut all = vec![None; network.specs().len()];
-                let data = TensorData::new(vec![gradient; 10], [10]);
-                all[bias] = Some(Tensor::from_data(data, &device));
-                optimizer.update(&mut network, all, rate);
-                crate::nn::host_values(network.tensors()[bias].clone())[0]
+                all[bias] = (!gradient.is_null()).then(|| tensor(numbers(gradient)));
+                // Resuming between any two steps changes nothing.
+                let mut state = optimizer.to_host(&network);
+                optimizer = Optimizer::new(section, &network);
+                optimizer.restore(&network, &mut state).unwrap();
+                optimizer.update(&mut network, all, f64::from(rate));
+                crate::nn::host_values(network.tensors()[bias].clone())
             })
             .collect()
     }
 
-    fn check(algorithm: OptimizerAlgorithm, expected: &[f32]) {
-        let found = path(algorithm, &[1.0, 2.0], 0.1);
-        for (found, expected) in found.iter().zip(expected) {
-            assert!(
-                (found - expected).abs() < 1e-6,
-                "{algorithm:?}: {found} {expected}"
-            );
+    fn numbers(json: &Value) -> Vec<f32> {
+        let items = json.as_array().unwrap().iter();
+        items.map(|item| item.as_f64().unwrap() as f32).collect()
+    }
+
+    /// The optimizer of a fixture's case.
+    fn algorithm(name: &str, case: &Value) -> OptimizerAlgorithm {
+        let number = |key: &str| case[key].as_f64().unwrap();
+        let tensorflow = (EpsilonPosition::Inside, 1.0, MomentumForm::Steps);
+        let pytorch = (EpsilonPosition::Outside, 0.0, MomentumForm::Directions);
+        let mut words = name.split(' ');
+        match (words.next(), words.next()) {
+            (Some("rmsprop"), Some(convention)) => {
+                let (epsilon_position, initial_square, momentum_form) = match convention {
+                    "tensorflow" => tensorflow,
+                    _ => pytorch,
+                };
+                OptimizerAlgorithm::RmsProp {
+                    decay: 0.9,
+                    epsilon: number("epsilon"),
+                    epsilon_position,
+                    initial_square,
+                    momentum_form,
+                    momentum: number("momentum"),
+                }
+            }
+            (Some("sgd"), _) => OptimizerAlgorithm::Sgd {
+                momentum: number("momentum"),
+                nesterov: true,
+                dampening: 0.0,
+            },
+            (Some("adamw"), _) => OptimizerAlgorithm::AdamW {
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+            },
+            other => panic!("{other:?}"),
         }
     }
 
+    /// PyTorch's optimizers, and TensorFlow's RMSProp as timm has it, with learning rates that
+    /// change and steps without a gradient.
     #[test]
-    fn rules_follow_their_formulas() {
-        let rmsprop = |epsilon_position, initial_square| OptimizerAlgorithm::RmsProp {
-            decay: 0.9,
-            epsilon: 1.0,
-            epsilon_position,
-            initial_square,
-            momentum: 0.0,
-        };
-        // s = 0.9 + 0.1·1 = 1; w = -0.1 / √2. s = 0.9 + 0.1·4 = 1.3; w -= 0.2 / √2.3.
-        check(
-            rmsprop(EpsilonPosition::Inside, 1.0),
-            &[-0.070_710_68, -0.202_586_77],
-        );
-        // s = 0.1; w = -0.1 / (√0.1 + 1). s = 0.09 + 0.4 = 0.49; w -= 0.2 / 1.7.
-        check(
-            rmsprop(EpsilonPosition::Outside, 0.0),
-            &[-0.075_974_69, -0.193_621_75],
-        );
-        let sgd = |nesterov| OptimizerAlgorithm::Sgd {
-            momentum: 0.9,
-            nesterov,
-            dampening: 0.0,
-        };
-        // m = 1, then 0.9 + 2 = 2.9.
-        check(sgd(false), &[-0.1, -0.39]);
-        // u = 1 + 0.9·1, then 2 + 0.9·2.9.
-        check(sgd(true), &[-0.19, -0.651]);
-        // m̂ = v̂ = 1; then m = 0.29 / 0.19, v = 0.004999 / 0.001999.
-        let adamw = OptimizerAlgorithm::AdamW {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-        };
-        check(adamw, &[-0.1, -0.196_518_1]);
+    fn rules_agree_with_those_of_pytorch_and_tensorflow() {
+        let fixture: Value = serde_json::from_str(include_str!("fixtures/optimizer.json")).unwrap();
+        for (name, case) in fixture["cases"].as_object().unwrap() {
+            let section = OptimizerSection {
+                algorithm: algorithm(name, case),
+                weight_decay: case["decay"].as_f64().unwrap(),
+                weight_decay_on: DecayedParameters::All,
+            };
+            let found = path(section, &fixture);
+            for (step, expected) in case["path"].as_array().unwrap().iter().enumerate() {
+                for (found, expected) in found[step].iter().zip(numbers(expected)) {
+                    let error = (found - expected).abs();
+                    assert!(error < 2e-5, "{name}, step {step}: {found} {expected}");
+                }
+            }
+        }
     }
 
     #[test]

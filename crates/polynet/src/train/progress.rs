@@ -125,6 +125,19 @@ pub enum Warning {
         /// Steps of the run.
         total_steps: u64,
     },
+    /// Batch norm sees few images at a time.
+    #[error(
+        "batch norm takes its statistics from {group} images at a time, fewer than {least}, the \
+         paper's least (§4): training is noisier and prediction differs more from it; raise \
+         training.batch_size or lower training.accumulate \
+         (activations = \"recomputed\" makes room for more images)"
+    )]
+    SmallNormGroup {
+        /// Images that share statistics.
+        group: u64,
+        /// The least that is no cause for a warning.
+        least: u64,
+    },
     /// An asked-for stop.
     #[error("interrupted after step {step}, the checkpoint is saved; continue with --resume")]
     Interrupted {

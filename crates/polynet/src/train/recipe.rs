@@ -30,6 +30,9 @@
 //! fields below. A key that no recipe has, a value of another type and a number out of range are
 //! errors; all of a recipe's faults are reported at once, each with its line.
 //!
+//! Gradient accumulation, clipping, averaged weights, bf16 and recomputation are keys of
+//! [`TrainingSection`]; `[stochastic_paths]` is [`StochasticPathsSection`].
+//!
 //! Overrides from the command line are `key.path=value` with a value in TOML's syntax, or a bare
 //! word or phrase, which is a string: `training.duration=3 epochs`. They are read after the file,
 //! in order. A value `{…}` replaces the whole section, and so it changes the kind of an optimizer
@@ -40,6 +43,7 @@
 
 mod document;
 mod error;
+mod method;
 mod read;
 mod validate;
 mod value;
@@ -51,8 +55,10 @@ use serde::Serialize;
 
 use super::duration::{Duration, Epoch};
 use super::schedule::Schedule;
+use crate::nn::{Activations, Precision};
 
 pub use error::{Fault, RecipeError};
+pub use method::{MomentumForm, StochasticPathsSection, When};
 
 /// The longest recipe that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -81,6 +87,8 @@ pub struct Recipe {
     pub optimizer: OptimizerSection,
     /// `[schedule]`
     pub schedule: ScheduleSection,
+    /// `[stochastic_paths]`
+    pub stochastic_paths: StochasticPathsSection,
     /// `[training]`
     pub training: TrainingSection,
 }
@@ -189,17 +197,20 @@ pub struct OptimizerSection {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum OptimizerAlgorithm {
-    /// `rmsprop`, the default and the paper's (§4); the paper leaves all but decay and ε open.
+    /// `rmsprop`, the default and the paper's (§4); the paper leaves all but decay and ε open. The
+    /// key `convention` gives the last four their defaults: `tensorflow` (the default) or `pytorch`.
     #[serde(rename = "rmsprop")]
     RmsProp {
         /// How much of the running square is kept at a step, in [0, 1). Default 0.9.
         decay: f64,
         /// ε. Default 1.
         epsilon: f64,
-        /// Where ε stands. Default `inside`, as in TensorFlow.
+        /// Where ε stands. Default `inside`, as in TensorFlow; PyTorch has `outside`.
         epsilon_position: EpsilonPosition,
         /// The running square before the first step. Default 1, as in TensorFlow; PyTorch has 0.
         initial_square: f64,
+        /// What momentum gathers. Default `steps`, as in TensorFlow; PyTorch has `directions`.
+        momentum_form: MomentumForm,
         /// Heavy-ball momentum, in [0, 1). Default 0.
         momentum: f64,
     },
@@ -289,10 +300,32 @@ pub enum ScheduleSection {
 pub struct TrainingSection {
     /// Images of a step. Default 256.
     pub batch_size: u64,
+    /// Parts that a step's batch is computed in, one after the other, to save memory; batch norm
+    /// sees one part at a time, and the gradient is the mean over all images. Default 1.
+    pub accumulate: u64,
     /// Length of the whole run. Default 560000 steps.
     pub duration: Duration,
     /// Share of the target that is spread over all classes, in [0, 1). Default 0 (§4: none).
     pub label_smoothing: f64,
+    /// The largest norm of all gradients together; a larger gradient is shortened to it. Default:
+    /// none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// The largest absolute value of a gradient's element; larger ones are cut. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_value: Option<f64>,
+    /// How much of the weights' moving average is kept at a step, in [0, 1): the average is what is
+    /// validated and saved. Default: none, the weights themselves are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// What convolutions and feature maps are computed in: `f32`, or `bf16` where the device has it.
+    /// Default `f32`.
+    #[serde(serialize_with = "method::precision")]
+    pub precision: Precision,
+    /// `kept`, or `recomputed`: feature maps within a module are computed again for the backward
+    /// pass, which trades time for memory. Default `kept`.
+    #[serde(serialize_with = "method::activations")]
+    pub activations: Activations,
     /// Time between two validations; zero: only at the end. Default 1 epoch.
     pub validate_every: Duration,
     /// Time between two checkpoints; zero: only at the end. Default 1 epoch.

@@ -1,20 +1,23 @@
 //! What a recipe means: data, network and schedule made ready before the first step.
 
 use super::error::TrainError;
+use super::paths::PathSchedule;
 use super::progress::{Progress, Warning};
-use super::recipe::{AugmentationSection, OnError, Recipe, Resize as RecipeResize};
+use super::recipe::{AugmentationSection, OnError, Recipe, Resize as RecipeResize, When};
 use super::{Epoch, RunFolder, Schedule, metrics};
-use crate::arch::{Architecture, Family};
+use crate::arch::{Architecture, Family, Graph};
 use crate::data::{
     self, Augmentation, Dataset, LastBatch, Loader, LoaderConfig, Order, PadFill, Preprocessing,
     Resize, Split, Splitting, View,
 };
-use crate::nn::{DeviceName, Network};
+use crate::nn::{DeviceName, Network, Precision};
 use crate::weights::{Model, TensorMap, WeightError};
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 use std::path::Path;
 use std::sync::Arc;
 
+/// Images that batch norm should see at a time (paper §4: at least 16 for each GPU).
+const LEAST_NORM_GROUP: u64 = 16;
 /// Images of a validation batch.
 const VALIDATION_BATCH: u64 = 100;
 
@@ -27,17 +30,23 @@ pub(super) struct Setup {
     pub(super) validation: Option<Loader>,
     pub(super) epoch: Epoch,
     pub(super) schedule: Schedule,
+    pub(super) paths: PathSchedule,
+    /// The architecture that predicts after steps with stochastic paths, and its graph.
+    pub(super) scaled: Option<(Architecture, Arc<Graph>)>,
     device: Device,
 }
 
 impl Setup {
     pub(super) fn new(recipe: &Recipe, progress: &mut dyn Progress) -> Result<Self, TrainError> {
-        let device = recipe.device.parse::<DeviceName>()?.open();
+        let device = recipe.device.parse::<DeviceName>()?;
+        check_precision(recipe, device)?;
+        let device = device.open();
         let mut architecture: Architecture = recipe.model.architecture.parse()?;
         if let Some(size) = recipe.preprocessing.size {
             architecture.input_size = size as usize;
         }
         architecture.graph()?;
+        let scaled = scaled(recipe, &architecture)?;
         let preprocessing = preprocessing(recipe, &architecture);
         let dataset = open(recipe, Split::Train)?;
         let classes = dataset.classes().to_vec();
@@ -62,7 +71,9 @@ impl Setup {
         let training = Loader::new(Arc::new(dataset), config)?;
         let validation = validation(recipe, &classes, &preprocessing, progress)?;
         let schedule = recipe.schedule.resolve(&epoch);
+        let paths = PathSchedule::new(&recipe.stochastic_paths, &epoch);
         warn_of_warm_up(recipe, &epoch, &schedule, progress);
+        warn_of_small_groups(recipe, progress);
         Ok(Self {
             architecture,
             classes,
@@ -71,6 +82,8 @@ impl Setup {
             validation,
             epoch,
             schedule,
+            paths,
+            scaled,
             device,
         })
     }
@@ -104,6 +117,40 @@ impl Setup {
             .map_err(|mismatch| WeightError::mismatch(path, mismatch))?;
         Ok(network)
     }
+}
+
+/// The architecture that predicts after training with the recipe's stochastic paths.
+fn scaled(
+    recipe: &Recipe,
+    architecture: &Architecture,
+) -> Result<Option<(Architecture, Arc<Graph>)>, TrainError> {
+    let section = &recipe.stochastic_paths;
+    if section.when == When::Never {
+        return Ok(None);
+    }
+    let scaled = architecture.with_survival(section.max_drop);
+    let scaled = scaled.ok_or(TrainError::ScaledPaths)?;
+    let graph = Arc::new(scaled.graph()?);
+    Ok(Some((scaled, graph)))
+}
+
+/// Whether the device computes in the recipe's precision by itself.
+fn check_precision(recipe: &Recipe, device: DeviceName) -> Result<(), TrainError> {
+    let reason = match (recipe.training.precision, device) {
+        (Precision::F32, _) => return Ok(()),
+        (Precision::Bf16, DeviceName::Cpu) => {
+            "the processor computes it by way of f32, which takes longer than f32 alone"
+        }
+        #[allow(unreachable_patterns)] // the processor is the only device of some builds
+        (Precision::Bf16, device) => {
+            if device.open().supports_dtype(FloatDType::BF16) {
+                return Ok(());
+            }
+            "the device has no such numbers"
+        }
+    };
+    let device = device.to_string();
+    Err(TrainError::Precision { device, reason })
 }
 
 fn loader_config(recipe: &Recipe, view: View) -> LoaderConfig {
@@ -210,6 +257,17 @@ fn warn_of_warm_up(
         progress.warning(&Warning::WarmUpTooLong {
             warm_up,
             total_steps,
+        });
+    }
+}
+
+fn warn_of_small_groups(recipe: &Recipe, progress: &mut dyn Progress) {
+    let training = &recipe.training;
+    let group = training.batch_size / training.accumulate.max(1);
+    if group < LEAST_NORM_GROUP {
+        progress.warning(&Warning::SmallNormGroup {
+            group,
+            least: LEAST_NORM_GROUP,
         });
     }
 }

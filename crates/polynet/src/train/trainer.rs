@@ -4,24 +4,28 @@
 //! Between steps: records, validation, checkpoints, all at step numbers that follow from the
 //! recipe alone, so that a resumed run does the same things at the same steps.
 
+use super::RunFolder;
+use super::average::WeightAverage;
 use super::checkpoint::{self, Position};
 use super::error::TrainError;
-use super::metrics::{EventRecord, MetricsLog, Record, TrainRecord, ValidationRecord};
+use super::metrics::{EventRecord, MetricsLog, Record};
 use super::optimizer::Optimizer;
-use super::progress::{Progress, RunStart, StepReport, Warning};
+use super::progress::{Progress, RunStart, Warning};
 use super::recipe::Recipe;
 use super::setup::{self, Setup};
-use super::{Duration, RunFolder};
-use crate::data::{Batch, Dataset, Loader};
-use crate::eval::{self, EvalReport};
-use crate::nn::{LossOptions, Network};
+use super::speed::Speed;
+use super::step::GradientRule;
+use crate::arch::{Architecture, Graph};
+use crate::data::Dataset;
+use crate::eval::EvalReport;
+use crate::nn::Network;
 use crate::weights::{Model, ModelConfig};
-use burn::tensor::{Tensor, TensorData};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+mod steps;
 
 /// How a run ended without an error.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +45,10 @@ pub struct Trainer {
     folder: RunFolder,
     setup: Setup,
     config: ModelConfig,
+    rule: GradientRule,
     network: Network,
     optimizer: Optimizer,
+    average: Option<WeightAverage>,
     position: Position,
     metrics: MetricsLog,
     saved_step: Option<u64>,
@@ -68,7 +74,9 @@ impl Trainer {
         folder.write_recipe(&recipe)?;
         folder.add_command(command)?;
         let metrics = MetricsLog::create(&folder.metrics(), &folder.metrics_table())?;
-        Ok(Self::new(recipe, folder, setup, network, metrics))
+        let mut trainer = Self::new(recipe, folder, setup, network, metrics);
+        trainer.announce_paths(progress)?;
+        Ok(trainer)
     }
 
     /// Goes on with a run from its newest checkpoint, or from its beginning where it has none.
@@ -84,25 +92,25 @@ impl Trainer {
         let recipe = Recipe::load(&folder.recipe(), &[])?;
         let setup = Setup::new(&recipe, progress)?;
         let saved = checkpoint::load_newest(&folder.checkpoints())?;
-        let (position, network, tensors) = match saved {
+        let (network, saved) = match saved {
             Some((position, mut tensors)) => {
                 let network = setup.network_from(&folder.checkpoints(), &mut tensors)?;
-                (position, network, tensors)
+                (network, Some((position, tensors)))
             }
-            None => {
-                let network = setup.initial_network(&recipe)?;
-                (Position::default(), network, Default::default())
-            }
+            None => (setup.initial_network(&recipe)?, None),
         };
+        let step = saved.as_ref().map_or(0, |(position, _)| position.step);
         folder.add_command(command)?;
         let (metrics, torn_line) =
-            MetricsLog::resume(&folder.metrics(), &folder.metrics_table(), position.step)?;
+            MetricsLog::resume(&folder.metrics(), &folder.metrics_table(), step)?;
         if let Some(line) = torn_line {
             let path = folder.metrics();
             progress.warning(&Warning::TornMetrics { path, line });
         }
         let mut trainer = Self::new(recipe, folder, setup, network, metrics);
-        trainer.restore(position, tensors)?;
+        if let Some((position, tensors)) = saved {
+            trainer.restore(position, tensors)?;
+        }
         Ok(trainer)
     }
 
@@ -121,7 +129,9 @@ impl Trainer {
             origin,
         );
         Self {
+            rule: GradientRule::new(&recipe),
             optimizer: Optimizer::new(recipe.optimizer, &network),
+            average: (recipe.training.ema).map(|ema| WeightAverage::new(ema, &network)),
             recipe,
             folder,
             setup,
@@ -140,9 +150,10 @@ impl Trainer {
         position: Position,
         mut tensors: crate::weights::TensorMap,
     ) -> Result<(), TrainError> {
-        let restored = self
-            .optimizer
-            .restore(&self.network, &mut tensors, position.updates);
+        let mut restored = self.optimizer.restore(&self.network, &mut tensors);
+        if let Some(average) = &mut self.average {
+            restored = restored.and_then(|()| average.restore(&self.network, &mut tensors));
+        }
         if let Err(tensor) = restored {
             return Err(TrainError::Checkpoint {
                 folder: self.folder.checkpoints(),
@@ -151,12 +162,35 @@ impl Trainer {
         }
         self.saved_step = Some(position.step);
         self.position = position;
+        self.describe_scale();
         Ok(())
     }
 
-    /// The network as it is now.
-    pub fn network(&self) -> &Network {
-        &self.network
+    /// The network as it predicts now: of averaged weights where the recipe asks for them, and with
+    /// paths scaled by their chance to survive where training has dropped some.
+    pub fn network(&self) -> Network {
+        let graph = match self.scaled() {
+            Some((_, graph)) => Arc::clone(graph),
+            None => self.network.shared_graph(),
+        };
+        let average = self.average.as_ref();
+        let tensors = average.map_or(self.network.tensors(), WeightAverage::tensors);
+        self.network.with(graph, tensors)
+    }
+
+    /// The architecture that predicts, if it is not the one that is trained.
+    fn scaled(&self) -> Option<&(Architecture, Arc<Graph>)> {
+        let Position { step, paths, .. } = &self.position;
+        let scaled = self.setup.scaled.as_ref()?;
+        let schedule = &self.setup.paths;
+        schedule.scales_prediction(paths, *step).then_some(scaled)
+    }
+
+    /// Lets the model's config say what [`Trainer::network`] computes.
+    fn describe_scale(&mut self) {
+        if let Some((architecture, _)) = self.scaled() {
+            self.config.architecture = architecture.to_string();
+        }
     }
 
     /// Class names in the order of the logits, and what is done to an image first.
@@ -234,129 +268,9 @@ impl Trainer {
         Ok(Outcome::Interrupted { step })
     }
 
-    /// One step of the optimizer. A batch whose images were all skipped counts as a step without
-    /// an update.
-    fn step(&mut self, batch: &Batch, progress: &mut dyn Progress) -> Result<(), TrainError> {
-        self.note_skipped(batch, progress);
-        let step = self.position.step;
-        let rate = self.setup.schedule.learning_rate(step, self.total_steps());
-        self.position.step += 1;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let data = TensorData::new(batch.images.clone(), batch.shape());
-        let images = Tensor::from_data(data, self.network.device());
-        let mut rng = step_rng(self.recipe.seed, step);
-        let options = LossOptions {
-            label_smoothing: self.recipe.training.label_smoothing,
-        };
-        let pass = self.network.training_pass(images, &mut rng);
-        let mut gradients = pass.backward(&batch.labels, options);
-        if !gradients.loss.is_finite() {
-            return Err(TrainError::NotFinite {
-                step: step + 1,
-                loss: gradients.loss,
-                learning_rate: rate,
-            });
-        }
-        self.network.update_statistics(&gradients);
-        let tensors = std::mem::take(&mut gradients.tensors);
-        self.optimizer.update(&mut self.network, tensors, rate);
-        self.position.updates += 1;
-        let correct = eval::count_correct(&gradients.logits, &batch.labels);
-        let window = &mut self.position.window;
-        window.add(batch.len() as u64, correct, gradients.loss);
-        self.speed
-            .add(batch.len(), self.started.elapsed().as_secs_f64());
-        progress.step(&StepReport {
-            step: self.position.step,
-            epoch: self.epoch(),
-            loss: self.position.window.loss(),
-            top1: self.position.window.top1(),
-            images_per_s: self.speed.images_per_s(),
-        });
-        Ok(())
-    }
-
-    fn note_skipped(&mut self, batch: &Batch, progress: &mut dyn Progress) {
-        let Some(first) = batch.skipped.first() else {
-            return;
-        };
-        if self.position.skipped == 0 {
-            progress.warning(&Warning::SkippedImages {
-                count: batch.skipped.len() as u64,
-                first: PathBuf::from(&first.path),
-                reason: first.reason.clone(),
-            });
-        }
-        self.position.skipped += batch.skipped.len() as u64;
-    }
-
-    /// Records, validation and checkpoint where the step number asks for them.
-    fn after_step(&mut self, progress: &mut dyn Progress) -> Result<(), TrainError> {
-        let (step, training) = (self.position.step, &self.recipe.training);
-        let is_last = step == self.total_steps();
-        let due = |every: Duration| {
-            let steps = every.steps(&self.setup.epoch);
-            steps > 0 && step.is_multiple_of(steps)
-        };
-        let validate = is_last || due(training.validate_every);
-        let save = is_last || due(training.checkpoint_every);
-        if step.is_multiple_of(training.log_every.max(1)) || is_last {
-            self.record_window()?;
-        }
-        if validate && !is_last {
-            self.validate(progress)?;
-        }
-        if save && !is_last {
-            self.save_checkpoint()?;
-        }
-        Ok(())
-    }
-
-    fn record_window(&mut self) -> Result<(), TrainError> {
-        let window = std::mem::take(&mut self.position.window);
-        if window.images() == 0 {
-            return Ok(());
-        }
-        let step = self.position.step;
-        let schedule = &self.setup.schedule;
-        self.metrics.record(&Record::Train(TrainRecord {
-            step,
-            epoch: self.epoch(),
-            images: step * self.recipe.training.batch_size,
-            loss: window.loss(),
-            top1: window.top1(),
-            learning_rate: schedule.learning_rate(step - 1, self.total_steps()),
-            images_per_s: self.speed.images_per_s(),
-        }))?;
-        Ok(())
-    }
-
-    fn validate(&mut self, progress: &mut dyn Progress) -> Result<Option<EvalReport>, TrainError> {
-        let Some(loader) = &self.setup.validation else {
-            return Ok(None);
-        };
-        let paused = Instant::now();
-        let report = validate(&self.network, loader, &self.config.classes, progress)?;
-        let record = ValidationRecord {
-            step: self.position.step,
-            epoch: self.epoch(),
-            loss: report.loss.unwrap_or(f64::NAN),
-            top1: report.top1.unwrap_or_default(),
-            top5: report.top5.unwrap_or_default(),
-        };
-        self.metrics.record(&Record::Validation(record))?;
-        progress.validation(&record);
-        let best = self.position.best_top1;
-        self.position.best_top1 = Some(best.map_or(record.top1, |best| best.max(record.top1)));
-        self.save_model()?;
-        self.started += paused.elapsed();
-        Ok(Some(report))
-    }
-
     fn finish(&mut self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
         let report = self.validate(progress)?;
+        self.announce(self.position.paths.summary(), progress)?;
         self.save_model()?;
         self.save_checkpoint()?;
         setup::write_curves(&self.folder, &self.recipe.name)?;
@@ -367,7 +281,7 @@ impl Trainer {
         Ok(Model::save(
             &self.folder.model(),
             &self.config,
-            &self.network,
+            &self.network(),
         )?)
     }
 
@@ -376,7 +290,13 @@ impl Trainer {
             return Ok(());
         }
         let folder = self.folder.checkpoints();
-        checkpoint::save(&folder, &self.network, &self.optimizer, &self.position)?;
+        checkpoint::save(
+            &folder,
+            &self.network,
+            &self.optimizer,
+            self.average.as_ref(),
+            &self.position,
+        )?;
         self.saved_step = Some(self.position.step);
         Ok(())
     }
@@ -392,62 +312,5 @@ impl Trainer {
 
     fn epoch(&self) -> f64 {
         self.setup.epoch.epochs(self.position.step)
-    }
-}
-
-/// Scores the validation images.
-fn validate(
-    network: &Network,
-    loader: &Loader,
-    classes: &[String],
-    progress: &mut dyn Progress,
-) -> Result<EvalReport, TrainError> {
-    let total = loader.dataset().len() as u64;
-    let mut done = 0;
-    Ok(eval::evaluate(network, classes, loader, |batch| {
-        done += (batch.len() + batch.skipped.len()) as u64;
-        progress.validating(done, total);
-    })?)
-}
-
-/// The random numbers of one step.
-fn step_rng(seed: u64, step: u64) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&step.to_le_bytes());
-    key[16..24].copy_from_slice(b"dropout\0");
-    ChaCha8Rng::from_seed(key)
-}
-
-/// Images a second over the last steps.
-#[derive(Debug, Default)]
-struct Speed {
-    /// Images and the time they were done, oldest first.
-    recent: std::collections::VecDeque<(usize, f64)>,
-}
-
-impl Speed {
-    /// Steps that the speed is measured over.
-    const STEPS: usize = 20;
-
-    fn add(&mut self, images: usize, seconds: f64) {
-        self.recent.push_back((images, seconds));
-        if self.recent.len() > Self::STEPS {
-            self.recent.pop_front();
-        }
-    }
-
-    /// Zero before the second step: the first one's time includes starting up.
-    fn images_per_s(&self) -> f64 {
-        let (Some(first), Some(last)) = (self.recent.front(), self.recent.back()) else {
-            return 0.0;
-        };
-        let images: usize = self.recent.iter().skip(1).map(|(images, _)| images).sum();
-        let seconds = last.1 - first.1;
-        if seconds > 0.0 {
-            images as f64 / seconds
-        } else {
-            0.0
-        }
     }
 }

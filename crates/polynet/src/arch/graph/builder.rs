@@ -1,7 +1,7 @@
 //! Lays out an architecture part by part: stem, reductions, modules, head.
 
 use super::cells::{Place, Use};
-use super::{Graph, LinearSpec, Node, NodeId, Op, Part};
+use super::{Graph, LinearSpec, ModulePaths, Node, NodeId, Op, Part, ResidualSum};
 use crate::arch::cell::{Activation, Cell};
 use crate::arch::{ArchError, Architecture, Sharing};
 use polynet_algebra::Value;
@@ -38,6 +38,7 @@ impl Builder {
                     out_features: architecture.num_classes,
                 },
                 parts: Vec::new(),
+                module_paths: Vec::new(),
             },
             sharing: architecture.sharing,
             names: HashMap::new(),
@@ -116,6 +117,7 @@ impl Builder {
     fn module(&mut self, module: &Module<'_>, x: NodeId) -> Result<NodeId, ArchError> {
         let mut values = Vec::with_capacity(module.plan.evaluations.len());
         let mut arguments: HashMap<&[Value], NodeId> = HashMap::new();
+        self.graph.module_paths.push(ModulePaths::default());
         for evaluation in &module.plan.evaluations {
             let terms = evaluation.input.values();
             let input = match arguments.get(terms) {
@@ -132,7 +134,11 @@ impl Builder {
             values.push(self.cell(module.block, input, &Place::new(path, used))?);
         }
         let terms = module.plan.output.values();
-        Ok(self.sum(terms, x, &values, module.scale, module.activation))
+        let output = self.sum(terms, x, &values, module.scale, module.activation);
+        if let Some(paths) = self.graph.module_paths.last_mut() {
+            paths.evaluations = values;
+        }
+        Ok(output)
     }
 
     /// What a block's argument passes through. The released model hands `relu(F(x))` to the next
@@ -169,6 +175,12 @@ impl Builder {
             };
         }
         let is_residual = terms.contains(&Value::Input);
+        if let (true, Some(module)) = (is_residual, self.graph.module_paths.last_mut()) {
+            let node = self.graph.nodes.len();
+            let is_path = |&position: &usize| terms[position] != Value::Input;
+            let paths = (0..terms.len()).filter(is_path).collect();
+            module.sums.push(ResidualSum { node, paths });
+        }
         let scales = terms
             .iter()
             .map(|value| match value {

@@ -7,6 +7,7 @@
 
 use crate::arch::Activation;
 use crate::arch::graph::{Graph, NodeId, Op};
+use crate::nn::Paths;
 use polynet_kernels::conv::{InputGradient, Window};
 
 /// Index of a buffer in [`Program::buffers`].
@@ -70,6 +71,19 @@ pub(super) enum Step {
         from: BufferId,
         to: BufferId,
     },
+    /// `x + bias`, then ReLU or not.
+    Bias {
+        bias: usize,
+        first_channel: usize,
+        from: BufferId,
+        to: BufferId,
+        relu: bool,
+    },
+    LocalAveragePool {
+        window: Window,
+        from: BufferId,
+        to: BufferId,
+    },
     MaxPool {
         window: Window,
         from: BufferId,
@@ -110,6 +124,16 @@ pub(super) enum Step {
         gradient: BufferId,
         to: BufferId,
     },
+    LocalAveragePoolGradient {
+        window: Window,
+        gradient: BufferId,
+        to: BufferId,
+    },
+    /// The gradient of a bias: the sums of the channels.
+    BiasGradient {
+        bias: usize,
+        parts: Vec<BufferId>,
+    },
     /// `scale · gradient` where `gate` is positive, stored or added.
     Gate {
         gradient: BufferId,
@@ -138,6 +162,11 @@ pub(super) enum Step {
         to: Vec<BufferId>,
         add: bool,
     },
+    /// A copy with the channels divided otherwise.
+    Regroup {
+        from: Vec<BufferId>,
+        to: Vec<BufferId>,
+    },
     Clear {
         to: BufferId,
     },
@@ -151,39 +180,12 @@ pub(super) struct Program {
     pub(super) slots: usize,
 }
 
-/// Which nodes take part, and what their sums read: stochastic paths leave some out.
-pub(super) trait Wiring {
-    /// Whether a node is computed.
-    fn computes(&self, node: NodeId) -> bool;
-    /// The nodes that a node reads, each with its factor in a sum.
-    fn inputs(&self, graph: &Graph, node: NodeId) -> Vec<(NodeId, f32)>;
-}
-
-/// Every node with all that it reads.
-pub(super) struct All;
-
-impl Wiring for All {
-    fn computes(&self, _: NodeId) -> bool {
-        true
-    }
-
-    fn inputs(&self, graph: &Graph, node: NodeId) -> Vec<(NodeId, f32)> {
-        let node = &graph.nodes[node];
-        let scale = |position: usize| match &node.op {
-            Op::Sum { scales, .. } => scales[position],
-            _ => 1.0,
-        };
-        let inputs = node.inputs.iter().enumerate();
-        inputs.map(|(index, &id)| (id, scale(index))).collect()
-    }
-}
-
 impl Program {
     /// Compiles a graph.
-    pub(super) fn new(graph: &Graph, wiring: &dyn Wiring) -> Self {
-        let mut compiler = Compiler::new(graph, wiring);
+    pub(super) fn new(graph: &Graph, paths: &Paths) -> Self {
+        let mut compiler = Compiler::new(graph, paths);
         let nodes: Vec<NodeId> = (0..graph.nodes.len())
-            .filter(|&id| wiring.computes(id))
+            .filter(|&id| paths.computes(id))
             .collect();
         for &id in &nodes {
             compiler.forward(id);
@@ -257,6 +259,7 @@ impl Step {
         let join = |parts: &[&[BufferId]]| parts.concat();
         match self {
             Self::Input { to } | Self::Clear { to } => vec![*to],
+            Self::Regroup { from, to } => join(&[from, to]),
             Self::Conv { inputs, to, .. } => join(&[inputs, to]),
             Self::Moments { parts, .. } => parts.iter().map(|part| part.0).collect(),
             Self::Normalize { z, to, .. } => vec![*z, *to],
@@ -267,9 +270,12 @@ impl Step {
                 term, addend, to, ..
             } => vec![*term, *addend, *to],
             Self::Relu { from, to }
+            | Self::Bias { from, to, .. }
+            | Self::LocalAveragePool { from, to, .. }
             | Self::MaxPool { from, to, .. }
             | Self::AveragePool { from, to } => vec![*from, *to],
-            Self::Dropout { parts, .. } => parts.clone(),
+            Self::Dropout { parts, .. } | Self::BiasGradient { parts, .. } => parts.clone(),
+            Self::LocalAveragePoolGradient { gradient, to, .. } => vec![*gradient, *to],
             Self::Linear { inputs, to } => join(&[inputs, &[*to]]),
             Self::Loss { logits } => vec![*logits],
             Self::LinearGradient {
@@ -305,7 +311,7 @@ impl Step {
 #[derive(Clone, Copy, Debug)]
 enum Source {
     /// It is still there.
-    Kept(BufferId),
+    Kept,
     /// It is made again from `z`.
     Normalized { slot: Slot, z: BufferId, relu: bool },
 }
@@ -339,7 +345,7 @@ type PartId = usize;
 
 struct Compiler<'a> {
     graph: &'a Graph,
-    wiring: &'a dyn Wiring,
+    paths: &'a Paths,
     buffers: Vec<Buffer>,
     steps: Vec<Step>,
     slots: usize,
@@ -353,16 +359,16 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(graph: &'a Graph, wiring: &'a dyn Wiring) -> Self {
+    fn new(graph: &'a Graph, paths: &'a Paths) -> Self {
         let mut readers = vec![Vec::new(); graph.nodes.len()];
-        for id in (0..graph.nodes.len()).filter(|&id| wiring.computes(id)) {
-            for (input, _) in wiring.inputs(graph, id) {
+        for id in (0..graph.nodes.len()).filter(|&id| paths.computes(id)) {
+            for input in paths.inputs(graph, id) {
                 readers[input].push(id);
             }
         }
         Self {
             graph,
-            wiring,
+            paths,
             buffers: Vec::new(),
             steps: Vec::new(),
             slots: 0,
@@ -393,7 +399,7 @@ impl<'a> Compiler<'a> {
         self.parts.push(Part {
             buffer: self.buffers[buffer],
             forward: Some(buffer),
-            source: Source::Kept(buffer),
+            source: Source::Kept,
             backward: Some(buffer),
             gradient: Gradient::None,
             readers: 0,
@@ -401,8 +407,14 @@ impl<'a> Compiler<'a> {
         self.parts.len() - 1
     }
 
+    /// The nodes that a node reads, each with its factor in a sum.
     fn inputs(&self, id: NodeId) -> Vec<(NodeId, f32)> {
-        self.wiring.inputs(self.graph, id)
+        let inputs = self.paths.inputs(self.graph, id);
+        let scales = match &self.graph.nodes[id].op {
+            Op::Sum { scales, .. } => self.paths.scales(id, scales),
+            _ => vec![1.0; inputs.len()],
+        };
+        inputs.into_iter().zip(scales).collect()
     }
 
     /// The parts that a node with one input reads.
@@ -500,6 +512,43 @@ impl<'a> Compiler<'a> {
                         self.kept(to)
                     })
                     .collect();
+            }
+            Op::Bias { bias, activation } => {
+                let input = self.input(id);
+                let from = self.forward_buffers(&input);
+                let mut first_channel = 0;
+                for from in from {
+                    let to = self.buffer(self.buffers[from]);
+                    self.steps.push(Step::Bias {
+                        bias: *bias,
+                        first_channel,
+                        from,
+                        to,
+                        relu: activation.is_relu(),
+                    });
+                    first_channel += self.buffers[from].channels;
+                    let part = self.kept(to);
+                    self.values[id].push(part);
+                }
+            }
+            &Op::LocalAveragePool {
+                kernel_size,
+                stride,
+                padding,
+            } => {
+                let window = Window {
+                    kernel: kernel_size,
+                    stride,
+                    padding,
+                };
+                let input = self.input(id);
+                for from in self.forward_buffers(&input) {
+                    let channels = self.buffers[from].channels;
+                    let to = self.buffer(Self::map(channels, [height, width]));
+                    self.steps.push(Step::LocalAveragePool { window, from, to });
+                    let part = self.kept(to);
+                    self.values[id].push(part);
+                }
             }
             Op::Concat => {
                 let inputs = self.inputs(id);
@@ -601,22 +650,31 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The parts that a convolution's result must have: those of the map that it is added to.
+    /// The channels of the parts that a convolution's result must have: those of the map that it is
+    /// added to.
     fn result_parts(&self, id: NodeId) -> Vec<usize> {
-        let channels = self.graph.nodes[id].shape[0];
-        let sums = self.readers[id]
-            .iter()
-            .filter(|&&reader| matches!(self.graph.nodes[reader].op, Op::Sum { .. }));
-        for &sum in sums {
+        let readers = |id: NodeId| self.readers[id].iter().copied();
+        let is_bias = |&reader: &NodeId| matches!(self.graph.nodes[reader].op, Op::Bias { .. });
+        let biases = readers(id).filter(is_bias).flat_map(readers);
+        for sum in readers(id).chain(biases) {
+            if !matches!(self.graph.nodes[sum].op, Op::Sum { .. }) {
+                continue;
+            }
             for (input, _) in self.inputs(sum) {
-                let parts = &self.values[input];
-                if !parts.is_empty() {
-                    let parts = parts.iter().map(|&part| self.parts[part].buffer.channels);
-                    return parts.collect();
+                if !self.values[input].is_empty() {
+                    return self.channels(input);
                 }
             }
         }
-        vec![channels]
+        vec![self.graph.nodes[id].shape[0]]
+    }
+
+    /// The channels of a value's parts.
+    fn channels(&self, id: NodeId) -> Vec<usize> {
+        let parts = self.values[id].iter();
+        parts
+            .map(|&part| self.parts[part].buffer.channels)
+            .collect()
     }
 
     fn conv(&mut self, id: NodeId) {
@@ -665,14 +723,18 @@ impl<'a> Compiler<'a> {
         if let Some(base) = order.iter().position(is_base) {
             order.swap(0, base);
         }
-        let count = self.values[order[0].0].len();
-        self.values[id] = (0..count)
+        let channels = self.channels(order[0].0);
+        let terms: Vec<(Vec<PartId>, f32)> = order
+            .iter()
+            .map(|&(input, scale)| (self.regrouped(input, &channels), scale))
+            .collect();
+        self.values[id] = (0..channels.len())
             .map(|index| {
                 let mut sum: Option<BufferId> = None;
-                for (position, &(input, scale)) in order.iter().enumerate() {
-                    let part = self.values[input][index];
-                    let relu = activation.is_relu() && position + 1 == order.len();
-                    let is_first = position == 0 && scale == 1.0 && order.len() > 1;
+                for (position, (parts, scale)) in terms.iter().enumerate() {
+                    let (part, scale) = (parts[index], *scale);
+                    let relu = activation.is_relu() && position + 1 == terms.len();
+                    let is_first = position == 0 && scale == 1.0 && terms.len() > 1;
                     if is_first && self.parts[part].forward.is_some() {
                         sum = self.parts[part].forward;
                         continue;
@@ -684,6 +746,25 @@ impl<'a> Compiler<'a> {
                 self.kept(sum)
             })
             .collect();
+    }
+
+    /// The parts of a value, copied if its channels are to be divided otherwise.
+    fn regrouped(&mut self, id: NodeId, channels: &[usize]) -> Vec<PartId> {
+        let parts = self.values[id].clone();
+        if self.channels(id) == channels {
+            return parts;
+        }
+        let from = self.forward_buffers(&parts);
+        let size = self.buffers[from[0]].size;
+        let to: Vec<BufferId> = channels
+            .iter()
+            .map(|&channels| self.buffer(Self::map(channels, size)))
+            .collect();
+        self.steps.push(Step::Regroup {
+            from,
+            to: to.clone(),
+        });
+        to.into_iter().map(|to| self.kept(to)).collect()
     }
 
     /// Whether a value's parts lie in buffers.
@@ -866,6 +947,45 @@ impl<'a> Compiler<'a> {
                     });
                 }
             }
+            Op::Bias { bias, activation } => {
+                let Some(gradients) = self.result_gradients(id) else {
+                    return;
+                };
+                if activation.is_relu() {
+                    self.gate_results(id, &gradients);
+                }
+                self.steps.push(Step::BiasGradient {
+                    bias: *bias,
+                    parts: gradients.clone(),
+                });
+                let input = self.input(id);
+                self.add_gradients(&input, &gradients);
+            }
+            &Op::LocalAveragePool {
+                kernel_size,
+                stride,
+                padding,
+            } => {
+                let window = Window {
+                    kernel: kernel_size,
+                    stride,
+                    padding,
+                };
+                let Some(gradients) = self.result_gradients(id) else {
+                    return;
+                };
+                for (part, gradient) in self.input(id).into_iter().zip(gradients) {
+                    let (to, has_content) = self.gradient_buffer(part);
+                    if !has_content {
+                        self.steps.push(Step::Clear { to });
+                    }
+                    self.steps.push(Step::LocalAveragePoolGradient {
+                        window,
+                        gradient,
+                        to,
+                    });
+                }
+            }
             Op::Sum { activation, .. } => self.sum_backward(id, *activation),
             Op::AveragePool => {
                 let Some(gradients) = self.result_gradients(id) else {
@@ -937,7 +1057,7 @@ impl<'a> Compiler<'a> {
             .zip(dy.iter().zip(dz))
             .map(|(&part, (&dy, &dz))| match self.parts[part].source {
                 Source::Normalized { slot, z, .. } => (slot, z, dy, dz),
-                Source::Kept(_) => unreachable!("the result of a batch norm"),
+                Source::Kept => unreachable!("the result of a batch norm"),
             })
             .collect();
         self.steps.push(Step::NormGradient {
@@ -1006,24 +1126,50 @@ impl<'a> Compiler<'a> {
         });
     }
 
+    /// Keeps a node's gradients where its result, which ends with ReLU, is positive.
+    fn gate_results(&mut self, id: NodeId, gradients: &[BufferId]) {
+        for (result, &gradient) in self.values[id].clone().into_iter().zip(gradients) {
+            let gate = Some(self.backward_buffer(result));
+            self.steps.push(Step::Gate {
+                gradient,
+                scale: 1.0,
+                gate,
+                to: gradient,
+                add: false,
+            });
+        }
+    }
+
+    /// A gradient with its channels divided as those of a value.
+    fn regrouped_gradients(&mut self, id: NodeId, gradients: &[BufferId]) -> Vec<BufferId> {
+        let channels = self.channels(id);
+        let found = gradients
+            .iter()
+            .map(|&gradient| self.buffers[gradient].channels);
+        if found.eq(channels.iter().copied()) {
+            return gradients.to_vec();
+        }
+        let size = self.buffers[gradients[0]].size;
+        let to: Vec<BufferId> = channels
+            .iter()
+            .map(|&channels| self.buffer(Self::map(channels, size)))
+            .collect();
+        self.steps.push(Step::Regroup {
+            from: gradients.to_vec(),
+            to: to.clone(),
+        });
+        to
+    }
+
     fn sum_backward(&mut self, id: NodeId, activation: Activation) {
         let Some(gradients) = self.result_gradients(id) else {
             return;
         };
-        let results = self.values[id].clone();
         if activation.is_relu() {
-            for (&result, &gradient) in results.iter().zip(&gradients) {
-                let gate = Some(self.backward_buffer(result));
-                self.steps.push(Step::Gate {
-                    gradient,
-                    scale: 1.0,
-                    gate,
-                    to: gradient,
-                    add: false,
-                });
-            }
+            self.gate_results(id, &gradients);
         }
         for (input, scale) in self.inputs(id) {
+            let gradients = self.regrouped_gradients(input, &gradients);
             let is_conv = matches!(self.graph.nodes[input].op, Op::Conv { .. });
             for (part, &gradient) in self.values[input].clone().into_iter().zip(&gradients) {
                 let is_alone = is_conv && self.parts[part].readers == 1;

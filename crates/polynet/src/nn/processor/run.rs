@@ -1,13 +1,14 @@
 //! The steps of a program on an arena.
 
-use super::program::{Buffer, Program, Step, Wiring};
+use super::program::{Buffer, Program, Step};
 use crate::arch::graph::Graph;
-use crate::nn::NORM_EPSILON;
+use crate::nn::Paths;
 use polynet_kernels::Isa;
 use polynet_kernels::conv::{Conv, InputGradient, Stores, Value, Window, weight_gradient};
 use polynet_kernels::layout::{Arena, View};
+use polynet_kernels::map::{self, Affine};
 use polynet_kernels::norm::{Applied, moments};
-use polynet_kernels::{map, plan};
+use polynet_kernels::plan;
 use std::collections::HashMap;
 
 /// What a step starts from.
@@ -42,9 +43,20 @@ pub(in crate::nn) struct Processor {
     arena: Arena,
 }
 
+impl std::fmt::Debug for Processor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Processor({} steps, {:?})",
+            self.program.steps.len(),
+            self.arena
+        )
+    }
+}
+
 impl Processor {
-    pub(super) fn new(graph: &Graph, wiring: &dyn Wiring, images: usize, isa: Isa) -> Self {
-        let program = Program::new(graph, wiring);
+    pub(super) fn new(graph: &Graph, paths: &Paths, images: usize, isa: Isa) -> Self {
+        let program = Program::new(graph, paths);
         let geometry = |buffer: &Buffer| {
             if buffer.is_row_of_images {
                 (1, [1, images])
@@ -136,7 +148,11 @@ impl Run<'_> {
     }
 
     fn linear_index(&self) -> usize {
-        self.graph.convs.len() + 4 * self.graph.norms.len()
+        self.graph.convs.len() + 4 * self.graph.norms.len() + self.graph.biases.len()
+    }
+
+    fn bias_index(&self, bias: usize) -> usize {
+        self.norm_index(self.graph.norms.len()) + bias
     }
 
     /// Adds to the gradient of a tensor, which several evaluations may use.
@@ -155,6 +171,10 @@ impl Run<'_> {
         let isa = self.isa;
         match step {
             Step::Input { to } => self.views[*to].write_nchw(self.arena, self.input.images),
+            Step::Regroup { from, to } => {
+                let (from, to) = (self.views(from), self.views(to));
+                map::regroup(self.arena, &from, &to);
+            }
             Step::Clear { to } => map::clear(self.arena, &self.views[*to]),
             Step::Conv {
                 weight,
@@ -204,6 +224,23 @@ impl Run<'_> {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
                 map::gate(isa, self.arena, (1.0, &from), Some(&from), &to, false);
             }
+            Step::Bias {
+                bias,
+                first_channel,
+                from,
+                to,
+                relu,
+            } => {
+                let [from, to] = [from, to].map(|id| self.views[*id]);
+                let shift = &self.input.tensors[self.bias_index(*bias)];
+                let shift = &shift[*first_channel..first_channel + from.channels()];
+                let affine = Affine::new(&vec![1.0; shift.len()], shift);
+                affine.apply(isa, self.arena, &from, &to, *relu);
+            }
+            Step::LocalAveragePool { window, from, to } => {
+                let [from, to] = [from, to].map(|id| self.views[*id]);
+                map::local_average_pool(isa, *window, self.arena, &from, &to);
+            }
             Step::MaxPool { window, from, to } => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
                 map::max_pool(isa, *window, self.arena, &from, &to);
@@ -249,6 +286,26 @@ impl Run<'_> {
             } => {
                 let [from, gradient, to] = [from, gradient, to].map(|id| self.views[*id]);
                 map::max_pool_gradient(isa, *window, self.arena, (&from, &gradient), &to);
+            }
+            Step::LocalAveragePoolGradient {
+                window,
+                gradient,
+                to,
+            } => {
+                let [gradient, to] = [gradient, to].map(|id| self.views[*id]);
+                map::local_average_pool_gradient(isa, *window, self.arena, &gradient, &to);
+            }
+            Step::BiasGradient { bias, parts } => {
+                let mut sums = Vec::new();
+                for &part in parts {
+                    let view = &self.views[part];
+                    let [height, width] = view.size();
+                    let count = (view.images() * height * width) as f64;
+                    let (mean, _) = moments(isa, self.arena, view);
+                    sums.extend(mean.iter().map(|mean| (mean * count) as f32));
+                }
+                let index = self.bias_index(*bias);
+                self.add_gradient(index, sums);
             }
             Step::Gate {
                 gradient,
@@ -345,7 +402,7 @@ impl Run<'_> {
             variances.extend(var.iter().map(|var| (var * unbiased) as f32));
             let weight = &self.input.tensors[first][channels.clone()];
             let bias = &self.input.tensors[first + 1][channels];
-            let applied = Applied::new((weight, bias), (mean, &var), NORM_EPSILON, relu);
+            let applied = Applied::new((weight, bias), (mean, &var), self.graph.norm_epsilon, relu);
             self.applied[slot] = Some(applied);
         }
         self.output.statistics.push((norm, means, variances));

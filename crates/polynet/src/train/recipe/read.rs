@@ -9,12 +9,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::{Located, Places, Sources};
 use super::error::RecipeError;
+use super::method;
 use super::validate;
 use super::value::{Value, describe};
 use super::{
-    AugmentationSection, DataSection, DecayedParameters, EpsilonPosition, ModelSection, OnError,
-    OptimizerAlgorithm, OptimizerSection, PreprocessingSection, Recipe, ScheduleSection,
-    TrainingSection,
+    AugmentationSection, DataSection, DecayedParameters, EpsilonPosition, ModelSection,
+    MomentumForm, OnError, OptimizerAlgorithm, OptimizerSection, PreprocessingSection, Recipe,
+    ScheduleSection, StochasticPathsSection, TrainingSection, When,
 };
 use crate::train::duration::Duration;
 
@@ -109,7 +110,15 @@ impl Section<'_, '_> {
 
     /// One of a few words; the first is the default.
     fn word<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)]) -> T {
-        let default = words[0].1;
+        self.word_or(key, words, words[0].1)
+    }
+
+    fn word_or<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+        default: T,
+    ) -> T {
         self.reader.known.push((self.name, key));
         let Some(value) = self.table.remove(key) else {
             return default;
@@ -157,6 +166,7 @@ impl Reader {
         let augmentation = self.section(&mut tree, "augmentation", augmentation);
         let optimizer = self.section(&mut tree, "optimizer", optimizer);
         let schedule = self.section(&mut tree, "schedule", schedule);
+        let stochastic_paths = self.section(&mut tree, "stochastic_paths", stochastic_paths);
         let training = self.section(&mut tree, "training", training);
         let mut root = Section {
             reader: self,
@@ -175,6 +185,7 @@ impl Reader {
             augmentation,
             optimizer,
             schedule,
+            stochastic_paths,
             training,
         };
         root.finish();
@@ -320,19 +331,7 @@ fn optimizer(section: &mut Section<'_, '_>) -> OptimizerSection {
             beta2: section.or("beta2", 0.999),
             epsilon: section.or("epsilon", 1e-8),
         },
-        _ => OptimizerAlgorithm::RmsProp {
-            decay: section.or("decay", 0.9),
-            epsilon: section.or("epsilon", 1.0),
-            epsilon_position: section.word(
-                "epsilon_position",
-                &[
-                    ("inside", EpsilonPosition::Inside),
-                    ("outside", EpsilonPosition::Outside),
-                ],
-            ),
-            initial_square: section.or("initial_square", 1.0),
-            momentum: section.or("momentum", 0.0),
-        },
+        _ => rmsprop(section),
     };
     OptimizerSection {
         algorithm,
@@ -344,6 +343,29 @@ fn optimizer(section: &mut Section<'_, '_>) -> OptimizerSection {
                 ("all", DecayedParameters::All),
             ],
         ),
+    }
+}
+
+fn rmsprop(section: &mut Section<'_, '_>) -> OptimizerAlgorithm {
+    let tensorflow = (EpsilonPosition::Inside, 1.0, MomentumForm::Steps);
+    let pytorch = (EpsilonPosition::Outside, 0.0, MomentumForm::Directions);
+    let conventions = [("tensorflow", tensorflow), ("pytorch", pytorch)];
+    let (epsilon_position, initial_square, form) = section.word("convention", &conventions);
+    let positions = [
+        ("inside", EpsilonPosition::Inside),
+        ("outside", EpsilonPosition::Outside),
+    ];
+    let forms = [
+        ("steps", MomentumForm::Steps),
+        ("directions", MomentumForm::Directions),
+    ];
+    OptimizerAlgorithm::RmsProp {
+        decay: section.or("decay", 0.9),
+        epsilon: section.or("epsilon", 1.0),
+        epsilon_position: section.word_or("epsilon_position", &positions, epsilon_position),
+        initial_square: section.or("initial_square", initial_square),
+        momentum_form: section.word_or("momentum_form", &forms, form),
+        momentum: section.or("momentum", 0.0),
     }
 }
 
@@ -374,11 +396,30 @@ fn schedule(section: &mut Section<'_, '_>) -> ScheduleSection {
     }
 }
 
+fn stochastic_paths(section: &mut Section<'_, '_>) -> StochasticPathsSection {
+    let when = section.or("when", When::Never);
+    let adaptive = when == When::Adaptive;
+    let gap = section.optional("gap");
+    let patience = section.optional("patience");
+    StochasticPathsSection {
+        when,
+        max_drop: section.or("max_drop", 0.25),
+        gap: gap.or(adaptive.then_some(method::DEFAULT_GAP)),
+        patience: patience.or(adaptive.then_some(method::DEFAULT_PATIENCE)),
+    }
+}
+
 fn training(section: &mut Section<'_, '_>) -> TrainingSection {
     TrainingSection {
         batch_size: section.or("batch_size", 256),
+        accumulate: section.or("accumulate", 1),
         duration: section.or("duration", Duration::Steps(560_000)),
         label_smoothing: section.or("label_smoothing", 0.0),
+        clip_norm: section.optional("clip_norm"),
+        clip_value: section.optional("clip_value"),
+        ema: section.optional("ema"),
+        precision: section.word("precision", &method::PRECISIONS),
+        activations: section.word("activations", &method::ACTIVATIONS),
         validate_every: section.or("validate_every", Duration::Epochs(1.0)),
         checkpoint_every: section.or("checkpoint_every", Duration::Epochs(1.0)),
         log_every: section.or("log_every", 50),

@@ -29,9 +29,14 @@ fn a_recipe_of_two_keys_is_the_training_of_the_paper() {
             epsilon: 1.0,
             epsilon_position: EpsilonPosition::Inside,
             initial_square: 1.0,
+            momentum_form: MomentumForm::Steps,
             momentum: 0.0,
         }
     );
+    assert_eq!(recipe.stochastic_paths.when, When::Never);
+    assert_eq!(recipe.stochastic_paths.max_drop, 0.25);
+    assert_eq!(recipe.training.accumulate, 1);
+    assert_eq!(recipe.training.ema, None);
     assert_eq!(
         recipe.schedule,
         ScheduleSection::Steps {
@@ -92,8 +97,18 @@ fn every_key_can_be_written() {
         learning_rate = 0.1
         warm_up = "5 epochs"
         final_learning_rate = 1e-5
+        [stochastic_paths]
+        when = "adaptive"
+        max_drop = 0.5
+        gap = 0.2
         [training]
         batch_size = 1_024
+        accumulate = 4
+        clip_norm = 5
+        clip_value = 0.5
+        ema = 0.9999
+        precision = "bf16"
+        activations = "recomputed"
         duration = "1.5M images"
         label_smoothing = 0.1
         validate_every = "2 epochs"
@@ -132,6 +147,68 @@ fn every_key_can_be_written() {
     );
     assert_eq!(recipe.training.batch_size, 1024);
     assert_eq!(recipe.training.duration, Duration::Images(1_500_000));
+    assert_eq!(
+        recipe.stochastic_paths,
+        StochasticPathsSection {
+            when: When::Adaptive,
+            max_drop: 0.5,
+            gap: Some(0.2),
+            patience: Some(3),
+        }
+    );
+    assert_eq!(recipe.training.accumulate, 4);
+    assert_eq!(recipe.training.clip_norm, Some(5.0));
+    assert_eq!(recipe.training.clip_value, Some(0.5));
+    assert_eq!(recipe.training.ema, Some(0.9999));
+    assert_eq!(recipe.training.precision, Precision::Bf16);
+    assert_eq!(recipe.training.activations, Activations::Recomputed);
+}
+
+#[test]
+fn every_recipe_of_the_project_can_be_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let recipe = Recipe::load(&path, &[]).unwrap();
+        let architecture = &recipe.model.architecture;
+        let architecture: crate::arch::Architecture = architecture.parse().unwrap();
+        architecture.graph().unwrap();
+        let drops = recipe.stochastic_paths.when != When::Never;
+        let survival = architecture.with_survival(recipe.stochastic_paths.max_drop);
+        assert!(!drops || survival.is_some(), "{}", path.display());
+        names.push(recipe.name);
+    }
+    assert!(names.contains(&"imagenet-very-deep-polynet".to_owned()));
+}
+
+#[test]
+fn a_convention_gives_the_forms_of_rmsprop_their_defaults() {
+    let forms = |over: &[&str]| match Recipe::parse(LEAST, &overrides(over))
+        .unwrap()
+        .optimizer
+        .algorithm
+    {
+        OptimizerAlgorithm::RmsProp {
+            epsilon_position,
+            initial_square,
+            momentum_form,
+            ..
+        } => (epsilon_position, initial_square, momentum_form),
+        other => panic!("{other:?}"),
+    };
+    let (inside, outside) = (EpsilonPosition::Inside, EpsilonPosition::Outside);
+    let (steps, directions) = (MomentumForm::Steps, MomentumForm::Directions);
+    let pytorch = "optimizer.convention=pytorch";
+    assert_eq!(
+        forms(&["optimizer.convention=tensorflow"]),
+        (inside, 1.0, steps)
+    );
+    assert_eq!(forms(&[pytorch]), (outside, 0.0, directions));
+    assert_eq!(
+        forms(&[pytorch, "optimizer.initial_square=0.5"]),
+        (outside, 0.5, directions)
+    );
 }
 
 #[test]
@@ -168,8 +245,8 @@ fn an_unknown_key_names_the_nearest_and_its_line() {
     assert_eq!(
         errors(&text, &[]),
         "recipe:7:3: `decai` is no key of [optimizer] of kind \"rmsprop\": the nearest is `decay`, \
-         all are kind, decay, epsilon, epsilon_position, initial_square, momentum, weight_decay, \
-         weight_decay_on\n  7 |   decai = 0.5\n    |   ^^^^^"
+         all are kind, convention, decay, epsilon, epsilon_position, initial_square, \
+         momentum_form, momentum, weight_decay, weight_decay_on\n  7 |   decai = 0.5\n    |   ^^^^^"
     );
 }
 
@@ -178,7 +255,8 @@ fn a_fault_of_an_override_shows_the_override() {
     assert_eq!(
         errors(LEAST, &["seed=1", "training.batch_sise=32"]),
         "override: `batch_sise` is no key of [training]: the nearest is `batch_size`, all are \
-         batch_size, duration, label_smoothing, validate_every, checkpoint_every, log_every\n   \
+         batch_size, accumulate, duration, label_smoothing, clip_norm, clip_value, ema, \
+         precision, activations, validate_every, checkpoint_every, log_every\n   \
          | training.batch_sise=32\n   |          ^^^^^^^^^^"
     );
 }
@@ -277,6 +355,50 @@ fn each_fault_says_what_was_expected_and_what_came() {
         (
             "seed.a=3",
             "`seed`: expected a whole number, not negative, came a table",
+        ),
+        (
+            "training.accumulate=3",
+            "`training.accumulate`: expected a number of parts that divides training.batch_size",
+        ),
+        (
+            "training.accumulate=0",
+            "`training.accumulate`: expected a number of parts",
+        ),
+        (
+            "training.clip_norm=0",
+            "`training.clip_norm`: expected a number above 0, came 0",
+        ),
+        (
+            "training.ema=1",
+            "`training.ema`: expected a number of at least 0 and below 1, came 1",
+        ),
+        (
+            "training.precision=f16",
+            "`training.precision`: expected one of \"f32\", \"bf16\", came the string \"f16\"",
+        ),
+        (
+            "optimizer.convention=keras",
+            "`optimizer.convention`: expected one of \"tensorflow\", \"pytorch\"",
+        ),
+        (
+            "stochastic_paths.max_drop=1",
+            "`stochastic_paths.max_drop`: expected a number of at least 0 and below 1, came 1",
+        ),
+        (
+            "stochastic_paths.when=soon",
+            "or a time such as \"from 20 epochs\", came the string \"soon\"",
+        ),
+        (
+            "stochastic_paths.when=from 3 hours",
+            "the unit is none of steps, epochs, images",
+        ),
+        (
+            "stochastic_paths.gap=0.2",
+            "`stochastic_paths.gap`: expected no such key unless when = \"adaptive\", came 0.2",
+        ),
+        (
+            "stochastic_paths={when=\"adaptive\", patience=0}",
+            "`stochastic_paths.patience`: expected at least 1 validation, came 0",
         ),
         ("name=\"open", "expected TOML"),
         (
@@ -387,6 +509,10 @@ fn optimizers() -> impl Strategy<Value = OptimizerAlgorithm> {
             0.0..1.0_f64
         )
             .prop_map(|(decay, epsilon, inside, initial_square, momentum)| {
+                let momentum_form = match inside {
+                    true => MomentumForm::Directions,
+                    false => MomentumForm::Steps,
+                };
                 OptimizerAlgorithm::RmsProp {
                     decay,
                     epsilon,
@@ -396,6 +522,7 @@ fn optimizers() -> impl Strategy<Value = OptimizerAlgorithm> {
                         EpsilonPosition::Outside
                     },
                     initial_square,
+                    momentum_form,
                     momentum,
                 }
             }),
@@ -410,6 +537,24 @@ fn optimizers() -> impl Strategy<Value = OptimizerAlgorithm> {
             epsilon: 1e-8,
         }),
     ]
+}
+
+fn stochastic_paths() -> impl Strategy<Value = StochasticPathsSection> {
+    let when = prop_oneof![
+        Just(When::Never),
+        Just(When::Always),
+        Just(When::Adaptive),
+        any_duration().prop_map(When::From),
+    ];
+    (when, 0.0..1.0_f64, 0.01..1.0_f64, 1..100_u64).prop_map(|(when, max_drop, gap, patience)| {
+        let adaptive = when == When::Adaptive;
+        StochasticPathsSection {
+            when,
+            max_drop,
+            gap: adaptive.then_some(gap),
+            patience: adaptive.then_some(patience),
+        }
+    })
 }
 
 fn schedules() -> impl Strategy<Value = ScheduleSection> {
@@ -489,6 +634,8 @@ prop_compose! {
         augmentation in augmentations(),
         algorithm in optimizers(),
         schedule in schedules(),
+        stochastic_paths in stochastic_paths(),
+        method in (1..4_u64, proptest::option::of(0.0..1.0_f64), any::<bool>()),
         times in (any_duration(), any_duration(), 0.0..1.0_f64, 1..4096_u64),
     ) -> Recipe {
         let mut recipe = read(LEAST);
@@ -503,7 +650,14 @@ prop_compose! {
         recipe.training.validate_every = times.0;
         recipe.training.checkpoint_every = times.1;
         recipe.training.label_smoothing = times.2;
-        recipe.training.batch_size = times.3;
+        recipe.stochastic_paths = stochastic_paths;
+        recipe.training.batch_size = times.3 * method.0;
+        recipe.training.accumulate = method.0;
+        recipe.training.ema = method.1;
+        if method.2 {
+            recipe.training.precision = Precision::Bf16;
+            recipe.training.activations = Activations::Recomputed;
+        }
         recipe
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     AugmentationSection, OptimizerAlgorithm, OptimizerSection, PreprocessingSection, Recipe,
-    Resize, ScheduleSection, TrainingSection,
+    Resize, ScheduleSection, StochasticPathsSection, TrainingSection, When,
 };
 use crate::train::duration::Duration;
 
@@ -38,6 +38,7 @@ pub(super) fn faults(recipe: &Recipe) -> Vec<OutOfRange> {
     ranges.augmentation(&recipe.augmentation);
     ranges.optimizer(&recipe.optimizer);
     ranges.schedule(&recipe.schedule);
+    ranges.stochastic_paths(&recipe.stochastic_paths);
     ranges.training(&recipe.training);
     ranges.0
 }
@@ -187,6 +188,7 @@ impl Ranges {
                 initial_square,
                 momentum,
                 epsilon_position: _,
+                momentum_form: _,
             } => {
                 self.below_one("optimizer.decay", decay);
                 self.above_zero("optimizer.epsilon", epsilon);
@@ -257,8 +259,42 @@ impl Ranges {
         }
     }
 
+    fn stochastic_paths(&mut self, paths: &StochasticPathsSection) {
+        self.below_one("stochastic_paths.max_drop", paths.max_drop);
+        if let When::From(duration) = &paths.when {
+            self.duration("stochastic_paths.when", duration);
+        }
+        let adaptive = paths.when == When::Adaptive;
+        let beside = "no such key unless when = \"adaptive\"";
+        if let Some(gap) = paths.gap {
+            self.expect(adaptive, "stochastic_paths.gap", beside, &gap);
+            let holds = gap > 0.0 && gap < 1.0;
+            let expected = "a difference of accuracies above 0 and below 1";
+            self.expect(holds, "stochastic_paths.gap", expected, &gap);
+        }
+        if let Some(patience) = paths.patience {
+            self.expect(adaptive, "stochastic_paths.patience", beside, &patience);
+            let expected = "at least 1 validation";
+            let key = "stochastic_paths.patience";
+            self.expect(patience > 0, key, expected, &patience);
+        }
+    }
+
     fn training(&mut self, training: &TrainingSection) {
         let batch_size = training.batch_size;
+        let accumulate = training.accumulate;
+        let holds = accumulate > 0 && batch_size.is_multiple_of(accumulate);
+        let expected = "a number of parts that divides training.batch_size";
+        self.expect(holds, "training.accumulate", expected, &accumulate);
+        if let Some(norm) = training.clip_norm {
+            self.above_zero("training.clip_norm", norm);
+        }
+        if let Some(value) = training.clip_value {
+            self.above_zero("training.clip_value", value);
+        }
+        if let Some(kept) = training.ema {
+            self.below_one("training.ema", kept);
+        }
         let holds = (1..=1 << 20).contains(&batch_size);
         let expected = "from 1 to 1048576 images";
         self.expect(holds, "training.batch_size", expected, &batch_size);

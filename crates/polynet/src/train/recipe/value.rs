@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::Resize;
+use super::{Resize, When};
 use crate::train::duration::Duration;
 
 /// A type that a key can have.
@@ -107,6 +107,19 @@ impl Value for Duration {
             Some(text) => text.parse().map_err(|error| format!("{error}")),
             None => expected(
                 "a duration such as \"560000 steps\", \"90 epochs\" or \"1.5M images\"",
+                value,
+            ),
+        }
+    }
+}
+
+impl Value for When {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str().map(str::parse) {
+            Some(Ok(when)) => Ok(when),
+            Some(Err(Some(error))) => Err(format!("{error}")),
+            _ => expected(
+                "\"never\", \"always\", \"adaptive\" or a time such as \"from 20 epochs\"",
                 value,
             ),
         }

@@ -1,0 +1,181 @@
+//! One step of a run, and what is due after it: records, validation, the rule of stochastic paths,
+//! checkpoints.
+
+use super::Trainer;
+use crate::data::{Batch, Loader};
+use crate::eval::{self, EvalReport};
+use crate::nn::Network;
+use crate::train::metrics::{Record, TrainRecord, ValidationRecord};
+use crate::train::progress::{Progress, StepReport, Warning};
+use crate::train::{Duration, TrainError};
+use std::path::PathBuf;
+use std::time::Instant;
+
+impl Trainer {
+    /// One step of the optimizer. A batch whose images were all skipped counts as a step without
+    /// an update.
+    pub(super) fn step(
+        &mut self,
+        batch: &Batch,
+        progress: &mut dyn Progress,
+    ) -> Result<(), TrainError> {
+        self.note_skipped(batch, progress);
+        let step = self.position.step;
+        let rate = self.setup.schedule.learning_rate(step, self.total_steps());
+        self.position.step += 1;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let paths = {
+            let (graph, state) = (self.network.graph(), &mut self.position.paths);
+            self.setup.paths.draw(graph, self.recipe.seed, step, state)
+        };
+        let gradients = self.rule.gradients(&mut self.network, batch, &paths, step);
+        if !gradients.loss.is_finite() {
+            return Err(TrainError::NotFinite {
+                step: step + 1,
+                loss: gradients.loss,
+                learning_rate: rate,
+            });
+        }
+        self.optimizer
+            .update(&mut self.network, gradients.tensors, rate);
+        self.position.updates += 1;
+        if let Some(average) = &mut self.average {
+            average.update(&self.network, self.position.updates);
+        }
+        let correct = eval::count_correct(&gradients.logits, &batch.labels);
+        let (images, loss) = (batch.len() as u64, gradients.loss);
+        self.position.window.add(images, correct, loss);
+        self.position.paths.add(images, correct, loss);
+        self.describe_scale();
+        self.speed
+            .add(batch.len(), self.started.elapsed().as_secs_f64());
+        progress.step(&StepReport {
+            step: self.position.step,
+            epoch: self.epoch(),
+            loss: self.position.window.loss(),
+            top1: self.position.window.top1(),
+            images_per_s: self.speed.images_per_s(),
+        });
+        Ok(())
+    }
+
+    fn note_skipped(&mut self, batch: &Batch, progress: &mut dyn Progress) {
+        let Some(first) = batch.skipped.first() else {
+            return;
+        };
+        if self.position.skipped == 0 {
+            progress.warning(&Warning::SkippedImages {
+                count: batch.skipped.len() as u64,
+                first: PathBuf::from(&first.path),
+                reason: first.reason.clone(),
+            });
+        }
+        self.position.skipped += batch.skipped.len() as u64;
+    }
+
+    /// Records, validation and checkpoint where the step number asks for them.
+    pub(super) fn after_step(&mut self, progress: &mut dyn Progress) -> Result<(), TrainError> {
+        let (step, training) = (self.position.step, &self.recipe.training);
+        let is_last = step == self.total_steps();
+        let due = |every: Duration| {
+            let steps = every.steps(&self.setup.epoch);
+            steps > 0 && step.is_multiple_of(steps)
+        };
+        let validate = is_last || due(training.validate_every);
+        let save = is_last || due(training.checkpoint_every);
+        if step.is_multiple_of(training.log_every.max(1)) || is_last {
+            self.record_window()?;
+        }
+        if validate && !is_last {
+            let report = self.validate(progress)?;
+            if let Some(top1) = report.and_then(|report| report.top1) {
+                let state = &mut self.position.paths;
+                let said = self.setup.paths.observe(state, step, top1);
+                self.announce(said, progress)?;
+            }
+        }
+        if !is_last {
+            self.announce_paths(progress)?;
+        }
+        if save && !is_last {
+            self.save_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Says so if the next step is the first that drops paths, by the recipe alone.
+    pub(super) fn announce_paths(&mut self, progress: &mut dyn Progress) -> Result<(), TrainError> {
+        self.announce(self.setup.paths.announcement(self.position.step), progress)
+    }
+
+    pub(super) fn announce(
+        &mut self,
+        said: Option<String>,
+        progress: &mut dyn Progress,
+    ) -> Result<(), TrainError> {
+        let Some(said) = said else { return Ok(()) };
+        progress.message(&format!("step {}  {said}", self.position.step));
+        self.record_event(&said)
+    }
+
+    fn record_window(&mut self) -> Result<(), TrainError> {
+        let window = std::mem::take(&mut self.position.window);
+        if window.images() == 0 {
+            return Ok(());
+        }
+        let step = self.position.step;
+        let schedule = &self.setup.schedule;
+        self.metrics.record(&Record::Train(TrainRecord {
+            step,
+            epoch: self.epoch(),
+            images: step * self.recipe.training.batch_size,
+            loss: window.loss(),
+            top1: window.top1(),
+            learning_rate: schedule.learning_rate(step - 1, self.total_steps()),
+            images_per_s: self.speed.images_per_s(),
+        }))?;
+        Ok(())
+    }
+
+    pub(super) fn validate(
+        &mut self,
+        progress: &mut dyn Progress,
+    ) -> Result<Option<EvalReport>, TrainError> {
+        let Some(loader) = &self.setup.validation else {
+            return Ok(None);
+        };
+        let paused = Instant::now();
+        let report = validate(&self.network(), loader, &self.config.classes, progress)?;
+        let record = ValidationRecord {
+            step: self.position.step,
+            epoch: self.epoch(),
+            loss: report.loss.unwrap_or(f64::NAN),
+            top1: report.top1.unwrap_or_default(),
+            top5: report.top5.unwrap_or_default(),
+        };
+        self.metrics.record(&Record::Validation(record))?;
+        progress.validation(&record);
+        let best = self.position.best_top1;
+        self.position.best_top1 = Some(best.map_or(record.top1, |best| best.max(record.top1)));
+        self.save_model()?;
+        self.started += paused.elapsed();
+        Ok(Some(report))
+    }
+}
+
+/// Scores the validation images.
+fn validate(
+    network: &Network,
+    loader: &Loader,
+    classes: &[String],
+    progress: &mut dyn Progress,
+) -> Result<EvalReport, TrainError> {
+    let total = loader.dataset().len() as u64;
+    let mut done = 0;
+    Ok(eval::evaluate(network, classes, loader, |batch| {
+        done += (batch.len() + batch.skipped.len()) as u64;
+        progress.validating(done, total);
+    })?)
+}
