@@ -188,17 +188,18 @@ impl Applied {
         let memory = Memory(arena.as_mut_slice().as_mut_ptr());
         for_planes(y, |image, block| {
             let plane = MapPlane {
-                // SAFETY: the views lie in the arena, and the factors have every block.
+                // SAFETY: the views lie in the arena.
                 z: unsafe { memory.at(z, image, block) },
                 z_row: z.row_stride(),
                 dy: std::ptr::null(),
                 dy_row: 0,
+                // SAFETY: as above.
                 to: unsafe { memory.at(y, image, block) },
                 to_row: y.row_stride(),
                 size: y.size(),
                 factors: Factors {
-                    scale: unsafe { self.scale.as_slice().as_ptr().add(block * BLOCK) },
-                    shift: unsafe { self.shift.as_slice().as_ptr().add(block * BLOCK) },
+                    scale: self.scale.as_slice()[block * BLOCK..].as_ptr(),
+                    shift: self.shift.as_slice()[block * BLOCK..].as_ptr(),
                     terms: [std::ptr::null(); 3],
                     relu: self.relu,
                 },
@@ -241,7 +242,7 @@ impl Applied {
         let memory = Memory(arena.as_mut_slice().as_mut_ptr());
         for_planes(to, |image, block| {
             let plane = MapPlane {
-                // SAFETY: the views lie in the arena, and the factors have every block.
+                // SAFETY: the views lie in the arena.
                 z: unsafe { memory.at(z, image, block) },
                 z_row: z.row_stride(),
                 dy: addend.map_or(std::ptr::null(), |addend| {
@@ -307,11 +308,13 @@ impl Applied {
         let memory = Memory(arena.as_mut_slice().as_mut_ptr());
         for_planes(dz, |image, block| {
             let plane = MapPlane {
-                // SAFETY: the views lie in the arena, and the factors have every block.
+                // SAFETY: the views lie in the arena.
                 z: unsafe { memory.at(z, image, block) },
                 z_row: z.row_stride(),
+                // SAFETY: as above.
                 dy: unsafe { memory.at(dy, image, block) },
                 dy_row: dy.row_stride(),
+                // SAFETY: as above.
                 to: unsafe { memory.at(dz, image, block) },
                 to_row: dz.row_stride(),
                 size: dz.size(),

@@ -12,7 +12,7 @@ pub enum Predictor {
     /// Compiled for the processor.
     Classifier(Box<Classifier>),
     /// On another device.
-    Network(Network),
+    Network(Box<Network>),
 }
 
 impl Predictor {
@@ -21,7 +21,7 @@ impl Predictor {
         if *network.device() == DeviceName::Cpu.open() {
             Self::Classifier(Box::new(Classifier::new(network, Isa::best())))
         } else {
-            Self::Network(network.clone())
+            Self::Network(Box::new(network.clone()))
         }
     }
 
@@ -62,7 +62,7 @@ impl ModelPredictor {
             let Model {
                 config, network, ..
             } = Model::open(folder, &device.open())?;
-            let predictor = Predictor::Network(network);
+            let predictor = Predictor::Network(Box::new(network));
             return Ok(Self { config, predictor });
         }
         let (config, architecture) = read_config(folder)?;
