@@ -35,6 +35,8 @@ enum Command {
     Predict(commands::predict::Arguments),
     /// Make a model folder from a public weight file
     Import(commands::import::Arguments),
+    /// Measure how fast a network runs here
+    Bench(commands::bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Predict(arguments) => commands::predict::run(arguments),
         Command::Import(arguments) => commands::import::run(arguments),
+        Command::Bench(arguments) => commands::bench::run(arguments),
     };
     match result {
         Ok(code) => code,

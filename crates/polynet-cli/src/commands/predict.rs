@@ -2,11 +2,11 @@
 
 use crate::output;
 use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::{Device, Tensor, TensorData};
+use polynet::classify::ModelPredictor;
 use polynet::data;
 use polynet::eval::{Ranked, ranked};
 use polynet::nn::{DeviceName, HostTensor};
-use polynet::weights::{Model, read_safetensors, write_safetensors};
+use polynet::weights::{read_safetensors, write_safetensors};
 use serde::Serialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -47,13 +47,12 @@ struct Prediction {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let device = arguments.device.open();
     if let (Some(raw), Some(out)) = (&arguments.raw, &arguments.out) {
-        predict_raw(arguments, raw, out, &device)?;
+        predict_raw(arguments, raw, out)?;
         return Ok(ExitCode::SUCCESS);
     }
     let sources = sources(&arguments.images)?;
-    let model = Model::open(&arguments.model, &device)?;
+    let mut model = ModelPredictor::open(&arguments.model, arguments.device)?;
     let mut failed = 0;
     let mut all = Vec::new();
     for batch in sources.chunks(usize::from(arguments.batch)) {
@@ -75,8 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             continue;
         }
         let size = model.config.preprocessing.input_size;
-        let data = TensorData::new(input, [names.len(), 3, size, size]);
-        let logits = model.network.logits(Tensor::from_data(data, &device));
+        let logits = model.predictor.logits(input, [names.len(), 3, size, size]);
         let rows = logits.chunks_exact(model.config.classes.len());
         for (image, row) in names.into_iter().zip(rows) {
             let classes = ranked(row, &model.config.classes, usize::from(arguments.top));
@@ -160,7 +158,7 @@ fn sources(arguments: &[PathBuf]) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn predict_raw(arguments: &Arguments, raw: &Path, out: &Path, device: &Device) -> Result<()> {
+fn predict_raw(arguments: &Arguments, raw: &Path, out: &Path) -> Result<()> {
     let mut tensors = read_safetensors(raw)?;
     let Some(HostTensor { shape, values }) = tensors.remove("x") else {
         bail!(
@@ -174,7 +172,7 @@ fn predict_raw(arguments: &Arguments, raw: &Path, out: &Path, device: &Device) -
             raw.display()
         );
     };
-    let model = Model::open(&arguments.model, device)?;
+    let mut model = ModelPredictor::open(&arguments.model, arguments.device)?;
     let size = model.config.preprocessing.input_size;
     ensure!(
         [height, width] == [size, size],
@@ -184,9 +182,8 @@ fn predict_raw(arguments: &Arguments, raw: &Path, out: &Path, device: &Device) -
     let mut logits = Vec::new();
     for chunk in values.chunks(usize::from(arguments.batch) * 3 * height * width) {
         let images = chunk.len() / (3 * height * width);
-        let data = TensorData::new(chunk.to_vec(), [images, 3, height, width]);
-        let images = Tensor::from_data(data, device);
-        logits.extend(model.network.logits(images));
+        let shape = [images, 3, height, width];
+        logits.extend(model.predictor.logits(chunk.to_vec(), shape));
     }
     let logits = HostTensor {
         shape: vec![count, model.config.classes.len()],

@@ -1,9 +1,9 @@
 //! A network on a data set.
 
 use super::{EvalReport, Scores, ScoresError};
+use crate::classify::Predictor;
 use crate::data::{Batch, DataError, Loader};
 use crate::nn::Network;
-use burn::tensor::{Tensor, TensorData};
 use serde::Serialize;
 
 /// Why a network could not be evaluated.
@@ -29,11 +29,12 @@ pub fn evaluate(
     mut observe: impl FnMut(&Batch),
 ) -> Result<EvalReport, EvalError> {
     let mut scores = Scores::new(classes);
+    let mut predictor = Predictor::new(network);
     for batch in loader.epoch(0, 0) {
         let mut batch = batch?;
         if !batch.is_empty() {
-            let data = TensorData::new(std::mem::take(&mut batch.images), batch.shape());
-            let logits = network.logits(Tensor::from_data(data, network.device()));
+            let shape = batch.shape();
+            let logits = predictor.logits(std::mem::take(&mut batch.images), shape);
             scores.add(&logits, &batch.labels)?;
         }
         observe(&batch);

@@ -211,16 +211,26 @@ pub(super) fn activate(x: Tensor<4>, activation: Activation) -> Tensor<4> {
 }
 
 /// A tensor of factors for dropout from a generator on the host, so that every device drops the
-/// same elements: 0 or `1 / (1 − probability)`.
+/// same elements.
 pub(super) fn dropout_mask(
     shape: [usize; 4],
     probability: f64,
     rng: &mut impl rand::Rng,
     device: &Device,
 ) -> Tensor<4> {
+    let values = dropout_factors(shape.iter().product(), probability, rng);
+    Tensor::from_data(burn::tensor::TensorData::new(values, shape), device)
+}
+
+/// Factors for dropout: 0 or `1 / (1 − probability)`.
+pub(super) fn dropout_factors(
+    count: usize,
+    probability: f64,
+    rng: &mut impl rand::Rng,
+) -> Vec<f32> {
     use rand::RngExt;
     let kept = (1.0 / (1.0 - probability)) as f32;
-    let values: Vec<f32> = (0..shape.iter().product())
+    (0..count)
         .map(|_| {
             if rng.random::<f64>() < probability {
                 0.0
@@ -228,6 +238,5 @@ pub(super) fn dropout_mask(
                 kept
             }
         })
-        .collect();
-    Tensor::from_data(burn::tensor::TensorData::new(values, shape), device)
+        .collect()
 }

@@ -23,6 +23,7 @@ mod init;
 mod interpret;
 mod network;
 mod paths;
+mod processor;
 mod recompute;
 mod training;
 

@@ -3,6 +3,7 @@
 use super::conv_norm::{self, Norm, Window};
 use super::init;
 use super::interpret::{self, Layers};
+use super::processor::Compiled;
 use crate::arch::Activation;
 use crate::arch::graph::{Graph, TensorSpec};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -97,6 +98,7 @@ pub struct Network {
     pub(super) specs: Arc<Vec<TensorSpec>>,
     pub(super) tensors: Vec<Tensor<1>>,
     pub(super) device: Device,
+    pub(super) compiled: Compiled,
 }
 
 impl Network {
@@ -140,6 +142,7 @@ impl Network {
             specs: Arc::new(specs),
             tensors,
             device: device.clone(),
+            compiled: Compiled::default(),
         }
     }
 
@@ -185,6 +188,7 @@ impl Network {
             specs: Arc::clone(&self.specs),
             tensors: tensors.to_vec(),
             device: self.device.clone(),
+            compiled: Compiled::default(),
         }
     }
 

@@ -5,10 +5,10 @@ use super::conv_norm::{self, BatchNorm, BatchStatistics, Window};
 use super::interpret::{self, Layers, Walk};
 use super::network::{Network, host_values};
 use super::paths::Paths;
-use super::recompute;
+use super::{processor, recompute};
 use crate::arch::Activation;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 
 /// How the loss is computed.
@@ -72,8 +72,9 @@ pub enum Activations {
     #[default]
     Kept,
     /// The inputs of the network's parts (stem, reductions, modules); a part is computed again when
-    /// its turn comes. The gradients are the same, bit for bit; a step takes about a forward pass
-    /// longer.
+    /// its turn comes. The gradients are the same, bit for bit on GPUs and to rounding on the
+    /// processor, which computes kept ones by kernels of its own; a step takes about a forward pass
+    /// longer, and on the processor several times as long.
     Recomputed,
 }
 
@@ -122,7 +123,12 @@ impl Network {
         options: &StepOptions<'_>,
         rng: &mut ChaCha8Rng,
     ) -> Gradients {
+        let is_f32 = options.precision == Precision::F32 && images.dtype() == DType::F32;
+        let is_on_processor = is_f32 && self.device == Device::flex();
         match options.activations {
+            Activations::Kept if is_on_processor => {
+                processor::gradients(self, images, labels, (options.paths, options.loss), rng)
+            }
             Activations::Kept => self
                 .pass(images, options.paths, options.precision, rng)
                 .backward(labels, options.loss),
@@ -130,7 +136,7 @@ impl Network {
         }
     }
 
-    fn pass(
+    pub(super) fn pass(
         &self,
         images: Tensor<4>,
         paths: &Paths,
@@ -219,7 +225,7 @@ pub(super) fn cross_entropy(
 }
 
 /// Target distributions in row-major order: `1 − ε` on the label and `ε / classes` on every class.
-fn targets(labels: &[usize], classes: usize, label_smoothing: f64) -> Vec<f32> {
+pub(super) fn targets(labels: &[usize], classes: usize, label_smoothing: f64) -> Vec<f32> {
     let mut targets = vec![(label_smoothing / classes as f64) as f32; labels.len() * classes];
     for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
         row[label] += (1.0 - label_smoothing) as f32;

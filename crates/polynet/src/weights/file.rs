@@ -5,9 +5,12 @@
 
 use super::WeightError;
 use crate::nn::HostTensor;
+use polynet_kernels::file::{MappedFile, as_f32};
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// Tensors by name.
@@ -30,22 +33,97 @@ pub fn read_weights(path: &Path) -> Result<TensorMap, WeightError> {
 /// # Errors
 /// If the file cannot be read or is not in the format.
 pub fn read_safetensors(path: &Path) -> Result<TensorMap, WeightError> {
-    let bytes = std::fs::read(path).map_err(WeightError::io(path, "read the weights"))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|error| WeightError::invalid(path, format!("not a safetensors file: {error}")))?;
-    let mut tensors = TensorMap::new();
-    for (name, view) in file.tensors() {
-        let values = match view.dtype() {
-            Dtype::F32 => f32_values(view.data()),
-            Dtype::F64 => f64_values(view.data()),
-            Dtype::F16 => f16_values(view.data()),
-            Dtype::BF16 => bf16_values(view.data()),
-            _ => continue,
-        };
-        let shape = view.shape().to_vec();
-        tensors.insert(name, HostTensor { shape, values });
+    let file = WeightFile::open(path)?;
+    let tensor = |name: &str| HostTensor {
+        shape: file.entries[name].shape.clone(),
+        values: file.values(name).into_owned(),
+    };
+    let names = file.entries.keys();
+    Ok(names.map(|name| (name.clone(), tensor(name))).collect())
+}
+
+/// Tensors by name, read where they are.
+pub trait TensorSource: Sync {
+    /// The elements of a tensor in row-major order.
+    ///
+    /// # Panics
+    /// If there is no such tensor: check the names and shapes first.
+    fn values(&self, name: &str) -> Cow<'_, [f32]>;
+}
+
+impl TensorSource for TensorMap {
+    fn values(&self, name: &str) -> Cow<'_, [f32]> {
+        Cow::Borrowed(&self[name].values)
     }
-    Ok(tensors)
+}
+
+/// A safetensors file that is mapped into memory: its `f32` tensors are read without a copy.
+#[derive(Debug)]
+pub struct WeightFile {
+    bytes: MappedFile,
+    entries: HashMap<String, Entry>,
+}
+
+/// Where a tensor lies in its file.
+#[derive(Debug)]
+struct Entry {
+    shape: Vec<usize>,
+    dtype: Dtype,
+    /// Of the whole file.
+    range: Range<usize>,
+}
+
+impl WeightFile {
+    /// Opens a file and reads what it holds, but no tensor yet.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is not in the format.
+    pub fn open(path: &Path) -> Result<Self, WeightError> {
+        let bytes = MappedFile::open(path).map_err(WeightError::io(path, "read the weights"))?;
+        let invalid =
+            |error| WeightError::invalid(path, format!("not a safetensors file: {error}"));
+        let file = SafeTensors::deserialize(&bytes).map_err(invalid)?;
+        let entries = file
+            .tensors()
+            .into_iter()
+            .filter(|(_, view)| is_floating_point(view.dtype()))
+            .map(|(name, view)| {
+                let data = view.data();
+                let start = data.as_ptr() as usize - bytes.as_ptr() as usize;
+                let entry = Entry {
+                    shape: view.shape().to_vec(),
+                    dtype: view.dtype(),
+                    range: start..start + data.len(),
+                };
+                (name, entry)
+            })
+            .collect();
+        Ok(Self { bytes, entries })
+    }
+
+    /// Names and shapes of the floating-point tensors.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        let entries = self.entries.iter();
+        entries.map(|(name, entry)| (name.as_str(), entry.shape.as_slice()))
+    }
+}
+
+impl TensorSource for WeightFile {
+    fn values(&self, name: &str) -> Cow<'_, [f32]> {
+        let entry = &self.entries[name];
+        let bytes = &self.bytes[entry.range.clone()];
+        match entry.dtype {
+            Dtype::F64 => f64_values(bytes).into(),
+            Dtype::F16 => f16_values(bytes).into(),
+            Dtype::BF16 => bf16_values(bytes).into(),
+            _ if cfg!(target_endian = "big") => f32_values(bytes).into(),
+            _ => as_f32(bytes).map_or_else(|| f32_values(bytes).into(), Cow::Borrowed),
+        }
+    }
+}
+
+fn is_floating_point(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16)
 }
 
 fn read_pytorch(path: &Path) -> Result<TensorMap, WeightError> {

@@ -19,7 +19,9 @@ mod names;
 
 pub use classes::default_class_names;
 pub use error::WeightError;
-pub use file::{TensorMap, read_safetensors, read_weights, write_safetensors};
+pub use file::{
+    TensorMap, TensorSource, WeightFile, read_safetensors, read_weights, write_safetensors,
+};
 pub use import::{Imported, import};
-pub use model::{Model, ModelConfig};
+pub use model::{Model, ModelConfig, read_config};
 pub use names::{Naming, port_names};

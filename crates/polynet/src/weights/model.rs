@@ -95,8 +95,11 @@ impl Model {
     }
 }
 
-/// Reads and checks `config.json`.
-fn read_config(folder: &Path) -> Result<(ModelConfig, Architecture), WeightError> {
+/// Reads and checks a model folder's `config.json`.
+///
+/// # Errors
+/// If the file is missing or broken.
+pub fn read_config(folder: &Path) -> Result<(ModelConfig, Architecture), WeightError> {
     let path = folder.join("config.json");
     let text = std::fs::read_to_string(&path).map_err(WeightError::io(
         &path,

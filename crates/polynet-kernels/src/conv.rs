@@ -1,0 +1,508 @@
+//! Convolution with its epilogue: bias, ReLU, and a scaled sum with another map.
+//!
+//! [`Conv`] holds weights that are packed once for an instruction set. It reads any list of views as
+//! one concatenated input and writes any list of views, so that a concatenation is never made.
+
+mod gradient;
+mod input_gradient;
+mod naive;
+mod tile;
+mod toom;
+mod winograd;
+
+use crate::layout::{Arena, BLOCK, View, blocks_of, clear_halo};
+use crate::simd::Isa;
+use rayon::prelude::*;
+use tile::{Geometry, Source, Tap, Target, Tile};
+
+pub use gradient::weight_gradient;
+pub use input_gradient::InputGradient;
+pub use naive::convolve;
+pub use winograd::Winograd;
+
+/// Kernel, step and border of a convolution, rows first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
+    /// Rows and columns between outputs.
+    pub stride: [usize; 2],
+    /// Rows and columns of zeros on each side.
+    pub padding: [usize; 2],
+}
+
+impl Window {
+    /// 1×1, stride 1.
+    pub const POINT: Self = Self {
+        kernel: [1, 1],
+        stride: [1, 1],
+        padding: [0, 0],
+    };
+
+    /// Rows and columns of the result; 0 where the kernel does not fit.
+    pub fn output_size(&self, size: [usize; 2]) -> [usize; 2] {
+        [0, 1].map(|axis| {
+            let padded = size[axis] + 2 * self.padding[axis];
+            match padded.checked_sub(self.kernel[axis]) {
+                Some(room) => room / self.stride[axis] + 1,
+                None => 0,
+            }
+        })
+    }
+
+    /// Rows times columns of the kernel.
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+}
+
+/// Where the result goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'a> {
+    /// The map, in the packed output segments.
+    pub to: &'a [View],
+    /// Whether `max(·, 0)` is stored.
+    pub relu: bool,
+}
+
+/// `addend + scale · result`, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sum<'a> {
+    /// What the result is added to. It may be where the sum goes.
+    pub addend: &'a [View],
+    /// The map, in the packed output segments.
+    pub to: &'a [View],
+    /// The factor of the result.
+    pub scale: f32,
+    /// Whether `max(·, 0)` is stored.
+    pub relu: bool,
+}
+
+/// What becomes of a convolution's result; both at once is one pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stores<'a> {
+    /// The result itself.
+    pub value: Option<Value<'a>>,
+    /// Its sum with another map.
+    pub sum: Option<Sum<'a>>,
+}
+
+impl<'a> Stores<'a> {
+    fn maps(&self) -> impl Iterator<Item = &'a View> {
+        let value = self.value.iter().flat_map(|value| value.to);
+        let sum = self.sum.iter().flat_map(|sum| sum.to);
+        value.chain(sum)
+    }
+}
+
+/// Weights of consecutive output blocks, interleaved for the microkernel.
+#[derive(Clone, Copy, Debug)]
+struct Panel {
+    first_block: usize,
+    blocks: usize,
+    weights: usize,
+}
+
+/// Where a convolution's outputs lie in the map that it writes: pixel `offset + step · position`. The
+/// gradient of a convolution with a stride is one convolution for each remainder of the stride.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Grid {
+    step: [usize; 2],
+    offset: [usize; 2],
+}
+
+impl Grid {
+    const ALL: Self = Self {
+        step: [1, 1],
+        offset: [0, 0],
+    };
+
+    /// Rows and columns of outputs in a map.
+    fn count(&self, size: [usize; 2]) -> [usize; 2] {
+        [0, 1].map(|axis| {
+            let room = size[axis].saturating_sub(self.offset[axis]);
+            room.div_ceil(self.step[axis])
+        })
+    }
+}
+
+/// A convolution with packed weights.
+#[derive(Debug)]
+pub struct Conv {
+    isa: Isa,
+    window: Window,
+    /// Rows and columns from an output's first tap to its place; the padding, but for gradients.
+    border: [isize; 2],
+    grid: Grid,
+    inputs: Vec<usize>,
+    outputs: Vec<usize>,
+    panels: Vec<Panel>,
+    weights: Arena,
+    bias: Arena,
+}
+
+/// Weights of a group of panels that a task keeps in its cache.
+const GROUP_BYTES: usize = 400 << 10;
+/// Multiply-accumulates that are worth a task of their own.
+const TASK_MACS: usize = 100_000;
+
+/// (channel of the whole, lane) pairs of every block of a list of segments.
+fn block_channels(segments: &[usize]) -> Vec<(usize, usize)> {
+    let mut blocks = Vec::new();
+    let mut first = 0;
+    for &channels in segments {
+        for block in 0..blocks_of(channels) {
+            let used = (channels - block * BLOCK).min(BLOCK);
+            blocks.push((first + block * BLOCK, used));
+        }
+        first += channels;
+    }
+    blocks
+}
+
+impl Conv {
+    /// Packs weights `[out_channels, in_channels, kernel_height, kernel_width]` and a bias
+    /// `[out_channels]` for maps whose channels lie in the given segments.
+    ///
+    /// # Panics
+    /// If the lengths do not fit, or the processor lacks the instruction set.
+    pub fn pack(
+        isa: Isa,
+        window: Window,
+        [inputs, outputs]: [&[usize]; 2],
+        weights: &[f32],
+        bias: &[f32],
+    ) -> Self {
+        assert!(isa.is_available(), "this processor has no {isa}");
+        let in_channels: usize = inputs.iter().sum();
+        let out_channels: usize = outputs.iter().sum();
+        let taps = window.taps();
+        let per_output = in_channels * taps;
+        assert_eq!(weights.len(), out_channels * per_output, "weights");
+        assert_eq!(bias.len(), out_channels, "bias");
+        let (sources, targets) = (block_channels(inputs), block_channels(outputs));
+        let geometry = Geometry::of(isa);
+        let mut packed = Arena::new(targets.len() * BLOCK * per_output);
+        let mut packed_bias = Arena::new(targets.len() * BLOCK);
+        let mut panels = Vec::new();
+        let mut next = 0;
+        for (index, panel) in targets.chunks(geometry.blocks).enumerate() {
+            panels.push(Panel {
+                first_block: index * geometry.blocks,
+                blocks: panel.len(),
+                weights: next,
+            });
+            for (block, &(first, used)) in panel.iter().enumerate() {
+                let at = (index * geometry.blocks + block) * BLOCK;
+                packed_bias.as_mut_slice()[at..at + used]
+                    .copy_from_slice(&bias[first..first + used]);
+            }
+            let packed = packed.as_mut_slice();
+            for &(in_first, in_used) in &sources {
+                for tap in 0..taps {
+                    for input in in_first..in_first + in_used {
+                        for &(first, used) in panel {
+                            for lane in 0..used {
+                                packed[next + lane] =
+                                    weights[((first + lane) * in_channels + input) * taps + tap];
+                            }
+                            next += BLOCK;
+                        }
+                    }
+                }
+            }
+        }
+        Self {
+            isa,
+            window,
+            border: window.padding.map(|padding| padding as isize),
+            grid: Grid::ALL,
+            inputs: inputs.to_vec(),
+            outputs: outputs.to_vec(),
+            panels,
+            weights: packed,
+            bias: packed_bias,
+        }
+    }
+
+    /// Bytes of the packed weights.
+    pub fn weight_bytes(&self) -> usize {
+        4 * self.weights.len()
+    }
+
+    /// Convolves `inputs`, read as one concatenated map, and stores the result.
+    ///
+    /// # Panics
+    /// If a view leaves the arena, sizes or channels do not fit, a row's halo is narrower than what
+    /// the kernel reaches beyond the map, or a map that is written overlaps one that is read (but a sum may replace its
+    /// addend).
+    pub fn run(&self, arena: &mut Arena, inputs: &[View], stores: Stores<'_>) {
+        self.check(arena, inputs, &stores);
+        let job = Job::new(self, arena, inputs, stores);
+        let tasks = job.tasks();
+        if tasks.len() == 1 {
+            tasks.into_iter().for_each(|task| job.run(task));
+        } else {
+            tasks.into_par_iter().for_each(|task| job.run(task));
+        }
+    }
+
+    fn check(&self, arena: &Arena, inputs: &[View], stores: &Stores<'_>) {
+        let first = *inputs.first().expect("a convolution has an input");
+        check_views(arena, inputs, &self.inputs);
+        let alike = |view: &View| {
+            view.halo == first.halo && view.size() == first.size() && view.images == first.images
+        };
+        assert!(inputs.iter().all(alike), "inputs of one size and halo");
+        let result = stores.maps().next().expect("a result is stored");
+        let size = result.size();
+        let padding = self.window.padding.map(|padding| padding as isize);
+        // A gradient's sizes are checked by who makes it.
+        if self.grid == Grid::ALL && self.border == padding {
+            assert_eq!(size, self.window.output_size(first.size()), "size");
+        }
+        // The columns that the taps of the first and of the last output reach beyond the map.
+        let [_, columns] = self.grid.count(size);
+        let right = (columns.max(1) - 1) * self.window.stride[1] + self.window.kernel[1];
+        let beyond = right as isize - self.border[1] - first.width as isize;
+        let halo = self.border[1].max(beyond).max(0) as usize;
+        assert!(
+            self.window.taps() == 0 || first.halo >= halo,
+            "a halo of at least {halo} columns"
+        );
+        let shape = |views: &[View]| {
+            check_views(arena, views, &self.outputs);
+            let fits = |view: &View| view.size() == size && view.images == first.images;
+            assert!(views.iter().all(fits), "results of {size:?}");
+        };
+        let apart = |written: &[View], read: &[View]| {
+            let overlap = written.iter().any(|w| read.iter().any(|r| w.overlaps(r)));
+            assert!(!overlap, "a map is written while it is read");
+        };
+        if let Some(value) = &stores.value {
+            shape(value.to);
+            apart(value.to, inputs);
+        }
+        if let Some(sum) = &stores.sum {
+            shape(sum.to);
+            shape(sum.addend);
+            apart(sum.to, inputs);
+            if sum.to != sum.addend {
+                apart(sum.to, sum.addend);
+            }
+            if let Some(value) = &stores.value {
+                apart(value.to, sum.to);
+                apart(value.to, sum.addend);
+            }
+        }
+    }
+}
+
+fn check_views(arena: &Arena, views: &[View], segments: &[usize]) {
+    let channels: Vec<usize> = views.iter().map(|view| view.channels).collect();
+    assert_eq!(channels, segments, "channels of the views");
+    assert!(
+        views.iter().all(|view| view.end() <= arena.len()),
+        "views inside the arena"
+    );
+}
+
+/// A part of a job: some panels for some tiles.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    panels: [usize; 2],
+    tiles: [usize; 2],
+}
+
+/// A convolution on given memory.
+struct Job<'a> {
+    conv: &'a Conv,
+    memory: *mut f32,
+    inputs: &'a [View],
+    stores: Stores<'a>,
+    taps: Vec<Tap>,
+    /// Rows, columns and images of the result; a pointwise job is one long row.
+    rows: usize,
+    columns: usize,
+    images: usize,
+    tiles_in_row: usize,
+}
+
+// SAFETY: tasks write disjoint parts of the maps, and `Conv::check` keeps what is written apart from
+// what is read.
+unsafe impl Sync for Job<'_> {}
+
+impl<'a> Job<'a> {
+    fn new(conv: &'a Conv, arena: &'a mut Arena, inputs: &'a [View], stores: Stores<'a>) -> Self {
+        let window = conv.window;
+        let input = inputs[0];
+        let result = stores.maps().next().expect("a result is stored");
+        let [mut rows, mut columns] = conv.grid.count(result.size());
+        let addends = stores.sum.iter().flat_map(|sum| sum.addend);
+        let has_halo = |view: &View| view.halo > 0;
+        let is_flat = window == Window::POINT
+            && conv.grid == Grid::ALL
+            && !inputs.iter().any(has_halo)
+            && !stores.maps().chain(addends).any(has_halo);
+        if is_flat {
+            (rows, columns) = (1, rows * columns);
+        }
+        let taps = (0..window.taps())
+            .map(|tap| {
+                let (row, column) = (tap / window.kernel[1], tap % window.kernel[1]);
+                Tap {
+                    input: (row * input.row_stride() + column * BLOCK) as isize,
+                    index: tap,
+                }
+            })
+            .collect();
+        for view in stores.maps() {
+            clear_halo(view, arena);
+        }
+        Self {
+            conv,
+            memory: arena.as_mut_slice().as_mut_ptr(),
+            inputs,
+            stores,
+            taps,
+            rows,
+            columns,
+            images: input.images,
+            tiles_in_row: columns.div_ceil(Geometry::of(conv.isa).pixels),
+        }
+    }
+
+    /// The tasks: groups of panels whose weights fit a cache, times ranges of tiles.
+    fn tasks(&self) -> Vec<Task> {
+        let conv = self.conv;
+        let panels = conv.panels.len();
+        let tiles = self.images * self.rows * self.tiles_in_row;
+        let in_channels: usize = conv.inputs.iter().sum();
+        let panel_weights = in_channels * conv.window.taps() * conv.panels[0].blocks * BLOCK;
+        let in_group = (GROUP_BYTES / 4 / panel_weights.max(1)).clamp(1, panels);
+        let groups = panels.div_ceil(in_group);
+        let macs = self.images * self.rows * self.columns * panel_weights * panels;
+        let wanted = (macs / TASK_MACS).clamp(1, 4 * rayon::current_num_threads());
+        let ranges = wanted.div_ceil(groups).min(tiles);
+        let mut tasks = Vec::with_capacity(groups * ranges);
+        for group in 0..groups {
+            let first = group * in_group;
+            for range in 0..ranges {
+                tasks.push(Task {
+                    panels: [first, (first + in_group).min(panels)],
+                    tiles: [range * tiles / ranges, (range + 1) * tiles / ranges],
+                });
+            }
+        }
+        tasks
+    }
+
+    fn run(&self, task: Task) {
+        let mut sources = Vec::new();
+        let mut image_before = None;
+        for tile in task.tiles[0]..task.tiles[1] {
+            let (line, position) = (tile / self.tiles_in_row, tile % self.tiles_in_row);
+            let (image, row) = (line / self.rows, line % self.rows);
+            if image_before != Some(image) {
+                self.sources(image, &mut sources);
+                image_before = Some(image);
+            }
+            let first = position * self.columns / self.tiles_in_row;
+            let end = (position + 1) * self.columns / self.tiles_in_row;
+            let pixels = end - first;
+            for panel in &self.conv.panels[task.panels[0]..task.panels[1]] {
+                self.run_tile(panel, &sources, [image, row, first], pixels);
+            }
+        }
+    }
+
+    /// The input blocks of an image.
+    fn sources(&self, image: usize, sources: &mut Vec<Source>) {
+        sources.clear();
+        let mut first_channel = 0;
+        for view in self.inputs {
+            for block in 0..view.blocks() {
+                let channels = (view.channels - block * BLOCK).min(BLOCK);
+                sources.push(Source {
+                    // SAFETY: the view lies in the arena.
+                    pixels: unsafe { self.memory.add(view.at(image, block, 0, 0)) },
+                    channels,
+                    first_channel,
+                });
+                first_channel += channels;
+            }
+        }
+    }
+
+    fn run_tile(
+        &self,
+        panel: &Panel,
+        sources: &[Source],
+        [image, row, column]: [usize; 3],
+        pixels: usize,
+    ) {
+        let (conv, input) = (self.conv, self.inputs[0]);
+        let Window { kernel, stride, .. } = conv.window;
+        // Rows of the kernel inside the map.
+        let top = (row * stride[0]) as isize - conv.border[0];
+        let first_tap = (-top).max(0) as usize;
+        let last_tap = (input.height as isize - top).clamp(0, kernel[0] as isize) as usize;
+        let left = (column * stride[1]) as isize - conv.border[1];
+        let origin = top * input.row_stride() as isize + left * BLOCK as isize;
+        let mut targets = [Target::NONE; 2];
+        for (block, target) in targets.iter_mut().take(panel.blocks).enumerate() {
+            *target = self.target(panel.first_block + block, [image, row, column]);
+        }
+        let out_stride = conv.grid.step[1] * BLOCK;
+        let pixel_stride = stride[1] * BLOCK;
+        let tile = Tile {
+            sources,
+            origin,
+            taps: &self.taps[first_tap * kernel[1]..last_tap * kernel[1]],
+            all_taps: self.taps.len(),
+            pixel_stride,
+            out_stride,
+            // SAFETY: panels and their biases lie in the packed arenas.
+            weights: unsafe { conv.weights.as_slice().as_ptr().add(panel.weights) },
+            // SAFETY: as above.
+            bias: unsafe { conv.bias.as_slice().as_ptr().add(panel.first_block * BLOCK) },
+            targets: &targets[..panel.blocks],
+            scale: self.stores.sum.map_or(0.0, |sum| sum.scale),
+            value_relu: self.stores.value.is_some_and(|value| value.relu),
+            sum_relu: self.stores.sum.is_some_and(|sum| sum.relu),
+        };
+        let kernel = tile::kernel(conv.isa, panel.blocks, pixels, pixel_stride);
+        // SAFETY: `Conv::check` has found every view inside the arena and of the right size, and
+        // the halo as wide as the padding; rows outside the map are left out of the taps.
+        unsafe { kernel(&tile) }
+    }
+
+    /// Where the tile's pixels of an output block are stored.
+    fn target(&self, block: usize, [image, row, column]: [usize; 3]) -> Target {
+        let Grid { step, offset } = self.conv.grid;
+        let (row, column) = (offset[0] + row * step[0], offset[1] + column * step[1]);
+        let place = |views: &[View]| {
+            let mut block = block;
+            for view in views {
+                if block < view.blocks() {
+                    // SAFETY: the view lies in the arena.
+                    return unsafe { self.memory.add(view.at(image, block, row, column)) };
+                }
+                block -= view.blocks();
+            }
+            unreachable!("the views hold every output block")
+        };
+        let mut target = Target::NONE;
+        if let Some(value) = &self.stores.value {
+            target.value = place(value.to);
+        }
+        if let Some(sum) = &self.stores.sum {
+            target.addend = place(sum.addend);
+            target.sum = place(sum.to);
+        }
+        target
+    }
+}
+
+#[cfg(test)]
+mod tests;

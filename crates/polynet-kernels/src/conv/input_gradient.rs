@@ -1,0 +1,128 @@
+//! The gradient of a convolution's input: a convolution of the output's gradient with the kernel
+//! turned around. With a stride it falls apart into one for each remainder of rows and columns, so
+//! that no zero is multiplied.
+
+use super::{Conv, Grid, Stores, Sum, Value, Window};
+use crate::layout::{Arena, View};
+use crate::simd::Isa;
+
+/// The gradient of a convolution's input, with packed weights.
+#[derive(Debug)]
+pub struct InputGradient {
+    window: Window,
+    parts: Vec<Conv>,
+}
+
+/// The taps of a kernel that reach the pixels of one remainder, along one axis.
+struct Axis {
+    /// Taps, the last first.
+    taps: Vec<usize>,
+    /// Places from an output's first tap to its own.
+    border: isize,
+}
+
+impl Axis {
+    fn new(window: &Window, axis: usize, remainder: usize) -> Self {
+        let (stride, padding) = (window.stride[axis], window.padding[axis]);
+        let first = (remainder + padding) % stride;
+        let taps: Vec<usize> = (first..window.kernel[axis]).step_by(stride).rev().collect();
+        // Pixel `stride · p + remainder` gets tap `first + stride · j` from output
+        // `p + (remainder + padding − first) / stride − j`.
+        let shift = ((remainder + padding - first) / stride) as isize;
+        Self {
+            border: taps.len() as isize - 1 - shift,
+            taps,
+        }
+    }
+}
+
+impl InputGradient {
+    /// Columns of zeros that the gradient of the output needs beside its rows.
+    pub fn halo(window: Window) -> usize {
+        window.kernel[1] - 1
+    }
+
+    /// Packs the weights `[out_channels, in_channels, kernel_height, kernel_width]` of a convolution
+    /// whose maps have channels in the given segments.
+    ///
+    /// # Panics
+    /// If the lengths do not fit, or the processor lacks the instruction set.
+    pub fn pack(
+        isa: Isa,
+        window: Window,
+        [inputs, outputs]: [&[usize]; 2],
+        weights: &[f32],
+    ) -> Self {
+        let in_channels: usize = inputs.iter().sum();
+        let out_channels: usize = outputs.iter().sum();
+        let taps = window.taps();
+        assert_eq!(weights.len(), out_channels * in_channels * taps, "weights");
+        let zeros = vec![0.0; in_channels];
+        let mut parts = Vec::new();
+        for row in 0..window.stride[0] {
+            let rows = Axis::new(&window, 0, row);
+            for column in 0..window.stride[1] {
+                let columns = Axis::new(&window, 1, column);
+                let mut turned =
+                    Vec::with_capacity(weights.len() * rows.taps.len() * columns.taps.len() / taps);
+                for input in 0..in_channels {
+                    for output in 0..out_channels {
+                        let filter = &weights[(output * in_channels + input) * taps..][..taps];
+                        for row in &rows.taps {
+                            let row = &filter[row * window.kernel[1]..];
+                            turned.extend(columns.taps.iter().map(|&column| row[column]));
+                        }
+                    }
+                }
+                let part = Window {
+                    kernel: [rows.taps.len(), columns.taps.len()],
+                    stride: [1, 1],
+                    padding: [0, 0],
+                };
+                let mut conv = Conv::pack(isa, part, [outputs, inputs], &turned, &zeros);
+                conv.border = [rows.border, columns.border];
+                conv.grid = Grid {
+                    step: window.stride,
+                    offset: [row, column],
+                };
+                parts.push(conv);
+            }
+        }
+        Self { window, parts }
+    }
+
+    /// Writes the gradient of the input, or adds it to what is there if `add`.
+    ///
+    /// # Panics
+    /// As [`Conv::run`]; the halo of `gradients` must be at least [`InputGradient::halo`].
+    pub fn run(&self, arena: &mut Arena, gradients: &[View], to: &[View], add: bool) {
+        let size = to.first().expect("a convolution has an input").size();
+        let gradient_size = gradients
+            .first()
+            .expect("a convolution has a result")
+            .size();
+        assert_eq!(self.window.output_size(size), gradient_size, "size");
+        let stores = if add {
+            Stores {
+                value: None,
+                sum: Some(Sum {
+                    addend: to,
+                    to,
+                    scale: 1.0,
+                    relu: false,
+                }),
+            }
+        } else {
+            Stores {
+                value: Some(Value { to, relu: false }),
+                sum: None,
+            }
+        };
+        for part in &self.parts {
+            if part.grid.count(size).contains(&0) {
+                continue;
+            }
+            part.run(arena, gradients, stores);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Training on the processor: a step's gradients by our own kernels.
+//!
+//! What a recorded pass over the graph computes on other devices ([`training`](super::training)) is
+//! computed here to rounding, in a fraction of the time and memory: the graph is compiled to a list
+//! of kernel calls on planned memory, forward and backward. Only the paths of the step are in the
+//! list.
+
+mod program;
+mod run;
+
+use super::Paths;
+use super::conv_norm::{BatchStatistics, dropout_factors};
+use super::network::{Network, host_values, on_device};
+use super::training::{Gradients, LossOptions, targets};
+use crate::arch::graph::Op;
+use burn::tensor::Tensor;
+use polynet_kernels::Isa;
+use rand_chacha::ChaCha8Rng;
+use run::{Processor, StepInput};
+use std::sync::Mutex;
+
+/// The last compiled step of a network, to be used again while paths and batch size stay. A clone
+/// begins without one.
+#[derive(Debug, Default)]
+pub(super) struct Compiled(Mutex<Option<CompiledStep>>);
+
+#[derive(Debug)]
+struct CompiledStep {
+    paths: Paths,
+    images: usize,
+    processor: Processor,
+}
+
+impl Clone for Compiled {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// The gradients of a batch's loss; see [`Network::gradients`].
+pub(super) fn gradients(
+    network: &Network,
+    images: Tensor<4>,
+    labels: &[usize],
+    (paths, loss): (&Paths, LossOptions),
+    rng: &mut ChaCha8Rng,
+) -> Gradients {
+    let graph = network.graph();
+    let [count, ..] = images.dims();
+    assert_eq!(labels.len(), count, "one label for each image");
+    let masks: Vec<Vec<f32>> = graph
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|&(id, _)| paths.computes(id))
+        .filter_map(|(_, node)| match node.op {
+            Op::Dropout { probability } => {
+                Some(dropout_factors(count * node.shape[0], probability, rng))
+            }
+            _ => None,
+        })
+        .collect();
+    let tensors: Vec<Vec<f32>> = network.tensors().iter().cloned().map(host_values).collect();
+    let images = host_values(images);
+    let classes = graph.linear.out_features;
+    let input = StepInput {
+        tensors: &tensors,
+        images: &images,
+        targets: &targets(labels, classes, loss.label_smoothing),
+        masks: &masks,
+    };
+    let mut compiled = network.compiled.0.lock().unwrap_or_else(|e| e.into_inner());
+    let fits = |step: &CompiledStep| step.images == count && step.paths == *paths;
+    let step = match compiled.take().filter(fits) {
+        Some(step) => compiled.insert(step),
+        None => compiled.insert(CompiledStep {
+            paths: paths.clone(),
+            images: count,
+            processor: Processor::new(graph, paths, count, Isa::best()),
+        }),
+    };
+    let output = step.processor.run(graph, &input);
+    let device = network.device();
+    let tensor = |values: Vec<f32>| on_device(values, device);
+    Gradients {
+        loss: output.loss,
+        logits: output.logits,
+        tensors: output
+            .gradients
+            .into_iter()
+            .map(|g| g.map(tensor))
+            .collect(),
+        statistics: output
+            .statistics
+            .into_iter()
+            .map(|(norm, mean, unbiased_var)| {
+                let statistics = BatchStatistics {
+                    mean: tensor(mean),
+                    unbiased_var: tensor(unbiased_var),
+                };
+                (norm, statistics)
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::Architecture;
+    use crate::nn::DeviceName;
+    use burn::tensor::{DType, TensorData};
+    use rand::{RngExt, SeedableRng};
+
+    #[test]
+    fn gradients_agree_with_the_recorded_pass() {
+        for spec in [
+            "small-polynet; width = 0.125; dropout = 0",
+            "small-ir-1-2-1; width = 0.2; B: mpoly-3 x2; C: 3-way; dropout = 0",
+            "small-ir-1-2-1; width = 0.25; B: (I + F)^2 x2; A: I + F + GF + HF; dropout = 0",
+            "small-ir-1-2-1; width = 0.25; sharing = release; B: poly-3 x2; C: F + GF; dropout = 0",
+            "resnet-50; width = 0.125; input = 64",
+            "ir-3-6-3; width = 0.25; input = 107; B: 2-way x6; dropout = 0",
+            "inception-resnet-v2; width = 0.25; input = 107; A: 2-way x2; B: (I + F) x2; dropout = 0",
+            "inception-v4; width = 0.25; input = 107; A: poly-2 x2; B: 2-way x2; C: I + F; dropout = 0",
+            "resnet-v1-50; width = 0.125; input = 64",
+        ] {
+            let architecture: Architecture = spec.parse().unwrap();
+            let graph = architecture.graph().unwrap();
+            let device = DeviceName::Cpu.open();
+            let network = Network::init(graph.clone(), 3, &device);
+            let size = graph.nodes[0].shape[1];
+            let count = 8;
+            let mut noise = ChaCha8Rng::seed_from_u64(5);
+            let images: Vec<f32> = (0..count * 3 * size * size)
+                .map(|_| noise.random::<f32>() * 2.0 - 1.0)
+                .collect();
+            let labels: Vec<usize> = (0..count).map(|i| i % architecture.num_classes).collect();
+            let options = LossOptions {
+                label_smoothing: 0.1,
+            };
+            // Small batches are ill-conditioned: the recorded pass in f32 says by how much.
+            let recorded = |dtype: DType| {
+                let mut network = network.clone();
+                for index in 0..network.specs().len() {
+                    let tensor = network.take_tensor(index);
+                    network.set_tensor(index, tensor.cast(dtype));
+                }
+                let data = TensorData::new(images.clone(), [count, 3, size, size]);
+                let images = Tensor::<4>::from_data(data, (&device, dtype));
+                let mut rng = ChaCha8Rng::seed_from_u64(1);
+                let pass = network.training_pass(images, &mut rng);
+                pass.backward(&labels, options)
+            };
+            let (expected, in_f32) = (recorded(DType::F64), recorded(DType::F32));
+            let tensors: Vec<Vec<f32>> = network
+                .tensors()
+                .iter()
+                .map(|tensor| tensor.clone().into_data().try_into_vec().unwrap())
+                .collect();
+            let classes = architecture.num_classes;
+            let mut targets = vec![0.1 / classes as f32; count * classes];
+            for (image, label) in labels.iter().enumerate() {
+                targets[image * classes + label] += 0.9;
+            }
+            for isa in Isa::available() {
+                let mut processor = Processor::new(&graph, &Paths::all(&graph), count, isa);
+                let input = StepInput {
+                    tensors: &tensors,
+                    images: &images,
+                    targets: &targets,
+                    masks: &[],
+                };
+                let found = processor.run(&graph, &input);
+                assert!(
+                    (found.loss - expected.loss).abs() < 1e-4,
+                    "{spec} {isa}: loss {} for {}",
+                    found.loss,
+                    expected.loss
+                );
+                let host = |tensor: &Option<Tensor<1>>| -> Vec<f64> {
+                    let tensor = tensor.clone().expect("a gradient");
+                    tensor.into_data_as::<f64>().try_into_vec().unwrap()
+                };
+                for (index, spec_of) in network.specs().iter().enumerate() {
+                    if expected.tensors[index].is_none() {
+                        assert!(found.gradients[index].is_none(), "{}", spec_of.name);
+                        continue;
+                    }
+                    let expected = host(&expected.tensors[index]);
+                    let error = |found: &[f64]| {
+                        let squares = found.iter().zip(&expected).map(|(a, b)| (a - b).powi(2));
+                        let scale: f64 = expected.iter().map(|x| x * x).sum();
+                        (squares.sum::<f64>() / scale.max(1e-12)).sqrt()
+                    };
+                    let found = found.gradients[index].as_ref().expect("a gradient");
+                    let found: Vec<f64> = found.iter().copied().map(f64::from).collect();
+                    // One ReLU that rounding turns over moves a gradient by up to a per cent.
+                    let allowed = 0.02 + 3.0 * error(&host(&in_f32.tensors[index]));
+                    let error = error(&found);
+                    let name = &spec_of.name;
+                    assert!(
+                        error < allowed,
+                        "{spec} {isa} {name}: {error}, allowed {allowed}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! The steps of a program on an arena.
+
+use super::program::{Buffer, Program, Step};
+use crate::arch::graph::Graph;
+use crate::nn::Paths;
+use polynet_kernels::Isa;
+use polynet_kernels::conv::{Conv, InputGradient, Stores, Value, Window, weight_gradient};
+use polynet_kernels::layout::{Arena, View};
+use polynet_kernels::map::{self, Affine};
+use polynet_kernels::norm::{Applied, moments};
+use polynet_kernels::plan;
+use std::collections::HashMap;
+
+/// What a step starts from.
+pub(super) struct StepInput<'a> {
+    /// The parameters by tensor index, flat; running statistics are not read.
+    pub(super) tensors: &'a [Vec<f32>],
+    /// `[images, 3, height, width]`.
+    pub(super) images: &'a [f32],
+    /// Target distributions, `[images, classes]`.
+    pub(super) targets: &'a [f32],
+    /// Factors of each dropout's elements, `[images, features]`.
+    pub(super) masks: &'a [Vec<f32>],
+}
+
+/// What a step gives.
+pub(super) struct StepOutput {
+    pub(super) loss: f64,
+    /// `[images, classes]`.
+    pub(super) logits: Vec<f32>,
+    /// By tensor index; `None` where nothing was computed.
+    pub(super) gradients: Vec<Option<Vec<f32>>>,
+    /// Batch norm, mean and unbiased variance, in the order of evaluation.
+    pub(super) statistics: Vec<(usize, Vec<f32>, Vec<f32>)>,
+}
+
+/// A graph compiled for training steps of one batch size.
+pub(in crate::nn) struct Processor {
+    isa: Isa,
+    images: usize,
+    program: Program,
+    views: Vec<View>,
+    arena: Arena,
+}
+
+impl std::fmt::Debug for Processor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Processor({} steps, {:?})",
+            self.program.steps.len(),
+            self.arena
+        )
+    }
+}
+
+impl Processor {
+    pub(super) fn new(graph: &Graph, paths: &Paths, images: usize, isa: Isa) -> Self {
+        let program = Program::new(graph, paths);
+        let geometry = |buffer: &Buffer| {
+            if buffer.is_row_of_images {
+                (1, [1, images])
+            } else {
+                (images, buffer.size)
+            }
+        };
+        let sizes: Vec<usize> = program
+            .buffers
+            .iter()
+            .map(|buffer| {
+                let (images, size) = geometry(buffer);
+                View::elements(images, buffer.channels, size, buffer.halo)
+            })
+            .collect();
+        let (starts, elements) = plan::place(&sizes, &program.lives());
+        let views = program
+            .buffers
+            .iter()
+            .zip(starts)
+            .map(|(buffer, start)| {
+                let (images, size) = geometry(buffer);
+                View::new(start, images, buffer.channels, size, buffer.halo)
+            })
+            .collect();
+        Self {
+            isa,
+            images,
+            program,
+            views,
+            arena: Arena::new(elements),
+        }
+    }
+
+    /// Computes a step.
+    pub(super) fn run(&mut self, graph: &Graph, input: &StepInput<'_>) -> StepOutput {
+        let mut run = Run {
+            isa: self.isa,
+            images: self.images,
+            views: &self.views,
+            arena: &mut self.arena,
+            graph,
+            input,
+            applied: (0..self.program.slots).map(|_| None).collect(),
+            convs: HashMap::new(),
+            input_gradients: HashMap::new(),
+            output: StepOutput {
+                loss: 0.0,
+                logits: Vec::new(),
+                gradients: vec![None; input.tensors.len()],
+                statistics: Vec::new(),
+            },
+        };
+        for step in &self.program.steps {
+            run.step(step);
+        }
+        run.output
+    }
+}
+
+/// A weight and the segments of its input and output.
+type PackKey = (usize, Vec<usize>, Vec<usize>);
+
+struct Run<'a> {
+    isa: Isa,
+    images: usize,
+    views: &'a [View],
+    arena: &'a mut Arena,
+    graph: &'a Graph,
+    input: &'a StepInput<'a>,
+    applied: Vec<Option<Applied>>,
+    convs: HashMap<PackKey, Conv>,
+    input_gradients: HashMap<PackKey, InputGradient>,
+    output: StepOutput,
+}
+
+impl Run<'_> {
+    fn views(&self, ids: &[usize]) -> Vec<View> {
+        ids.iter().map(|&id| self.views[id]).collect()
+    }
+
+    fn key(&self, weight: usize, inputs: &[View], outputs: &[View]) -> PackKey {
+        let channels = |views: &[View]| views.iter().map(View::channels).collect();
+        (weight, channels(inputs), channels(outputs))
+    }
+
+    fn norm_index(&self, norm: usize) -> usize {
+        self.graph.convs.len() + 4 * norm
+    }
+
+    fn linear_index(&self) -> usize {
+        self.graph.convs.len() + 4 * self.graph.norms.len() + self.graph.biases.len()
+    }
+
+    fn bias_index(&self, bias: usize) -> usize {
+        self.norm_index(self.graph.norms.len()) + bias
+    }
+
+    /// Adds to the gradient of a tensor, which several evaluations may use.
+    fn add_gradient(&mut self, index: usize, gradient: Vec<f32>) {
+        match &mut self.output.gradients[index] {
+            Some(sum) => {
+                for (sum, value) in sum.iter_mut().zip(gradient) {
+                    *sum += value;
+                }
+            }
+            none => *none = Some(gradient),
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let isa = self.isa;
+        match step {
+            Step::Input { to } => self.views[*to].write_nchw(self.arena, self.input.images),
+            Step::Regroup { from, to } => {
+                let (from, to) = (self.views(from), self.views(to));
+                map::regroup(self.arena, &from, &to);
+            }
+            Step::Clear { to } => map::clear(self.arena, &self.views[*to]),
+            Step::Conv {
+                weight,
+                window,
+                inputs,
+                to,
+            } => self.conv(*weight, *window, inputs, to),
+            Step::Moments { norm, parts, relu } => self.moments(*norm, parts, *relu),
+            Step::Normalize { slot, z, to } => {
+                let (z, to) = (&self.views[*z], &self.views[*to]);
+                self.applied[*slot]
+                    .as_ref()
+                    .expect("the statistics come first")
+                    .forward(isa, self.arena, z, to);
+            }
+            Step::AddNormalized {
+                slot,
+                z,
+                factor,
+                addend,
+                to,
+                relu,
+            } => {
+                let addend = addend.map(|addend| &self.views[addend]);
+                self.applied[*slot]
+                    .as_ref()
+                    .expect("the statistics come first")
+                    .add_forward(
+                        isa,
+                        self.arena,
+                        (*factor, &self.views[*z]),
+                        addend,
+                        (&self.views[*to], *relu),
+                    );
+            }
+            Step::Add {
+                term,
+                scale,
+                addend,
+                to,
+                relu,
+            } => {
+                let [term, addend, to] = [term, addend, to].map(|id| self.views[*id]);
+                map::add(isa, self.arena, (*scale, &term), &addend, &to, *relu);
+            }
+            Step::Relu { from, to } => {
+                let [from, to] = [from, to].map(|id| self.views[*id]);
+                map::gate(isa, self.arena, (1.0, &from), Some(&from), &to, false);
+            }
+            Step::Bias {
+                bias,
+                first_channel,
+                from,
+                to,
+                relu,
+            } => {
+                let [from, to] = [from, to].map(|id| self.views[*id]);
+                let shift = &self.input.tensors[self.bias_index(*bias)];
+                let shift = &shift[*first_channel..first_channel + from.channels()];
+                let affine = Affine::new(&vec![1.0; shift.len()], shift);
+                affine.apply(isa, self.arena, &from, &to, *relu);
+            }
+            Step::LocalAveragePool { window, from, to } => {
+                let [from, to] = [from, to].map(|id| self.views[*id]);
+                map::local_average_pool(isa, *window, self.arena, &from, &to);
+            }
+            Step::MaxPool { window, from, to } => {
+                let [from, to] = [from, to].map(|id| self.views[*id]);
+                map::max_pool(isa, *window, self.arena, &from, &to);
+            }
+            Step::AveragePool { from, to } => {
+                let [from, to] = [from, to].map(|id| self.views[*id]);
+                map::average_pool(isa, self.arena, &from, &to);
+            }
+            Step::Dropout { index, parts, .. } => self.dropout(*index, parts),
+            Step::Linear { inputs, to } => self.linear(inputs, *to),
+            Step::Loss { logits } => self.loss(*logits),
+            step => self.gradient_step(step),
+        }
+    }
+
+    fn gradient_step(&mut self, step: &Step) {
+        let isa = self.isa;
+        match step {
+            Step::LinearGradient {
+                inputs,
+                gradient,
+                to,
+            } => self.linear_gradient(inputs, *gradient, to),
+            Step::AveragePoolGradient {
+                gradient,
+                to,
+                add,
+                scratch,
+            } => {
+                let [gradient, to, scratch] = [gradient, to, scratch].map(|id| self.views[*id]);
+                if *add {
+                    map::average_pool_gradient(isa, self.arena, &gradient, &scratch);
+                    map::gate(isa, self.arena, (1.0, &scratch), None, &to, true);
+                } else {
+                    map::average_pool_gradient(isa, self.arena, &gradient, &to);
+                }
+            }
+            Step::MaxPoolGradient {
+                window,
+                from,
+                gradient,
+                to,
+            } => {
+                let [from, gradient, to] = [from, gradient, to].map(|id| self.views[*id]);
+                map::max_pool_gradient(isa, *window, self.arena, (&from, &gradient), &to);
+            }
+            Step::LocalAveragePoolGradient {
+                window,
+                gradient,
+                to,
+            } => {
+                let [gradient, to] = [gradient, to].map(|id| self.views[*id]);
+                map::local_average_pool_gradient(isa, *window, self.arena, &gradient, &to);
+            }
+            Step::BiasGradient { bias, parts } => {
+                let mut sums = Vec::new();
+                for &part in parts {
+                    let view = &self.views[part];
+                    let [height, width] = view.size();
+                    let count = (view.images() * height * width) as f64;
+                    let (mean, _) = moments(isa, self.arena, view);
+                    sums.extend(mean.iter().map(|mean| (mean * count) as f32));
+                }
+                let index = self.bias_index(*bias);
+                self.add_gradient(index, sums);
+            }
+            Step::Gate {
+                gradient,
+                scale,
+                gate,
+                to,
+                add,
+            } => {
+                let [gradient, to] = [gradient, to].map(|id| self.views[*id]);
+                let gate = gate.map(|gate| &self.views[gate]);
+                map::gate(isa, self.arena, (*scale, &gradient), gate, &to, *add);
+            }
+            Step::NormGradient {
+                norm,
+                parts,
+                factor,
+            } => {
+                let (mut weight, mut bias) = (Vec::new(), Vec::new());
+                for &(slot, z, dy, dz) in parts {
+                    let [z, dy, dz] = [z, dy, dz].map(|id| &self.views[id]);
+                    let applied = self.applied[slot].as_ref();
+                    let gradients = applied.expect("the statistics come first").backward(
+                        isa,
+                        self.arena,
+                        (z, dy, dz),
+                        f64::from(*factor),
+                    );
+                    weight.extend(gradients.weight);
+                    bias.extend(gradients.bias);
+                }
+                let first = self.norm_index(*norm);
+                self.add_gradient(first, weight);
+                self.add_gradient(first + 1, bias);
+            }
+            Step::WeightGradient {
+                weight,
+                window,
+                inputs,
+                outputs,
+            } => {
+                let (inputs, outputs) = (self.views(inputs), self.views(outputs));
+                let gradient = weight_gradient(isa, *window, self.arena, &inputs, &outputs);
+                self.add_gradient(*weight, gradient);
+            }
+            Step::InputGradient {
+                weight,
+                window,
+                gradients,
+                to,
+                add,
+            } => {
+                let (gradients, to) = (self.views(gradients), self.views(to));
+                let key = self.key(*weight, &to, &gradients);
+                let weights = &self.input.tensors[*weight];
+                let conv = self.input_gradients.entry(key).or_insert_with_key(|key| {
+                    InputGradient::pack(isa, *window, [&key.1, &key.2], weights)
+                });
+                conv.run(self.arena, &gradients, &to, *add);
+            }
+            _ => unreachable!("a step of the forward pass"),
+        }
+    }
+
+    fn conv(&mut self, weight: usize, window: Window, inputs: &[usize], to: &[usize]) {
+        let (inputs, to) = (self.views(inputs), self.views(to));
+        let key = self.key(weight, &inputs, &to);
+        let (isa, weights) = (self.isa, &self.input.tensors[weight]);
+        let conv = self.convs.entry(key).or_insert_with_key(|key| {
+            let zeros = vec![0.0; key.2.iter().sum()];
+            Conv::pack(isa, window, [&key.1, &key.2], weights, &zeros)
+        });
+        let value = Value {
+            to: &to,
+            relu: false,
+        };
+        let stores = Stores {
+            value: Some(value),
+            sum: None,
+        };
+        conv.run(self.arena, &inputs, stores);
+    }
+
+    fn moments(&mut self, norm: usize, parts: &[(usize, usize)], relu: bool) {
+        let first = self.norm_index(norm);
+        let (mut means, mut variances) = (Vec::new(), Vec::new());
+        for &(z, slot) in parts {
+            let z = &self.views[z];
+            let (mean, var) = moments(self.isa, self.arena, z);
+            let [height, width] = z.size();
+            let count = (z.images() * height * width) as f64;
+            let channels = means.len()..means.len() + mean.len();
+            means.extend(mean.iter().map(|mean| *mean as f32));
+            let unbiased = count / (count - 1.0).max(1.0);
+            variances.extend(var.iter().map(|var| (var * unbiased) as f32));
+            let weight = &self.input.tensors[first][channels.clone()];
+            let bias = &self.input.tensors[first + 1][channels];
+            let applied = Applied::new((weight, bias), (mean, &var), self.graph.norm_epsilon, relu);
+            self.applied[slot] = Some(applied);
+        }
+        self.output.statistics.push((norm, means, variances));
+    }
+
+    /// Multiplies the features, in the parts of a row of images, by a mask `[images, features]`.
+    fn dropout(&mut self, index: usize, parts: &[usize]) {
+        let mask = &self.input.masks[index];
+        let features = mask.len() / self.images;
+        let mut first = 0;
+        for &part in parts {
+            let view = &self.views[part];
+            let mut values = view.read_nchw(self.arena);
+            for (channel, values) in values.chunks_exact_mut(self.images).enumerate() {
+                for (image, value) in values.iter_mut().enumerate() {
+                    *value *= mask[image * features + first + channel];
+                }
+            }
+            view.write_nchw(self.arena, &values);
+            first += view.channels();
+        }
+    }
+
+    fn linear(&mut self, inputs: &[usize], to: usize) {
+        let (inputs, to) = (self.views(inputs), [self.views[to]]);
+        let index = self.linear_index();
+        let (_, in_segments, out_segments) = self.key(0, &inputs, &to);
+        let conv = Conv::pack(
+            self.isa,
+            Window::POINT,
+            [&in_segments, &out_segments],
+            &self.input.tensors[index],
+            &self.input.tensors[index + 1],
+        );
+        let value = Value {
+            to: &to,
+            relu: false,
+        };
+        let stores = Stores {
+            value: Some(value),
+            sum: None,
+        };
+        conv.run(self.arena, &inputs, stores);
+    }
+
+    /// Mean cross-entropy against the targets; `softmax(logits) · Σ target − target`, over the number
+    /// of images, replaces the logits.
+    fn loss(&mut self, logits: usize) {
+        let view = &self.views[logits];
+        let by_class = view.read_nchw(self.arena);
+        let (images, classes) = (self.images, view.channels());
+        let mut gradient = vec![0.0; by_class.len()];
+        let mut logits = Vec::with_capacity(by_class.len());
+        let mut loss = 0.0;
+        for image in 0..images {
+            let row: Vec<f64> = (0..classes)
+                .map(|class| f64::from(by_class[class * images + image]))
+                .collect();
+            logits.extend(row.iter().map(|logit| *logit as f32));
+            let highest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|logit| (logit - highest).exp()).sum();
+            let log_sum = sum.ln() + highest;
+            let targets = &self.input.targets[image * classes..(image + 1) * classes];
+            let total: f64 = targets.iter().copied().map(f64::from).sum();
+            for (class, (logit, &target)) in row.iter().zip(targets).enumerate() {
+                let target = f64::from(target);
+                let log_probability = logit - log_sum;
+                loss -= target * log_probability;
+                let slope = log_probability.exp() * total - target;
+                gradient[class * images + image] = (slope / images as f64) as f32;
+            }
+        }
+        view.write_nchw(self.arena, &gradient);
+        self.output.loss = loss / images as f64;
+        self.output.logits = logits;
+    }
+
+    fn linear_gradient(&mut self, inputs: &[usize], gradient: usize, to: &[usize]) {
+        let (inputs, to) = (self.views(inputs), self.views(to));
+        let gradients = [self.views[gradient]];
+        let index = self.linear_index();
+        let weights = weight_gradient(self.isa, Window::POINT, self.arena, &inputs, &gradients);
+        let bias = gradients[0]
+            .read_nchw(self.arena)
+            .chunks_exact(self.images)
+            .map(|row| row.iter().copied().map(f64::from).sum::<f64>() as f32)
+            .collect();
+        let (_, in_segments, out_segments) = self.key(0, &to, &gradients);
+        let segments = [&in_segments[..], &out_segments[..]];
+        let tensors = &self.input.tensors[index];
+        let conv = InputGradient::pack(self.isa, Window::POINT, segments, tensors);
+        conv.run(self.arena, &gradients, &to, false);
+        self.add_gradient(index, weights);
+        self.add_gradient(index + 1, bias);
+    }
+}
