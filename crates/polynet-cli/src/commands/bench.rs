@@ -1,10 +1,15 @@
 //! `polynet bench predict|train`: how fast a network runs here.
 
 use crate::output;
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use burn::tensor::{Tensor, TensorData};
 use polynet::arch::{Architecture, Report};
 use polynet::classify::{Classifier, Isa};
-use polynet::nn::{DeviceName, Network};
+use polynet::nn::{Activations, DeviceName, LossOptions, Network, Paths, StepOptions};
+use polynet::train::recipe::OptimizerSection;
+use polynet::train::{Optimizer, Recipe};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -20,6 +25,8 @@ pub(crate) struct Arguments {
 enum Work {
     /// Prediction on the processor
     Predict(Predict),
+    /// Training steps: gradients, running statistics and the optimizer's update
+    Train(Train),
 }
 
 #[derive(clap::Args)]
@@ -29,6 +36,21 @@ struct Predict {
     /// Instruction set of the kernels; the best of this processor by default
     #[arg(long)]
     isa: Option<Isa>,
+}
+
+#[derive(clap::Args)]
+struct Train {
+    #[command(flatten)]
+    network: NetworkArguments,
+    /// Where to compute
+    #[arg(long, default_value_t)]
+    device: DeviceName,
+    /// The chance that a path of the last module is dropped
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    max_drop: f64,
+    /// Compute feature maps again in the backward pass, to hold fewer of them
+    #[arg(long)]
+    recompute: bool,
 }
 
 #[derive(clap::Args)]
@@ -79,13 +101,20 @@ struct Measurement {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let Work::Predict(predict) = &arguments.work;
-    let network = &predict.network;
+    let network = match &arguments.work {
+        Work::Predict(predict) => &predict.network,
+        Work::Train(train) => &train.network,
+    };
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = network.threads {
         pool = pool.num_threads(usize::from(threads));
     }
-    let measurement = pool.build()?.install(|| measure(predict))?;
+    // The global pool, so that everything that a step runs has as many threads.
+    pool.build_global()?;
+    let measurement = match &arguments.work {
+        Work::Predict(predict) => measure_prediction(predict)?,
+        Work::Train(train) => measure_training(train)?,
+    };
     if network.json {
         output::json(&measurement)?;
     } else {
@@ -103,44 +132,114 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(predict: &Predict) -> Result<Measurement> {
+fn measure_prediction(predict: &Predict) -> Result<Measurement> {
     let arguments = &predict.network;
     let architecture = arguments.architecture()?;
-    let report = Report::new(&arguments.preset, &architecture, 1)?;
     let network = Network::init(architecture.graph()?, 0, &DeviceName::Cpu.open());
     let isa = predict.isa.unwrap_or_else(Isa::best);
     let mut classifier = Classifier::new(&network, isa);
     drop(network);
-    let (batch, size) = (usize::from(arguments.batch), architecture.input_size);
-    let images: Vec<f32> = (0..batch * 3 * size * size)
-        .map(|index| ((index * 7919) % 1013) as f32 / 506.0 - 1.0)
-        .collect();
-    let mut seconds = Vec::new();
-    // The first two fill caches and the arena.
-    for repetition in 0..usize::from(arguments.repeat) + 2 {
-        let start = Instant::now();
+    let images = images(usize::from(arguments.batch), architecture.input_size);
+    let seconds = arguments.time(|_| {
         std::hint::black_box(classifier.logits(&images));
-        if repetition >= 2 {
-            seconds.push(start.elapsed().as_secs_f64());
+    });
+    arguments.measurement("predict", &architecture, isa, &seconds)
+}
+
+fn measure_training(train: &Train) -> Result<Measurement> {
+    let arguments = &train.network;
+    ensure!(
+        (0.0..=1.0).contains(&train.max_drop),
+        "--max-drop: expected a share from 0 to 1, found {}",
+        train.max_drop
+    );
+    let architecture = arguments.architecture()?;
+    let device = train.device.open();
+    let mut network = Network::init(architecture.graph()?, 0, &device);
+    let mut optimizer = Optimizer::new(paper_optimizer()?, &network);
+    let (batch, size) = (usize::from(arguments.batch), architecture.input_size);
+    let data = TensorData::new(images(batch, size), [batch, 3, size, size]);
+    let images = Tensor::from_data(data, &device);
+    let classes = architecture.num_classes;
+    let labels: Vec<usize> = (0..batch).map(|image| image % classes).collect();
+    let seconds = arguments.time(|repetition| {
+        let mut rng = ChaCha8Rng::seed_from_u64(repetition);
+        let paths = Paths::draw(network.graph(), train.max_drop, &mut rng);
+        let loss = LossOptions {
+            label_smoothing: 0.0,
+        };
+        let mut options = StepOptions::new(loss, &paths);
+        if train.recompute {
+            options.activations = Activations::Recomputed;
         }
+        let mut gradients = network.gradients(images.clone(), &labels, &options, &mut rng);
+        network.update_statistics(&gradients);
+        let tensors = std::mem::take(&mut gradients.tensors);
+        optimizer.update(&mut network, tensors, 1e-4);
+        // Devices compute behind the caller's back until something is read.
+        std::hint::black_box(network.tensors()[0].clone().into_data());
+    });
+    // Backward costs two forward passes: to the input and to the weights.
+    let mut measurement = arguments.measurement("train", &architecture, Isa::best(), &seconds)?;
+    measurement.gflops *= 3.0;
+    Ok(measurement)
+}
+
+/// The optimizer of the paper's training.
+fn paper_optimizer() -> Result<OptimizerSection> {
+    let text = "[model]\narchitecture = \"small-polynet\"\n[data]\npath = \".\"\n";
+    Ok(Recipe::parse(text, &[])?.optimizer)
+}
+
+/// Images of a fixed pattern, `[count, 3, size, size]`.
+fn images(count: usize, size: usize) -> Vec<f32> {
+    (0..count * 3 * size * size)
+        .map(|index| ((index * 7919) % 1013) as f32 / 506.0 - 1.0)
+        .collect()
+}
+
+impl NetworkArguments {
+    /// Seconds of each repetition, in order of size. The first two, which fill caches and memory, are
+    /// not among them.
+    fn time(&self, mut work: impl FnMut(u64)) -> Vec<f64> {
+        let mut seconds: Vec<f64> = (0..u64::from(self.repeat) + 2)
+            .map(|repetition| {
+                let start = Instant::now();
+                work(repetition);
+                start.elapsed().as_secs_f64()
+            })
+            .skip(2)
+            .collect();
+        seconds.sort_by(f64::total_cmp);
+        seconds
     }
-    seconds.sort_by(f64::total_cmp);
-    let median_s = seconds[seconds.len() / 2];
-    Ok(Measurement {
-        work: "predict",
-        network: architecture.to_string(),
-        input_size: size,
-        batch,
-        threads: rayon::current_num_threads(),
-        isa: isa.to_string(),
-        repeat: seconds.len(),
-        median_s,
-        min_s: seconds[0],
-        max_s: seconds[seconds.len() - 1],
-        images_per_s: batch as f64 / median_s,
-        gflops: 2e-9 * report.macs as f64 * batch as f64 / median_s,
-        peak_rss_bytes: peak_rss_bytes(),
-    })
+
+    fn measurement(
+        &self,
+        work: &'static str,
+        architecture: &Architecture,
+        isa: Isa,
+        seconds: &[f64],
+    ) -> Result<Measurement> {
+        let report = Report::new(&self.preset, architecture, 1)?;
+        let batch = usize::from(self.batch);
+        let median_s = seconds[seconds.len() / 2];
+        Ok(Measurement {
+            work,
+            network: architecture.to_string(),
+            input_size: architecture.input_size,
+            batch,
+            threads: rayon::current_num_threads(),
+            isa: isa.to_string(),
+            repeat: seconds.len(),
+            median_s,
+            min_s: seconds[0],
+            max_s: seconds[seconds.len() - 1],
+            images_per_s: batch as f64 / median_s,
+            gflops: 2e-9 * report.macs as f64 * batch as f64 / median_s,
+            peak_rss_bytes: peak_rss_bytes(),
+        })
+    }
 }
 
 /// The largest resident memory of this process so far, where the system tells.

@@ -139,10 +139,11 @@ mod tests {
     #[derive(Clone, Copy)]
     enum Way {
         /// By the fastest way of the device.
-        Fastest,
+        Fastest(Activations),
         /// By one recorded pass.
         Recorded,
-        Recomputed,
+        /// By recording each segment when its turn comes.
+        RecordedAgain,
     }
 
     /// Gradients, logits and the running statistics after the step, all as bits.
@@ -157,14 +158,15 @@ mod tests {
         );
         let mut rng = ChaCha8Rng::seed_from_u64(11);
         let labels = [0, 1, 2, 1];
-        if let Way::Recomputed = way {
-            options.activations = Activations::Recomputed;
-        }
         let gradients = match way {
             Way::Recorded => network
                 .pass(images(4), &paths, Precision::F32, &mut rng)
                 .backward(&labels, options.loss),
-            _ => network.gradients(images(4), &labels, &options, &mut rng),
+            Way::RecordedAgain => gradients(&network, images(4), &labels, &options, &mut rng),
+            Way::Fastest(activations) => {
+                options.activations = activations;
+                network.gradients(images(4), &labels, &options, &mut rng)
+            }
         };
         network.update_statistics(&gradients);
         let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn recomputed_gradients_are_the_recorded_ones_bit_for_bit() {
+    fn recomputed_gradients_are_the_kept_ones_bit_for_bit() {
         let specs = [
             "family = small; width = 0.125; A: 2-way x2; B: poly-3 -> mpoly-3; C: 3-way; dropout = 0.3",
             "family = small; width = 0.125; A: (I + F)^2; B: I -> F; C: I + F; sharing = release",
@@ -187,8 +189,11 @@ mod tests {
         for spec in specs {
             for max_drop in [0.0, 0.8] {
                 let recorded = step(spec, Way::Recorded, max_drop);
-                let recomputed = step(spec, Way::Recomputed, max_drop);
-                assert!(recorded == recomputed, "{spec}, {max_drop}");
+                let recomputed = step(spec, Way::RecordedAgain, max_drop);
+                assert!(recorded == recomputed, "recorded: {spec}, {max_drop}");
+                let kept = step(spec, Way::Fastest(Activations::Kept), max_drop);
+                let recomputed = step(spec, Way::Fastest(Activations::Recomputed), max_drop);
+                assert!(kept == recomputed, "kernels: {spec}, {max_drop}");
             }
         }
     }
@@ -196,7 +201,7 @@ mod tests {
     #[test]
     fn a_dropped_block_has_no_gradient() {
         let spec = "family = small; width = 0.125; A: I; B: I; C: I -> 2-way";
-        let gradients = step(spec, Way::Fastest, 0.0);
+        let gradients = step(spec, Way::Fastest(Activations::Kept), 0.0);
         let network = network(spec);
         let parameters = network
             .specs()
@@ -205,7 +210,7 @@ mod tests {
         let with_gradient = gradients[..network.specs().len()].iter().flatten().count();
         assert_eq!(with_gradient, parameters.count());
         // The paths of the last module are dropped with chance 1.
-        let dropped = step(spec, Way::Fastest, 1.0);
+        let dropped = step(spec, Way::Fastest(Activations::Kept), 1.0);
         for (spec, gradient) in network.specs().iter().zip(&dropped) {
             let expected = spec.kind.is_parameter() && !spec.name.starts_with("stage_c.1");
             assert_eq!(gradient.is_some(), expected, "{}", spec.name);

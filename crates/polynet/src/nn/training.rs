@@ -72,9 +72,8 @@ pub enum Activations {
     #[default]
     Kept,
     /// The inputs of the network's parts (stem, reductions, modules); a part is computed again when
-    /// its turn comes. The gradients are the same, bit for bit on GPUs and to rounding on the
-    /// processor, which computes kept ones by kernels of its own; a step takes about a forward pass
-    /// longer, and on the processor several times as long.
+    /// its turn comes. The gradients are the same, bit for bit; a step takes about a forward pass
+    /// longer.
     Recomputed,
 }
 
@@ -126,9 +125,7 @@ impl Network {
         let is_f32 = options.precision == Precision::F32 && images.dtype() == DType::F32;
         let is_on_processor = is_f32 && self.device == Device::flex();
         match options.activations {
-            Activations::Kept if is_on_processor => {
-                processor::gradients(self, images, labels, (options.paths, options.loss), rng)
-            }
+            _ if is_on_processor => processor::gradients(self, images, labels, options, rng),
             Activations::Kept => self
                 .pass(images, options.paths, options.precision, rng)
                 .backward(labels, options.loss),

@@ -11,7 +11,7 @@ mod run;
 use super::Paths;
 use super::conv_norm::{BatchStatistics, dropout_factors};
 use super::network::{Network, host_values, on_device};
-use super::training::{Gradients, LossOptions, targets};
+use super::training::{Activations, Gradients, StepOptions, targets};
 use crate::arch::graph::Op;
 use burn::tensor::Tensor;
 use polynet_kernels::Isa;
@@ -27,6 +27,7 @@ pub(super) struct Compiled(Mutex<Option<CompiledStep>>);
 #[derive(Debug)]
 struct CompiledStep {
     paths: Paths,
+    activations: Activations,
     images: usize,
     processor: Processor,
 }
@@ -42,10 +43,16 @@ pub(super) fn gradients(
     network: &Network,
     images: Tensor<4>,
     labels: &[usize],
-    (paths, loss): (&Paths, LossOptions),
+    options: &StepOptions<'_>,
     rng: &mut ChaCha8Rng,
 ) -> Gradients {
     let graph = network.graph();
+    let &StepOptions {
+        paths,
+        activations,
+        loss,
+        ..
+    } = options;
     let [count, ..] = images.dims();
     assert_eq!(labels.len(), count, "one label for each image");
     let masks: Vec<Vec<f32>> = graph
@@ -70,13 +77,16 @@ pub(super) fn gradients(
         masks: &masks,
     };
     let mut compiled = network.compiled.0.lock().unwrap_or_else(|e| e.into_inner());
-    let fits = |step: &CompiledStep| step.images == count && step.paths == *paths;
+    let fits = |step: &CompiledStep| {
+        step.images == count && step.activations == activations && step.paths == *paths
+    };
     let step = match compiled.take().filter(fits) {
         Some(step) => compiled.insert(step),
         None => compiled.insert(CompiledStep {
             paths: paths.clone(),
+            activations,
             images: count,
-            processor: Processor::new(graph, paths, count, Isa::best()),
+            processor: Processor::new(graph, (paths, activations), count, Isa::best()),
         }),
     };
     let output = step.processor.run(graph, &input);
@@ -108,7 +118,7 @@ pub(super) fn gradients(
 mod tests {
     use super::*;
     use crate::arch::Architecture;
-    use crate::nn::DeviceName;
+    use crate::nn::{DeviceName, LossOptions};
     use burn::tensor::{DType, TensorData};
     use rand::{RngExt, SeedableRng};
 
@@ -164,7 +174,8 @@ mod tests {
                 targets[image * classes + label] += 0.9;
             }
             for isa in Isa::available() {
-                let mut processor = Processor::new(&graph, &Paths::all(&graph), count, isa);
+                let mut processor =
+                    Processor::new(&graph, (&Paths::all(&graph), Activations::Kept), count, isa);
                 let input = StepInput {
                     tensors: &tensors,
                     images: &images,

@@ -4,11 +4,15 @@
 //! shift, 0)` is made again when the backward pass needs it, by a pass over memory. A sum's terms are
 //! added from their `z` too. A gradient that only scales another is not made: who needs it takes the
 //! factor.
+//!
+//! Recomputed activations are the same kernel calls twice: a segment's forward steps stand a second
+//! time before its backward steps, so that what the first ones made need not be kept.
 
 use crate::arch::Activation;
 use crate::arch::graph::{Graph, NodeId, Op};
-use crate::nn::Paths;
+use crate::nn::{Activations, Paths};
 use polynet_kernels::conv::{InputGradient, Window};
+use std::ops::Range;
 
 /// Index of a buffer in [`Program::buffers`].
 pub(super) type BufferId = usize;
@@ -44,6 +48,8 @@ pub(super) enum Step {
         norm: usize,
         parts: Vec<(BufferId, Slot)>,
         relu: bool,
+        /// Whether the layer is computed for the first time in the step.
+        is_first: bool,
     },
     Normalize {
         slot: Slot,
@@ -182,16 +188,21 @@ pub(super) struct Program {
 
 impl Program {
     /// Compiles a graph.
-    pub(super) fn new(graph: &Graph, paths: &Paths) -> Self {
+    pub(super) fn new(graph: &Graph, paths: &Paths, activations: Activations) -> Self {
         let mut compiler = Compiler::new(graph, paths);
-        let nodes: Vec<NodeId> = (0..graph.nodes.len())
-            .filter(|&id| paths.computes(id))
-            .collect();
-        for &id in &nodes {
-            compiler.forward(id);
-        }
-        for &id in nodes.iter().rev() {
-            compiler.backward(id);
+        let nodes = 0..graph.nodes.len();
+        compiler.forward_all(nodes.clone());
+        match activations {
+            Activations::Kept => compiler.backward_all(nodes),
+            Activations::Recomputed => {
+                let mut segments = graph.segments();
+                let last = segments.pop().expect("a graph has a segment");
+                compiler.backward_all(last);
+                for segment in segments.into_iter().rev() {
+                    compiler.forward_again(segment.clone());
+                    compiler.backward_all(segment);
+                }
+            }
         }
         let mut program = Self {
             buffers: compiler.buffers,
@@ -356,6 +367,8 @@ struct Compiler<'a> {
     /// `z` of each convolution node, in the parts of its result.
     products: Vec<Vec<BufferId>>,
     dropouts: usize,
+    /// Whether layers are computed for the first time.
+    is_first: bool,
 }
 
 impl<'a> Compiler<'a> {
@@ -377,6 +390,43 @@ impl<'a> Compiler<'a> {
             readers,
             products: vec![Vec::new(); graph.nodes.len()],
             dropouts: 0,
+            is_first: true,
+        }
+    }
+
+    fn computed(&self, nodes: Range<NodeId>) -> Vec<NodeId> {
+        nodes.filter(|&id| self.paths.computes(id)).collect()
+    }
+
+    fn forward_all(&mut self, nodes: Range<NodeId>) {
+        for id in self.computed(nodes) {
+            self.forward(id);
+        }
+    }
+
+    fn backward_all(&mut self, nodes: Range<NodeId>) {
+        for id in self.computed(nodes).into_iter().rev() {
+            self.backward(id);
+        }
+    }
+
+    /// Computes a segment again, from the result of the one before it. Its own result takes over the
+    /// gradient that it had the first time.
+    fn forward_again(&mut self, segment: Range<NodeId>) {
+        self.is_first = false;
+        for part in self.values[segment.start - 1].clone() {
+            let part = &mut self.parts[part];
+            if let Source::Normalized { .. } = part.source {
+                part.forward = None;
+            }
+        }
+        let before = self.values[segment.end - 1].clone();
+        for id in segment.clone() {
+            self.values[id].clear();
+        }
+        self.forward_all(segment.clone());
+        for (old, new) in before.into_iter().zip(self.values[segment.end - 1].clone()) {
+            self.parts[new].gradient = self.parts[old].gradient;
         }
     }
 
@@ -615,6 +665,7 @@ impl<'a> Compiler<'a> {
             norm,
             parts: parts.clone(),
             relu,
+            is_first: self.is_first,
         });
         parts
             .into_iter()

@@ -2,7 +2,7 @@
 
 use super::program::{Buffer, Program, Step};
 use crate::arch::graph::Graph;
-use crate::nn::Paths;
+use crate::nn::{Activations, Paths};
 use polynet_kernels::Isa;
 use polynet_kernels::conv::{Conv, InputGradient, Stores, Value, Window, weight_gradient};
 use polynet_kernels::layout::{Arena, View};
@@ -55,8 +55,13 @@ impl std::fmt::Debug for Processor {
 }
 
 impl Processor {
-    pub(super) fn new(graph: &Graph, paths: &Paths, images: usize, isa: Isa) -> Self {
-        let program = Program::new(graph, paths);
+    pub(super) fn new(
+        graph: &Graph,
+        (paths, activations): (&Paths, Activations),
+        images: usize,
+        isa: Isa,
+    ) -> Self {
+        let program = Program::new(graph, paths, activations);
         let geometry = |buffer: &Buffer| {
             if buffer.is_row_of_images {
                 (1, [1, images])
@@ -182,7 +187,17 @@ impl Run<'_> {
                 inputs,
                 to,
             } => self.conv(*weight, *window, inputs, to),
-            Step::Moments { norm, parts, relu } => self.moments(*norm, parts, *relu),
+            Step::Moments {
+                norm,
+                parts,
+                relu,
+                is_first,
+            } => {
+                let statistics = self.moments(*norm, parts, *relu);
+                if *is_first {
+                    self.output.statistics.push(statistics);
+                }
+            }
             Step::Normalize { slot, z, to } => {
                 let (z, to) = (&self.views[*z], &self.views[*to]);
                 self.applied[*slot]
@@ -388,7 +403,13 @@ impl Run<'_> {
         conv.run(self.arena, &inputs, stores);
     }
 
-    fn moments(&mut self, norm: usize, parts: &[(usize, usize)], relu: bool) {
+    /// The statistics of a map: batch norm, mean and unbiased variance.
+    fn moments(
+        &mut self,
+        norm: usize,
+        parts: &[(usize, usize)],
+        relu: bool,
+    ) -> (usize, Vec<f32>, Vec<f32>) {
         let first = self.norm_index(norm);
         let (mut means, mut variances) = (Vec::new(), Vec::new());
         for &(z, slot) in parts {
@@ -405,7 +426,7 @@ impl Run<'_> {
             let applied = Applied::new((weight, bias), (mean, &var), self.graph.norm_epsilon, relu);
             self.applied[slot] = Some(applied);
         }
-        self.output.statistics.push((norm, means, variances));
+        (norm, means, variances)
     }
 
     /// Multiplies the features, in the parts of a row of images, by a mask `[images, features]`.
