@@ -67,11 +67,12 @@ pub(super) fn gradients(
             _ => None,
         })
         .collect();
-    let tensors: Vec<Vec<f32>> = network.tensors().iter().cloned().map(host_values).collect();
+    let tensor = |index: usize| host_values(network.tensors()[index].clone());
     let images = host_values(images);
     let classes = graph.linear.out_features;
     let input = StepInput {
-        tensors: &tensors,
+        tensor: &tensor,
+        num_tensors: network.tensors().len(),
         images: &images,
         targets: &targets(labels, classes, loss.label_smoothing),
         masks: &masks,
@@ -80,33 +81,39 @@ pub(super) fn gradients(
     let fits = |step: &CompiledStep| {
         step.images == count && step.activations == activations && step.paths == *paths
     };
-    let step = match compiled.take().filter(fits) {
-        Some(step) => compiled.insert(step),
-        None => compiled.insert(CompiledStep {
+    let step = match compiled.take() {
+        Some(step) if fits(&step) => compiled.insert(step),
+        other => compiled.insert(CompiledStep {
             paths: paths.clone(),
             activations,
             images: count,
-            processor: Processor::new(graph, (paths, activations), count, Isa::best()),
+            processor: Processor::new(
+                graph,
+                (paths, activations),
+                count,
+                Isa::best(),
+                other.map(|step| step.processor.into_memory()),
+            ),
         }),
     };
     let output = step.processor.run(graph, &input);
     let device = network.device();
-    let tensor = |values: Vec<f32>| on_device(values, device);
+    let on_device = |values: Vec<f32>| on_device(values, device);
     Gradients {
         loss: output.loss,
         logits: output.logits,
         tensors: output
             .gradients
             .into_iter()
-            .map(|g| g.map(tensor))
+            .map(|g| g.map(on_device))
             .collect(),
         statistics: output
             .statistics
             .into_iter()
             .map(|(norm, mean, unbiased_var)| {
                 let statistics = BatchStatistics {
-                    mean: tensor(mean),
-                    unbiased_var: tensor(unbiased_var),
+                    mean: on_device(mean),
+                    unbiased_var: on_device(unbiased_var),
                 };
                 (norm, statistics)
             })
@@ -163,21 +170,23 @@ mod tests {
                 pass.backward(&labels, options)
             };
             let (expected, in_f32) = (recorded(DType::F64), recorded(DType::F32));
-            let tensors: Vec<Vec<f32>> = network
-                .tensors()
-                .iter()
-                .map(|tensor| tensor.clone().into_data().try_into_vec().unwrap())
-                .collect();
+            let tensor = |index: usize| host_values(network.tensors()[index].clone());
             let classes = architecture.num_classes;
             let mut targets = vec![0.1 / classes as f32; count * classes];
             for (image, label) in labels.iter().enumerate() {
                 targets[image * classes + label] += 0.9;
             }
             for isa in Isa::available() {
-                let mut processor =
-                    Processor::new(&graph, (&Paths::all(&graph), Activations::Kept), count, isa);
+                let mut processor = Processor::new(
+                    &graph,
+                    (&Paths::all(&graph), Activations::Kept),
+                    count,
+                    isa,
+                    None,
+                );
                 let input = StepInput {
-                    tensors: &tensors,
+                    tensor: &tensor,
+                    num_tensors: network.tensors().len(),
                     images: &images,
                     targets: &targets,
                     masks: &[],

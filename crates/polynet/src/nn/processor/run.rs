@@ -9,12 +9,13 @@ use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};
 use polynet_kernels::norm::{Applied, moments};
 use polynet_kernels::plan;
-use std::collections::HashMap;
 
 /// What a step starts from.
 pub(super) struct StepInput<'a> {
-    /// The parameters by tensor index, flat; running statistics are not read.
-    pub(super) tensors: &'a [Vec<f32>],
+    /// A parameter by its tensor index, flat.
+    pub(super) tensor: &'a dyn Fn(usize) -> Vec<f32>,
+    /// Tensors of the network.
+    pub(super) num_tensors: usize,
     /// `[images, 3, height, width]`.
     pub(super) images: &'a [f32],
     /// Target distributions, `[images, classes]`.
@@ -60,6 +61,7 @@ impl Processor {
         (paths, activations): (&Paths, Activations),
         images: usize,
         isa: Isa,
+        memory: Option<Arena>,
     ) -> Self {
         let program = Program::new(graph, paths, activations);
         let geometry = |buffer: &Buffer| {
@@ -92,8 +94,15 @@ impl Processor {
             images,
             program,
             views,
-            arena: Arena::new(elements),
+            arena: memory
+                .filter(|arena| arena.len() >= elements)
+                .unwrap_or_else(|| Arena::new(elements)),
         }
+    }
+
+    /// Its memory, for a processor that takes its place.
+    pub(in crate::nn) fn into_memory(self) -> Arena {
+        self.arena
     }
 
     /// Computes a step.
@@ -106,12 +115,10 @@ impl Processor {
             graph,
             input,
             applied: (0..self.program.slots).map(|_| None).collect(),
-            convs: HashMap::new(),
-            input_gradients: HashMap::new(),
             output: StepOutput {
                 loss: 0.0,
                 logits: Vec::new(),
-                gradients: vec![None; input.tensors.len()],
+                gradients: vec![None; input.num_tensors],
                 statistics: Vec::new(),
             },
         };
@@ -122,8 +129,10 @@ impl Processor {
     }
 }
 
-/// A weight and the segments of its input and output.
-type PackKey = (usize, Vec<usize>, Vec<usize>);
+/// The channels of a map's parts.
+fn channels(views: &[View]) -> Vec<usize> {
+    views.iter().map(View::channels).collect()
+}
 
 struct Run<'a> {
     isa: Isa,
@@ -133,19 +142,12 @@ struct Run<'a> {
     graph: &'a Graph,
     input: &'a StepInput<'a>,
     applied: Vec<Option<Applied>>,
-    convs: HashMap<PackKey, Conv>,
-    input_gradients: HashMap<PackKey, InputGradient>,
     output: StepOutput,
 }
 
 impl Run<'_> {
     fn views(&self, ids: &[usize]) -> Vec<View> {
         ids.iter().map(|&id| self.views[id]).collect()
-    }
-
-    fn key(&self, weight: usize, inputs: &[View], outputs: &[View]) -> PackKey {
-        let channels = |views: &[View]| views.iter().map(View::channels).collect();
-        (weight, channels(inputs), channels(outputs))
     }
 
     fn norm_index(&self, norm: usize) -> usize {
@@ -247,7 +249,7 @@ impl Run<'_> {
                 relu,
             } => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
-                let shift = &self.input.tensors[self.bias_index(*bias)];
+                let shift = (self.input.tensor)(self.bias_index(*bias));
                 let shift = &shift[*first_channel..first_channel + from.channels()];
                 let affine = Affine::new(&vec![1.0; shift.len()], shift);
                 affine.apply(isa, self.arena, &from, &to, *relu);
@@ -373,11 +375,9 @@ impl Run<'_> {
                 add,
             } => {
                 let (gradients, to) = (self.views(gradients), self.views(to));
-                let key = self.key(*weight, &to, &gradients);
-                let weights = &self.input.tensors[*weight];
-                let conv = self.input_gradients.entry(key).or_insert_with_key(|key| {
-                    InputGradient::pack(isa, *window, [&key.1, &key.2], weights)
-                });
+                let segments = [&channels(&to)[..], &channels(&gradients)[..]];
+                let weights = (self.input.tensor)(*weight);
+                let conv = InputGradient::pack(isa, *window, segments, &weights);
                 conv.run(self.arena, &gradients, &to, *add);
             }
             _ => unreachable!("a step of the forward pass"),
@@ -386,12 +386,10 @@ impl Run<'_> {
 
     fn conv(&mut self, weight: usize, window: Window, inputs: &[usize], to: &[usize]) {
         let (inputs, to) = (self.views(inputs), self.views(to));
-        let key = self.key(weight, &inputs, &to);
-        let (isa, weights) = (self.isa, &self.input.tensors[weight]);
-        let conv = self.convs.entry(key).or_insert_with_key(|key| {
-            let zeros = vec![0.0; key.2.iter().sum()];
-            Conv::pack(isa, window, [&key.1, &key.2], weights, &zeros)
-        });
+        let segments = [&channels(&inputs)[..], &channels(&to)[..]];
+        let zeros = vec![0.0; to.iter().map(View::channels).sum()];
+        let weights = (self.input.tensor)(weight);
+        let conv = Conv::pack(self.isa, window, segments, &weights, &zeros);
         let value = Value {
             to: &to,
             relu: false,
@@ -411,6 +409,7 @@ impl Run<'_> {
         relu: bool,
     ) -> (usize, Vec<f32>, Vec<f32>) {
         let first = self.norm_index(norm);
+        let (weight, bias) = ((self.input.tensor)(first), (self.input.tensor)(first + 1));
         let (mut means, mut variances) = (Vec::new(), Vec::new());
         for &(z, slot) in parts {
             let z = &self.views[z];
@@ -421,9 +420,8 @@ impl Run<'_> {
             means.extend(mean.iter().map(|mean| *mean as f32));
             let unbiased = count / (count - 1.0).max(1.0);
             variances.extend(var.iter().map(|var| (var * unbiased) as f32));
-            let weight = &self.input.tensors[first][channels.clone()];
-            let bias = &self.input.tensors[first + 1][channels];
-            let applied = Applied::new((weight, bias), (mean, &var), self.graph.norm_epsilon, relu);
+            let parameters = (&weight[channels.clone()], &bias[channels]);
+            let applied = Applied::new(parameters, (mean, &var), self.graph.norm_epsilon, relu);
             self.applied[slot] = Some(applied);
         }
         (norm, means, variances)
@@ -450,13 +448,12 @@ impl Run<'_> {
     fn linear(&mut self, inputs: &[usize], to: usize) {
         let (inputs, to) = (self.views(inputs), [self.views[to]]);
         let index = self.linear_index();
-        let (_, in_segments, out_segments) = self.key(0, &inputs, &to);
         let conv = Conv::pack(
             self.isa,
             Window::POINT,
-            [&in_segments, &out_segments],
-            &self.input.tensors[index],
-            &self.input.tensors[index + 1],
+            [&channels(&inputs), &channels(&to)],
+            &(self.input.tensor)(index),
+            &(self.input.tensor)(index + 1),
         );
         let value = Value {
             to: &to,
@@ -511,10 +508,9 @@ impl Run<'_> {
             .chunks_exact(self.images)
             .map(|row| row.iter().copied().map(f64::from).sum::<f64>() as f32)
             .collect();
-        let (_, in_segments, out_segments) = self.key(0, &to, &gradients);
-        let segments = [&in_segments[..], &out_segments[..]];
-        let tensors = &self.input.tensors[index];
-        let conv = InputGradient::pack(self.isa, Window::POINT, segments, tensors);
+        let segments = [&channels(&to)[..], &channels(&gradients)[..]];
+        let weights_of_inputs = (self.input.tensor)(index);
+        let conv = InputGradient::pack(self.isa, Window::POINT, segments, &weights_of_inputs);
         conv.run(self.arena, &gradients, &to, false);
         self.add_gradient(index, weights);
         self.add_gradient(index + 1, bias);
