@@ -5,6 +5,9 @@
 //! of kernel calls on planned memory, forward and backward. Only the paths of the step are in the
 //! list.
 
+mod backward;
+mod compiler;
+mod forward;
 mod program;
 mod run;
 

@@ -1,0 +1,205 @@
+//! What compiling a graph keeps track of: the parts of every value, where they are, and their
+//! gradients. [`forward`](super::forward) and [`backward`](super::backward) add the steps.
+
+use super::program::{Buffer, BufferId, Slot, Step};
+use crate::arch::graph::{Graph, NodeId, Op};
+use crate::nn::Paths;
+use std::ops::Range;
+
+/// How the backward pass gets at a part of a value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    /// It is still there.
+    Kept,
+    /// It is made again from `z`.
+    Normalized { slot: Slot, z: BufferId, relu: bool },
+}
+
+/// The gradient of a part of a value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Gradient {
+    /// Nothing has been added yet.
+    None,
+    /// In a buffer of its own.
+    Own(BufferId),
+    /// A factor times the content of another's buffer.
+    Scaled(BufferId, f32),
+}
+
+/// A part of a node's result: a node's own channels, or those of one input of a concatenation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) buffer: Buffer,
+    /// Its buffer in the forward pass, if it was made.
+    pub(super) forward: Option<BufferId>,
+    pub(super) source: Source,
+    /// Its buffer in the backward pass, once it is made.
+    pub(super) backward: Option<BufferId>,
+    pub(super) gradient: Gradient,
+    /// How many nodes read it.
+    pub(super) readers: usize,
+}
+
+/// Index of a part.
+pub(super) type PartId = usize;
+
+pub(super) struct Compiler<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) paths: &'a Paths,
+    pub(super) buffers: Vec<Buffer>,
+    pub(super) steps: Vec<Step>,
+    pub(super) slots: usize,
+    pub(super) parts: Vec<Part>,
+    /// Parts of each node's result.
+    pub(super) values: Vec<Vec<PartId>>,
+    pub(super) readers: Vec<Vec<NodeId>>,
+    /// `z` of each convolution node, in the parts of its result.
+    pub(super) products: Vec<Vec<BufferId>>,
+    pub(super) dropouts: usize,
+    /// Whether layers are computed for the first time.
+    pub(super) is_first: bool,
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn new(graph: &'a Graph, paths: &'a Paths) -> Self {
+        let mut readers = vec![Vec::new(); graph.nodes.len()];
+        for id in (0..graph.nodes.len()).filter(|&id| paths.computes(id)) {
+            for input in paths.inputs(graph, id) {
+                readers[input].push(id);
+            }
+        }
+        Self {
+            graph,
+            paths,
+            buffers: Vec::new(),
+            steps: Vec::new(),
+            slots: 0,
+            parts: Vec::new(),
+            values: vec![Vec::new(); graph.nodes.len()],
+            readers,
+            products: vec![Vec::new(); graph.nodes.len()],
+            dropouts: 0,
+            is_first: true,
+        }
+    }
+
+    pub(super) fn computed(&self, nodes: Range<NodeId>) -> Vec<NodeId> {
+        nodes.filter(|&id| self.paths.computes(id)).collect()
+    }
+
+    pub(super) fn forward_all(&mut self, nodes: Range<NodeId>) {
+        for id in self.computed(nodes) {
+            self.forward(id);
+        }
+    }
+
+    pub(super) fn backward_all(&mut self, nodes: Range<NodeId>) {
+        for id in self.computed(nodes).into_iter().rev() {
+            self.backward(id);
+        }
+    }
+
+    /// Computes a segment again, from the result of the one before it. Its own result takes over the
+    /// gradient that it had the first time.
+    pub(super) fn forward_again(&mut self, segment: Range<NodeId>) {
+        self.is_first = false;
+        for part in self.values[segment.start - 1].clone() {
+            let part = &mut self.parts[part];
+            if let Source::Normalized { .. } = part.source {
+                part.forward = None;
+            }
+        }
+        let before = self.values[segment.end - 1].clone();
+        for id in segment.clone() {
+            self.values[id].clear();
+        }
+        self.forward_all(segment.clone());
+        for (old, new) in before.into_iter().zip(self.values[segment.end - 1].clone()) {
+            self.parts[new].gradient = self.parts[old].gradient;
+        }
+    }
+
+    pub(super) fn buffer(&mut self, buffer: Buffer) -> BufferId {
+        self.buffers.push(Buffer { halo: 0, ..buffer });
+        self.buffers.len() - 1
+    }
+
+    pub(super) fn map(channels: usize, size: [usize; 2]) -> Buffer {
+        Buffer {
+            channels,
+            size,
+            halo: 0,
+            is_row_of_images: false,
+        }
+    }
+
+    /// A part that stays until the backward pass.
+    pub(super) fn kept(&mut self, buffer: BufferId) -> PartId {
+        self.parts.push(Part {
+            buffer: self.buffers[buffer],
+            forward: Some(buffer),
+            source: Source::Kept,
+            backward: Some(buffer),
+            gradient: Gradient::None,
+            readers: 0,
+        });
+        self.parts.len() - 1
+    }
+
+    /// The nodes that a node reads, each with its factor in a sum.
+    pub(super) fn inputs(&self, id: NodeId) -> Vec<(NodeId, f32)> {
+        let inputs = self.paths.inputs(self.graph, id);
+        let scales = match &self.graph.nodes[id].op {
+            Op::Sum { scales, .. } => self.paths.scales(id, scales),
+            _ => vec![1.0; inputs.len()],
+        };
+        inputs.into_iter().zip(scales).collect()
+    }
+
+    /// The parts that a node with one input reads.
+    pub(super) fn input(&self, id: NodeId) -> Vec<PartId> {
+        self.values[self.inputs(id)[0].0].clone()
+    }
+
+    /// Buffers of parts in the forward pass.
+    pub(super) fn forward_buffers(&mut self, parts: &[PartId]) -> Vec<BufferId> {
+        parts
+            .iter()
+            .map(|&part| self.forward_buffer(part))
+            .collect()
+    }
+
+    pub(super) fn forward_buffer(&mut self, part: PartId) -> BufferId {
+        if let Some(buffer) = self.parts[part].forward {
+            return buffer;
+        }
+        let Source::Normalized { slot, z, .. } = self.parts[part].source else {
+            unreachable!("a kept part has its buffer")
+        };
+        let to = self.buffer(self.parts[part].buffer);
+        self.steps.push(Step::Normalize { slot, z, to });
+        self.parts[part].forward = Some(to);
+        to
+    }
+
+    /// Buffers of parts in the backward pass.
+    pub(super) fn backward_buffers(&mut self, parts: &[PartId]) -> Vec<BufferId> {
+        parts
+            .iter()
+            .map(|&part| self.backward_buffer(part))
+            .collect()
+    }
+
+    pub(super) fn backward_buffer(&mut self, part: PartId) -> BufferId {
+        if let Some(buffer) = self.parts[part].backward {
+            return buffer;
+        }
+        let Source::Normalized { slot, z, .. } = self.parts[part].source else {
+            unreachable!("a kept part has its buffer")
+        };
+        let to = self.buffer(self.parts[part].buffer);
+        self.steps.push(Step::Normalize { slot, z, to });
+        self.parts[part].backward = Some(to);
+        to
+    }
+}
