@@ -7,6 +7,7 @@ pub mod map;
 pub mod memory;
 pub mod norm;
 pub mod plan;
+pub mod pool;
 mod simd;
 
 pub use memory::CachingAllocator;

@@ -1,6 +1,6 @@
-//! Pools, affine maps and sums of feature maps: what costs memory traffic and little arithmetic.
+//! Affine maps, sums, gates and copies of feature maps: what costs memory traffic and little
+//! arithmetic.
 
-use crate::conv::Window;
 use crate::layout::{Arena, BLOCK, View, clear_halo};
 use crate::simd::{Isa, Simd, dispatch};
 use rayon::prelude::*;
@@ -39,34 +39,6 @@ pub(crate) fn check_apart(arena: &Arena, from: &[&View], to: &View) {
     }
 }
 
-/// The largest element of every window; places outside the map are left out.
-///
-/// # Panics
-/// If a view leaves the arena, or channels or sizes do not fit.
-pub fn max_pool(isa: Isa, window: Window, arena: &mut Arena, from: &View, to: &View) {
-    check_apart(arena, &[from], to);
-    assert_eq!(to.size(), window.output_size(from.size()), "size");
-    assert!(
-        (0..2).all(|axis| window.padding[axis] < window.kernel[axis]),
-        "every window holds a pixel"
-    );
-    clear_halo(to, arena);
-    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
-    for_planes(to, |image, block| {
-        let plane = Plane {
-            window,
-            from: *from,
-            // SAFETY: both views lie in the arena.
-            source: unsafe { memory.at(from, image, block) },
-            to: *to,
-            // SAFETY: as above.
-            target: unsafe { memory.at(to, image, block) },
-        };
-        let plane = &plane;
-        dispatch!(isa, max_plane(plane: &Plane));
-    });
-}
-
 impl Memory {
     /// # Safety
     /// Both elements must lie in the arena.
@@ -80,215 +52,6 @@ impl Memory {
     pub(crate) unsafe fn at(&self, view: &View, image: usize, block: usize) -> *mut f32 {
         // SAFETY: by the contract.
         unsafe { self.0.add(view.at(image, block, 0, 0)) }
-    }
-}
-
-/// A block of one image in two maps.
-struct Plane {
-    window: Window,
-    from: View,
-    source: *const f32,
-    to: View,
-    target: *mut f32,
-}
-
-/// The part of a window's rows (or columns) that lies inside `0..size`.
-fn inside(at: usize, axis: usize, window: &Window, size: usize) -> std::ops::Range<usize> {
-    let start = at * window.stride[axis];
-    let end = (start + window.kernel[axis])
-        .saturating_sub(window.padding[axis])
-        .min(size);
-    start.saturating_sub(window.padding[axis])..end
-}
-
-/// # Safety
-/// The processor has the instruction set and both planes lie in memory.
-#[inline(always)]
-unsafe fn max_plane<S: Simd>(plane: &Plane) {
-    let (from, to) = (plane.from, plane.to);
-    for row in 0..to.height {
-        let rows = inside(row, 0, &plane.window, from.height);
-        for column in 0..to.width {
-            let columns = inside(column, 1, &plane.window, from.width);
-            for lane in (0..BLOCK).step_by(S::LANES) {
-                // SAFETY: by the contract; rows and columns are inside the map.
-                unsafe {
-                    let mut largest = S::splat(f32::NEG_INFINITY);
-                    for y in rows.clone() {
-                        for x in columns.clone() {
-                            let place = y * from.row_stride() + x * BLOCK + lane;
-                            largest = S::max(largest, S::load(plane.source.add(place)));
-                        }
-                    }
-                    let place = row * to.row_stride() + column * BLOCK + lane;
-                    S::store(plane.target.add(place), largest);
-                }
-            }
-        }
-    }
-}
-
-/// The mean of every window over what lies inside the map: the border does not count.
-///
-/// # Panics
-/// As [`max_pool`].
-pub fn local_average_pool(isa: Isa, window: Window, arena: &mut Arena, from: &View, to: &View) {
-    check_apart(arena, &[from], to);
-    assert_eq!(to.size(), window.output_size(from.size()), "size");
-    assert!(
-        (0..2).all(|axis| window.padding[axis] < window.kernel[axis]),
-        "every window holds a pixel"
-    );
-    clear_halo(to, arena);
-    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
-    for_planes(to, |image, block| {
-        let plane = Plane {
-            window,
-            from: *from,
-            // SAFETY: both views lie in the arena.
-            source: unsafe { memory.at(from, image, block) },
-            to: *to,
-            // SAFETY: as above.
-            target: unsafe { memory.at(to, image, block) },
-        };
-        let plane = &plane;
-        dispatch!(isa, window_means(plane: &Plane));
-    });
-}
-
-/// # Safety
-/// As [`max_plane`].
-#[inline(always)]
-unsafe fn window_means<S: Simd>(plane: &Plane) {
-    let (from, to) = (plane.from, plane.to);
-    for row in 0..to.height {
-        let rows = inside(row, 0, &plane.window, from.height);
-        for column in 0..to.width {
-            let columns = inside(column, 1, &plane.window, from.width);
-            let factor = 1.0 / (rows.len() * columns.len()) as f32;
-            for lane in (0..BLOCK).step_by(S::LANES) {
-                // SAFETY: by the contract; rows and columns are inside the map.
-                unsafe {
-                    let mut sum = S::splat(0.0);
-                    for y in rows.clone() {
-                        for x in columns.clone() {
-                            let place = y * from.row_stride() + x * BLOCK + lane;
-                            sum = S::add(sum, S::load(plane.source.add(place)));
-                        }
-                    }
-                    let place = row * to.row_stride() + column * BLOCK + lane;
-                    S::store(plane.target.add(place), S::mul(sum, S::splat(factor)));
-                }
-            }
-        }
-    }
-}
-
-/// Adds the gradient of [`local_average_pool`]'s input to `to`.
-///
-/// # Panics
-/// As [`max_pool`].
-pub fn local_average_pool_gradient(
-    isa: Isa,
-    window: Window,
-    arena: &mut Arena,
-    gradient: &View,
-    to: &View,
-) {
-    check_apart(arena, &[], to);
-    assert!(
-        gradient.end() <= arena.len() && !gradient.overlaps(to),
-        "maps apart in the arena"
-    );
-    assert_eq!(gradient.size(), window.output_size(to.size()), "size");
-    assert_eq!(gradient.channels, to.channels, "channels");
-    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
-    for_planes(to, |image, block| {
-        let plane = Plane {
-            window,
-            from: *gradient,
-            // SAFETY: both views lie in the arena.
-            source: unsafe { memory.at(gradient, image, block) },
-            to: *to,
-            // SAFETY: as above.
-            target: unsafe { memory.at(to, image, block) },
-        };
-        let plane = &plane;
-        dispatch!(isa, spread_windows(plane: &Plane));
-    });
-}
-
-/// # Safety
-/// As [`max_plane`].
-#[inline(always)]
-unsafe fn spread_windows<S: Simd>(plane: &Plane) {
-    let (gradient, to) = (plane.from, plane.to);
-    for row in 0..gradient.height {
-        let rows = inside(row, 0, &plane.window, to.height);
-        for column in 0..gradient.width {
-            let columns = inside(column, 1, &plane.window, to.width);
-            let factor = 1.0 / (rows.len() * columns.len()) as f32;
-            for lane in (0..BLOCK).step_by(S::LANES) {
-                // SAFETY: by the contract; rows and columns are inside the map.
-                unsafe {
-                    let from = row * gradient.row_stride() + column * BLOCK + lane;
-                    let g = S::mul(S::load(plane.source.add(from)), S::splat(factor));
-                    for y in rows.clone() {
-                        for x in columns.clone() {
-                            let place = plane.target.add(y * to.row_stride() + x * BLOCK + lane);
-                            S::store(place, S::add(S::load(place), g));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The mean of every channel. The result is one row, and image `i` of the batch its pixel `i`: so
-/// all images of a batch go through the classifier's product at once.
-///
-/// # Panics
-/// If a view leaves the arena, or channels or sizes do not fit.
-pub fn average_pool(isa: Isa, arena: &mut Arena, from: &View, to: &View) {
-    assert!(to.end().max(from.end()) <= arena.len(), "maps in the arena");
-    assert!(!to.overlaps(from), "a map is written while it is read");
-    assert_eq!(to.channels, from.channels, "channels");
-    assert_eq!((to.images, to.size()), (1, [1, from.images]), "size");
-    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
-    for_planes(from, |image, block| {
-        let plane = Plane {
-            window: Window::POINT,
-            from: *from,
-            // SAFETY: both views lie in the arena.
-            source: unsafe { memory.at(from, image, block) },
-            to: *to,
-            // SAFETY: as above.
-            target: unsafe { memory.0.add(to.at(0, block, 0, image)) },
-        };
-        let plane = &plane;
-        dispatch!(isa, mean_plane(plane: &Plane));
-    });
-}
-
-/// # Safety
-/// As [`max_plane`].
-#[inline(always)]
-unsafe fn mean_plane<S: Simd>(plane: &Plane) {
-    let from = plane.from;
-    let factor = 1.0 / (from.height * from.width) as f32;
-    for lane in (0..BLOCK).step_by(S::LANES) {
-        // SAFETY: by the contract.
-        unsafe {
-            let mut sum = S::splat(0.0);
-            for row in 0..from.height {
-                for column in 0..from.width {
-                    let place = row * from.row_stride() + column * BLOCK + lane;
-                    sum = S::add(sum, S::load(plane.source.add(place)));
-                }
-            }
-            S::store(plane.target.add(lane), S::mul(sum, S::splat(factor)));
-        }
     }
 }
 
@@ -431,7 +194,7 @@ struct Gate {
 }
 
 /// # Safety
-/// As [`max_plane`].
+/// The processor has the instruction set and the planes are valid.
 #[inline(always)]
 unsafe fn gate_plane<S: Simd>(p: &Gate) {
     for row in 0..p.to.height {
@@ -449,112 +212,6 @@ unsafe fn gate_plane<S: Simd>(p: &Gate) {
                         .add(row * p.to.row_stride() + column * BLOCK + lane);
                     let before = if p.add { S::load(to) } else { S::splat(0.0) };
                     S::store(to, S::fma(S::splat(p.scale), g, before));
-                }
-            }
-        }
-    }
-}
-
-/// Adds the gradient of [`max_pool`]'s input to `to`: that of a window goes to its largest element,
-/// the first of equals in row-major order.
-///
-/// # Panics
-/// As [`max_pool`].
-pub fn max_pool_gradient(
-    isa: Isa,
-    window: Window,
-    arena: &mut Arena,
-    (from, gradient): (&View, &View),
-    to: &View,
-) {
-    check_apart(arena, &[from], to);
-    check_apart(arena, &[gradient], to);
-    assert_eq!(gradient.size(), window.output_size(from.size()), "size");
-    assert_eq!(from.size(), to.size(), "size");
-    let _ = isa;
-    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
-    for_planes(to, |image, block| {
-        // SAFETY: the views lie in the arena; a plane is one task's alone.
-        unsafe {
-            let source = memory.at(from, image, block).cast_const();
-            let gradient_plane = memory.at(gradient, image, block).cast_const();
-            let target = memory.at(to, image, block);
-            for row in 0..gradient.height {
-                let rows = inside(row, 0, &window, from.height);
-                for column in 0..gradient.width {
-                    let columns = inside(column, 1, &window, from.width);
-                    let mut best = [f32::NEG_INFINITY; BLOCK];
-                    let mut place = [0_usize; BLOCK];
-                    for y in rows.clone() {
-                        for x in columns.clone() {
-                            let pixel = source.add(y * from.row_stride() + x * BLOCK);
-                            let at = y * to.row_stride() + x * BLOCK;
-                            for lane in 0..BLOCK {
-                                let value = *pixel.add(lane);
-                                if value > best[lane] {
-                                    best[lane] = value;
-                                    place[lane] = at;
-                                }
-                            }
-                        }
-                    }
-                    let g = gradient_plane.add(row * gradient.row_stride() + column * BLOCK);
-                    for (lane, place) in place.iter().enumerate() {
-                        *target.add(place + lane) += *g.add(lane);
-                    }
-                }
-            }
-        }
-    });
-}
-
-/// The gradient of [`average_pool`]'s input, written to `to`.
-///
-/// # Panics
-/// As [`average_pool`].
-pub fn average_pool_gradient(isa: Isa, arena: &mut Arena, gradient: &View, to: &View) {
-    assert!(
-        to.end().max(gradient.end()) <= arena.len(),
-        "maps in the arena"
-    );
-    assert!(!to.overlaps(gradient), "a map is written while it is read");
-    assert_eq!(to.channels, gradient.channels, "channels");
-    assert_eq!(
-        (gradient.images, gradient.size()),
-        (1, [1, to.images]),
-        "size"
-    );
-    clear_halo(to, arena);
-    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
-    let factor = 1.0 / (to.height * to.width) as f32;
-    for_planes(to, |image, block| {
-        let plane = Plane {
-            window: Window::POINT,
-            from: *gradient,
-            // SAFETY: both views lie in the arena.
-            source: unsafe { memory.0.add(gradient.at(0, block, 0, image)) },
-            to: *to,
-            // SAFETY: as above.
-            target: unsafe { memory.at(to, image, block) },
-        };
-        let plane = &plane;
-        dispatch!(isa, spread_plane(plane: &Plane, factor: f32));
-    });
-}
-
-/// # Safety
-/// As [`max_plane`].
-#[inline(always)]
-unsafe fn spread_plane<S: Simd>(plane: &Plane, factor: f32) {
-    let to = plane.to;
-    for lane in (0..BLOCK).step_by(S::LANES) {
-        // SAFETY: by the contract.
-        unsafe {
-            let value = S::mul(S::load(plane.source.add(lane)), S::splat(factor));
-            for row in 0..to.height {
-                for column in 0..to.width {
-                    let place = row * to.row_stride() + column * BLOCK + lane;
-                    S::store(plane.target.add(place), value);
                 }
             }
         }
@@ -628,7 +285,7 @@ struct Combination {
 }
 
 /// # Safety
-/// As [`max_plane`].
+/// The processor has the instruction set and the planes are valid.
 #[inline(always)]
 unsafe fn combine_plane<S: Simd>(c: &Combination) {
     for row in 0..c.to.height {
@@ -651,156 +308,15 @@ unsafe fn combine_plane<S: Simd>(c: &Combination) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A map of the numbers `f(0), f(1), …` in row-major order, at `start`.
-    fn map(arena: &mut Arena, view: &View, f: impl Fn(usize) -> f32) -> Vec<f32> {
+    pub(crate) fn map(arena: &mut Arena, view: &View, f: impl Fn(usize) -> f32) -> Vec<f32> {
         let count = view.images * view.channels * view.height * view.width;
         let values: Vec<f32> = (0..count).map(f).collect();
         view.write_nchw(arena, &values);
         values
-    }
-
-    #[test]
-    fn pools_agree_with_their_definitions() {
-        for isa in Isa::available() {
-            for padding in [0, 1] {
-                let window = Window {
-                    kernel: [3, 3],
-                    stride: [2, 2],
-                    padding: [padding; 2],
-                };
-                let from = View::new(0, 2, 20, [7, 6], 0);
-                let [height, width] = window.output_size([7, 6]);
-                let to = View::new(from.end(), 2, 20, [height, width], 1);
-                let mean = View::new(to.end(), 1, 20, [1, 2], 0);
-                let mut arena = Arena::new(mean.end());
-                let x = map(&mut arena, &from, |i| ((i * 37) % 101) as f32 - 50.0);
-                max_pool(isa, window, &mut arena, &from, &to);
-                let mut expected = Vec::new();
-                for plane in x.chunks_exact(42) {
-                    for row in 0..height as isize {
-                        for column in 0..width as isize {
-                            let taps = (0..9).filter_map(|tap| {
-                                let y = 2 * row + tap / 3 - padding as isize;
-                                let x = 2 * column + tap % 3 - padding as isize;
-                                let inside = (0..7).contains(&y) && (0..6).contains(&x);
-                                inside.then(|| plane[(y * 6 + x) as usize])
-                            });
-                            expected.push(taps.fold(f32::MIN, f32::max));
-                        }
-                    }
-                }
-                assert_eq!(to.read_nchw(&arena), expected, "{isa} {padding}");
-                average_pool(isa, &mut arena, &from, &mean);
-                for (index, mean) in mean.read_nchw(&arena).iter().enumerate() {
-                    // One channel after the other, and in it one image after the other.
-                    let plane = index % 2 * 20 + index / 2;
-                    let expected = x[plane * 42..(plane + 1) * 42].iter().sum::<f32>() / 42.0;
-                    assert!(
-                        (mean - expected).abs() < 1e-4,
-                        "{isa}: {mean} for {expected}"
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn gradients_of_pools_and_gates_agree_with_their_definitions() {
-        for isa in Isa::available() {
-            let window = Window {
-                kernel: [3, 3],
-                stride: [2, 2],
-                padding: [1, 1],
-            };
-            let from = View::new(0, 2, 20, [7, 6], 1);
-            let [height, width] = window.output_size([7, 6]);
-            let g_view = View::new(from.end(), 2, 20, [height, width], 0);
-            let to = View::new(g_view.end(), 2, 20, [7, 6], 2);
-            let row = View::new(to.end(), 1, 20, [1, 2], 0);
-            let mut arena = Arena::new(row.end());
-            let x = map(&mut arena, &from, |i| ((i * 37) % 101) as f32 - 50.0);
-            let g = map(&mut arena, &g_view, |i| (i % 13) as f32 - 4.0);
-            clear(&mut arena, &to);
-            max_pool_gradient(isa, window, &mut arena, (&from, &g_view), &to);
-            let mut expected = vec![0.0; x.len()];
-            for (plane, g) in g.chunks_exact(height * width).enumerate() {
-                for (index, g) in g.iter().enumerate() {
-                    let (row, column) = ((index / width) as isize, (index % width) as isize);
-                    let mut best: Option<usize> = None;
-                    for tap in 0..9 {
-                        let (y, x_at) = (2 * row + tap / 3 - 1, 2 * column + tap % 3 - 1);
-                        if (0..7).contains(&y) && (0..6).contains(&x_at) {
-                            let at = plane * 42 + (y * 6 + x_at) as usize;
-                            if best.is_none_or(|best| x[at] > x[best]) {
-                                best = Some(at);
-                            }
-                        }
-                    }
-                    expected[best.unwrap()] += g;
-                }
-            }
-            assert_eq!(to.read_nchw(&arena), expected, "{isa}");
-            let before = to.read_nchw(&arena);
-            gate(isa, &mut arena, (0.5, &from), Some(&to), &to, false);
-            let expected: Vec<f32> = (x.iter().zip(&before))
-                .map(|(x, open)| if *open > 0.0 { 0.5 * x } else { 0.0 })
-                .collect();
-            assert_eq!(to.read_nchw(&arena), expected, "{isa}");
-            gate(isa, &mut arena, (2.0, &from), None, &to, true);
-            let expected: Vec<f32> = expected.iter().zip(&x).map(|(y, x)| y + 2.0 * x).collect();
-            assert_eq!(to.read_nchw(&arena), expected, "{isa}");
-            let g = map(&mut arena, &row, |i| i as f32);
-            average_pool_gradient(isa, &mut arena, &row, &to);
-            let spread = to.read_nchw(&arena);
-            for (index, value) in spread.iter().enumerate() {
-                let (image, channel) = (index / 840, index / 42 % 20);
-                assert!(
-                    (value - g[channel * 2 + image] / 42.0).abs() < 1e-5,
-                    "{isa}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn local_means_leave_the_border_out_forward_and_backward() {
-        for isa in Isa::available() {
-            let window = Window {
-                kernel: [3, 3],
-                stride: [1, 1],
-                padding: [1, 1],
-            };
-            let from = View::new(0, 1, 17, [2, 3], 1);
-            let to = View::new(from.end(), 1, 17, [2, 3], 0);
-            let mut arena = Arena::new(to.end());
-            let x = map(&mut arena, &from, |i| (i % 11) as f32);
-            local_average_pool(isa, window, &mut arena, &from, &to);
-            let means = to.read_nchw(&arena);
-            for (index, mean) in means.iter().enumerate() {
-                let (plane, column) = (index / 6, index % 3);
-                let columns = column.saturating_sub(1)..(column + 2).min(3);
-                let seen: Vec<f32> = (0..2)
-                    .flat_map(|row| columns.clone().map(move |column| (row, column)))
-                    .map(|(row, column)| x[plane * 6 + row * 3 + column])
-                    .collect();
-                let expected = seen.iter().sum::<f32>() / seen.len() as f32;
-                assert!(
-                    (mean - expected).abs() < 1e-5,
-                    "{isa}: {mean} for {expected}"
-                );
-            }
-            // ⟨g, mean(x)⟩ = ⟨gradient(g), x⟩, as the mean is linear.
-            let g = map(&mut arena, &to, |i| (i % 7) as f32 - 3.0);
-            clear(&mut arena, &from);
-            local_average_pool_gradient(isa, window, &mut arena, &to, &from);
-            let product =
-                |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
-            let (left, right) = (product(&g, &means), product(&from.read_nchw(&arena), &x));
-            assert!((left - right).abs() < 1e-3, "{isa}: {left} and {right}");
-        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use polynet_kernels::Isa;
 use polynet_kernels::conv::{Conv, Stores, Sum, Value, Winograd};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};
+use polynet_kernels::pool;
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -156,14 +157,14 @@ fn run(isa: Isa, step: &Step, kernel: &Kernel, plan: &Plan, arena: &mut Arena, i
             conv.run(arena, &views(inputs), Value { to, relu });
         }
         (Step::MaxPool { window, from, to }, _) => {
-            map::max_pool(isa, *window, arena, &plan.views[*from], &plan.views[*to]);
+            pool::max_pool(isa, *window, arena, &plan.views[*from], &plan.views[*to]);
         }
         (Step::LocalAveragePool { window, from, to }, _) => {
             let [from, to] = [from, to].map(|id| plan.views[*id]);
-            map::local_average_pool(isa, *window, arena, &from, &to);
+            pool::local_average_pool(isa, *window, arena, &from, &to);
         }
         (Step::AveragePool { from, to }, _) => {
-            map::average_pool(isa, arena, &plan.views[*from], &plan.views[*to]);
+            pool::average_pool(isa, arena, &plan.views[*from], &plan.views[*to]);
         }
         (Step::Affine { from, to, relu, .. }, Kernel::Affine(affine)) => {
             affine.apply(isa, arena, &plan.views[*from], &plan.views[*to], *relu);

@@ -18,6 +18,7 @@
 //! ```
 
 mod classifier;
+mod compiler;
 mod memory;
 mod predictor;
 mod program;

@@ -8,7 +8,7 @@ use polynet_kernels::conv::{Conv, InputGradient, Stores, Value, Window, weight_g
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};
 use polynet_kernels::norm::{Applied, moments};
-use polynet_kernels::plan;
+use polynet_kernels::{plan, pool};
 
 /// What a step starts from.
 pub(super) struct StepInput<'a> {
@@ -256,15 +256,15 @@ impl Run<'_> {
             }
             Step::LocalAveragePool { window, from, to } => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
-                map::local_average_pool(isa, *window, self.arena, &from, &to);
+                pool::local_average_pool(isa, *window, self.arena, &from, &to);
             }
             Step::MaxPool { window, from, to } => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
-                map::max_pool(isa, *window, self.arena, &from, &to);
+                pool::max_pool(isa, *window, self.arena, &from, &to);
             }
             Step::AveragePool { from, to } => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
-                map::average_pool(isa, self.arena, &from, &to);
+                pool::average_pool(isa, self.arena, &from, &to);
             }
             Step::Dropout { index, parts, .. } => self.dropout(*index, parts),
             Step::Linear { inputs, to } => self.linear(inputs, *to),
@@ -289,10 +289,10 @@ impl Run<'_> {
             } => {
                 let [gradient, to, scratch] = [gradient, to, scratch].map(|id| self.views[*id]);
                 if *add {
-                    map::average_pool_gradient(isa, self.arena, &gradient, &scratch);
+                    pool::average_pool_gradient(isa, self.arena, &gradient, &scratch);
                     map::gate(isa, self.arena, (1.0, &scratch), None, &to, true);
                 } else {
-                    map::average_pool_gradient(isa, self.arena, &gradient, &to);
+                    pool::average_pool_gradient(isa, self.arena, &gradient, &to);
                 }
             }
             Step::MaxPoolGradient {
@@ -302,7 +302,7 @@ impl Run<'_> {
                 to,
             } => {
                 let [from, gradient, to] = [from, gradient, to].map(|id| self.views[*id]);
-                map::max_pool_gradient(isa, *window, self.arena, (&from, &gradient), &to);
+                pool::max_pool_gradient(isa, *window, self.arena, (&from, &gradient), &to);
             }
             Step::LocalAveragePoolGradient {
                 window,
@@ -310,7 +310,7 @@ impl Run<'_> {
                 to,
             } => {
                 let [gradient, to] = [gradient, to].map(|id| self.views[*id]);
-                map::local_average_pool_gradient(isa, *window, self.arena, &gradient, &to);
+                pool::local_average_pool_gradient(isa, *window, self.arena, &gradient, &to);
             }
             Step::BiasGradient { bias, parts } => {
                 let mut sums = Vec::new();
