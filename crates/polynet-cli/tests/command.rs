@@ -295,3 +295,41 @@ fn import_lists_what_does_not_fit_and_writes_nothing() {
     assert!(error.contains("extra     foreign.weight"), "{error}");
     assert!(!out.exists());
 }
+
+#[test]
+fn a_model_grows_into_a_larger_one_that_starts_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let run = path("run");
+    let trained = train(Path::new(&run), &["training.duration=2 steps"]);
+    assert!(trained.status.success());
+    let base = format!("{run}/model");
+    let grow = |to: &str, out: &str, more: &[&str]| -> Vec<String> {
+        let arguments = ["grow", &base, "--to", to, "--out", out];
+        let all = arguments.iter().chain(more);
+        all.map(|argument| (*argument).to_owned()).collect()
+    };
+    let to = "small-polynet; width = 0.0625; B: 2-way x4; C: mpoly-2 x2";
+    let arguments = grow(to, &path("same"), &["--start", "same-function", "--json"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let json: Value = serde_json::from_str(&stdout(&arguments)).unwrap();
+    assert_eq!(json["difference"]["logits"], 0.0);
+    assert_eq!(json["modules"][1]["from"], "stage_b.0");
+    assert_eq!(json["modules"][2]["from"], Value::Null);
+    // The larger model is one like any other.
+    let from = format!("model.init={}", path("same"));
+    let model = format!("model.architecture={to}");
+    let tuned = train(
+        &folder.path().join("tuned"),
+        &[&model, &from, "training.duration=1 step"],
+    );
+    let errors = String::from_utf8_lossy(&tuned.stderr);
+    assert!(tuned.status.success(), "{errors}");
+    // What can't be done is refused before anything is written.
+    let out = path("none");
+    let arguments = grow("small-polynet", &out, &[]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let error = failure(&arguments, 1);
+    assert!(error.contains("write `width = 0.0625`"), "{error}");
+    assert!(!Path::new(&out).exists());
+}

@@ -7,6 +7,7 @@ pub mod classify;
 pub mod data;
 pub mod eval;
 pub mod files;
+pub mod grow;
 pub mod nn;
 pub mod plot;
 pub mod train;

@@ -1,9 +1,9 @@
 //! `polynet import FILE --preset NAME --out DIR`
 
 use crate::output;
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use polynet::weights::{self, ModelConfig, Naming};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Make a model folder from a public weight file
@@ -24,7 +24,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let architecture = super::architecture(&arguments.preset, None)?;
-    let classes = class_names(arguments.classes.as_deref(), architecture.num_classes)?;
+    let classes = match &arguments.classes {
+        Some(path) => super::class_names(path, architecture.num_classes)?,
+        None => weights::default_class_names(architecture.num_classes),
+    };
     let imported = weights::import(&arguments.file, &architecture)?;
     if imported.background_dropped {
         eprintln!("note: the file's first class, a background, is left out");
@@ -51,25 +54,4 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     ))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn class_names(file: Option<&Path>, count: usize) -> Result<Vec<String>> {
-    let Some(path) = file else {
-        return Ok(weights::default_class_names(count));
-    };
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the class names in {}", path.display()))?;
-    let names: Vec<String> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect();
-    ensure!(
-        names.len() == count,
-        "{}: expected {count} class names, one a line, found {}",
-        path.display(),
-        names.len()
-    );
-    Ok(names)
 }

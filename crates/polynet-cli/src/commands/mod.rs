@@ -2,13 +2,16 @@
 
 pub(crate) mod bench;
 pub(crate) mod eval;
+pub(crate) mod grow;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod predict;
 pub(crate) mod train;
 
+use anyhow::{Context, ensure};
 use polynet::arch::Architecture;
+use std::path::Path;
 
 /// A network from the command line: a preset's name or a text in the algebra's language.
 fn architecture(text: &str, input_size: Option<usize>) -> anyhow::Result<Architecture> {
@@ -17,4 +20,19 @@ fn architecture(text: &str, input_size: Option<usize>) -> anyhow::Result<Archite
         Some(size) => architecture.with_input_size(size),
         None => architecture,
     })
+}
+
+/// The names in a file, one a line; `count` of them.
+fn class_names(path: &Path, count: usize) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the class names in {}", path.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let names: Vec<String> = lines.map(str::to_owned).collect();
+    ensure!(
+        names.len() == count,
+        "{}: expected {count} class names, one a line, found {}",
+        path.display(),
+        names.len()
+    );
+    Ok(names)
 }

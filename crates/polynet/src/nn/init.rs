@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 /// The first values of a tensor.
-pub(super) fn values(spec: &TensorSpec, seed: u64) -> Vec<f32> {
+pub(crate) fn values(spec: &TensorSpec, seed: u64) -> Vec<f32> {
     let count = spec.num_elements();
     let fan_in: usize = spec.shape[1..].iter().product();
     match spec.kind {

@@ -28,6 +28,7 @@ mod recompute;
 mod training;
 
 pub use device::{DeviceName, UnknownDevice};
+pub(crate) use init::values as initial_values;
 pub(crate) use network::host_values;
 pub use network::{HostTensor, Network, TensorMismatch};
 pub use paths::{PathCount, Paths};

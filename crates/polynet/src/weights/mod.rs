@@ -23,5 +23,6 @@ pub use file::{
     TensorMap, TensorSource, WeightFile, read_safetensors, read_weights, write_safetensors,
 };
 pub use import::{Imported, import};
+pub(crate) use model::write_new_model;
 pub use model::{Model, ModelConfig, read_config};
 pub use names::{Naming, port_names};

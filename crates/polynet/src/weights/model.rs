@@ -133,6 +133,19 @@ pub fn read_config(folder: &Path) -> Result<(ModelConfig, Architecture), WeightE
     Ok((config, architecture))
 }
 
+/// Writes a network into a folder that must not exist yet, or be empty.
+///
+/// # Errors
+/// If it is not empty, or cannot be written.
+pub(crate) fn write_new_model(
+    folder: &Path,
+    config: &ModelConfig,
+    network: &Network,
+) -> Result<(), WeightError> {
+    create_folder(folder)?;
+    Model::save(folder, config, network)
+}
+
 /// Makes a folder that must not exist yet, or be empty.
 pub(super) fn create_folder(folder: &Path) -> Result<(), WeightError> {
     std::fs::create_dir_all(folder).map_err(WeightError::io(folder, "create the folder"))?;

@@ -1,0 +1,281 @@
+//! Copies and draws what a [`Growth`] says.
+
+use super::head::{check_names, matching_rows, with_rows};
+use super::report::GrowthReport;
+use super::tensors::Origin;
+use super::{GrowError, GrowOptions, Growth, Start};
+use crate::arch::graph::TensorSpec;
+use crate::arch::{Architecture, Graph};
+use crate::data::{Preprocessing, Resize};
+use crate::nn::{HostTensor, Network, host_values, initial_values};
+use crate::weights::{
+    Model, ModelConfig, TensorMap, WeightError, default_class_names, write_new_model,
+};
+use burn::tensor::{Tensor, TensorData};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Images that the two networks are compared on.
+const COMPARED_IMAGES: usize = 4;
+/// The largest difference that counts as none, as a share of the largest feature. Adding zeros is
+/// exact; devices other than the processor may order sums anew.
+const TOLERANCE: f32 = 1e-5;
+
+/// A grown model, not yet written.
+#[derive(Debug)]
+pub struct Grown {
+    /// What the model folder will say.
+    pub config: ModelConfig,
+    /// The network.
+    pub network: Network,
+    /// What came from where, and how far the functions are apart.
+    pub report: GrowthReport,
+}
+
+/// How far what two networks compute is apart, on random images.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// Images: standard normal numbers drawn from the seed.
+    pub images: usize,
+    /// Their height and width: the model's input size.
+    pub input_size: usize,
+    /// Largest absolute difference of what enters the classifier's pooling.
+    pub features: f32,
+    /// Largest absolute value there in the model.
+    pub largest_feature: f32,
+    /// Classes that both have.
+    pub classes: usize,
+    /// Largest absolute difference of the logits of those classes.
+    pub logits: f32,
+    /// Largest absolute logit of those classes in the model.
+    pub largest_logit: f32,
+}
+
+/// Grows a model into a larger network. `name` is what the card calls the model; `classes` are the
+/// names of the larger network's classes: by default the model's where their number stays, and
+/// placeholders otherwise.
+///
+/// # Errors
+/// If the larger network has no place for something of the model, the names do not fit, or the
+/// function should stay the same and can't.
+pub fn grow(
+    model: &Model,
+    name: &str,
+    to: &Architecture,
+    classes: Option<Vec<String>>,
+    options: GrowOptions,
+) -> Result<Grown, GrowError> {
+    let (classes, rows) = classes_and_rows(&model.config.classes, to, classes)?;
+    let growth = Growth::plan(&model.architecture, to, &rows, options)?;
+    let graph = to.graph()?;
+    let tensors = tensors(
+        &growth,
+        &graph,
+        &model.network.to_host(),
+        &rows,
+        options.seed,
+    )?;
+    let device = model.network.device();
+    let network = Network::from_tensors(graph, tensors, device)
+        .map_err(|mismatch| WeightError::mismatch(Path::new(name), mismatch))?;
+    let difference = difference(model, &network, to, &rows, options.seed)?;
+    let limit = TOLERANCE * difference.largest_feature;
+    if options.start == Start::SameFunction && difference.features > limit {
+        return Err(GrowError::Drift {
+            difference: difference.features,
+            largest: difference.largest_feature,
+        });
+    }
+    let preprocessing = resized(&model.config.preprocessing, to.input_size);
+    let origin = ancestry(model, name, options);
+    Ok(Grown {
+        config: ModelConfig::new(to, classes, preprocessing, origin),
+        network,
+        report: GrowthReport::new(model, to, options, growth, difference),
+    })
+}
+
+impl Grown {
+    /// Writes the model folder.
+    ///
+    /// # Errors
+    /// If the folder is there and not empty, or cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), GrowError> {
+        Ok(write_new_model(folder, &self.config, &self.network)?)
+    }
+}
+
+/// The names of the larger network's classes, and for each its row in the model.
+fn classes_and_rows(
+    model: &[String],
+    to: &Architecture,
+    names: Option<Vec<String>>,
+) -> Result<(Vec<String>, Vec<Option<usize>>), GrowError> {
+    let count = to.num_classes;
+    match names {
+        Some(names) => {
+            check_names(&names, count)?;
+            let rows = matching_rows(model, &names);
+            Ok((names, rows))
+        }
+        None if model.len() == count => Ok((model.to_vec(), (0..count).map(Some).collect())),
+        None => Ok((default_class_names(count), vec![None; count])),
+    }
+}
+
+fn tensors(
+    growth: &Growth,
+    graph: &Graph,
+    model: &TensorMap,
+    rows: &[Option<usize>],
+    seed: u64,
+) -> Result<TensorMap, GrowError> {
+    let mut grown = TensorMap::new();
+    for (spec, growth) in graph.tensors().zip(&growth.tensors) {
+        let from = |name: &str| {
+            model.get(name).ok_or_else(|| GrowError::Tensor {
+                tensor: spec.name.clone(),
+                from: name.to_owned(),
+                expected: spec.shape.clone(),
+                found: "none".to_owned(),
+            })
+        };
+        let tensor = match &growth.origin {
+            Origin::Copied { from: name } => from(name)?.clone(),
+            Origin::Rows { from: name, .. } => with_rows(from(name)?, drawn(&spec, seed), rows),
+            Origin::New => drawn(&spec, seed),
+            Origin::Zero => HostTensor {
+                shape: spec.shape.clone(),
+                values: vec![0.0; spec.num_elements()],
+            },
+        };
+        grown.insert(spec.name, tensor);
+    }
+    Ok(grown)
+}
+
+/// First values of a new tensor. Those of a random network with the same seed would be what the
+/// model's own tensors began with.
+pub(crate) fn drawn(spec: &TensorSpec, seed: u64) -> HostTensor {
+    let grown = TensorSpec {
+        name: format!("grown/{}", spec.name),
+        ..spec.clone()
+    };
+    HostTensor {
+        shape: spec.shape.clone(),
+        values: initial_values(&grown, seed),
+    }
+}
+
+/// Compares what the model and the grown network compute on random images of the model's size.
+fn difference(
+    model: &Model,
+    grown: &Network,
+    to: &Architecture,
+    rows: &[Option<usize>],
+    seed: u64,
+) -> Result<Difference, GrowError> {
+    let input_size = model.architecture.input_size;
+    let resized = to.clone().with_input_size(input_size).graph()?;
+    let grown = grown.with(Arc::new(resized), grown.tensors());
+    let images = random_images(input_size, seed);
+    let run = |network: &Network| {
+        let shape = [COMPARED_IMAGES, 3, input_size, input_size];
+        let data = TensorData::new(images.clone(), shape);
+        let features_of = network.graph().parts.iter().rev().nth(1);
+        let mut features = Vec::new();
+        let logits = network.forward_parts(Tensor::from_data(data, network.device()), |name, x| {
+            if features_of.is_some_and(|part| part.name == name) {
+                features = host_values(x.clone());
+            }
+        });
+        (features, host_values(logits))
+    };
+    let ((old_features, old_logits), (new_features, new_logits)) =
+        (run(&model.network), run(&grown));
+    let (old_classes, new_classes) = (model.config.classes.len(), rows.len());
+    let kept: Vec<(usize, usize)> = (rows.iter().enumerate())
+        .filter_map(|(new, old)| old.map(|old| (old, new)))
+        .collect();
+    let pairs = (0..COMPARED_IMAGES).flat_map(|image| {
+        let (old, new) = (
+            &old_logits[image * old_classes..],
+            &new_logits[image * new_classes..],
+        );
+        kept.iter().map(move |&(from, to)| (old[from], new[to]))
+    });
+    let (logits, largest_logit) = distance(pairs);
+    let pairs = old_features.iter().copied().zip(new_features);
+    let (features, largest_feature) = distance(pairs);
+    Ok(Difference {
+        images: COMPARED_IMAGES,
+        input_size,
+        features,
+        largest_feature,
+        classes: kept.len(),
+        logits,
+        largest_logit,
+    })
+}
+
+/// The largest distance of two values, and the largest first value. Not a number counts as infinite.
+fn distance(pairs: impl Iterator<Item = (f32, f32)>) -> (f32, f32) {
+    pairs.fold((0.0, 0.0), |(distance, largest), (old, new)| {
+        let apart = (old - new).abs();
+        let apart = if apart.is_nan() { f32::INFINITY } else { apart };
+        (apart.max(distance), old.abs().max(largest))
+    })
+}
+
+/// Standard normal numbers, `[COMPARED_IMAGES, 3, size, size]`.
+fn random_images(size: usize, seed: u64) -> Vec<f32> {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[16..22].copy_from_slice(b"images");
+    let mut rng = ChaCha8Rng::from_seed(key);
+    let count = COMPARED_IMAGES * 3 * size * size;
+    (0..count)
+        .map(|_| StandardNormal.sample(&mut rng))
+        .collect()
+}
+
+/// The same preprocessing for another input size, its resize in proportion.
+fn resized(preprocessing: &Preprocessing, input_size: usize) -> Preprocessing {
+    let old = preprocessing.input_size;
+    if *preprocessing == Preprocessing::imagenet(old) {
+        return Preprocessing::imagenet(input_size);
+    }
+    let in_proportion = |size: usize| ((size * input_size + old / 2) / old).max(input_size);
+    let resize = match preprocessing.resize {
+        Resize::Exact { size } => Resize::Exact {
+            size: in_proportion(size),
+        },
+        Resize::ShorterSide { size } => Resize::ShorterSide {
+            size: in_proportion(size),
+        },
+        Resize::None => Resize::None,
+    };
+    Preprocessing {
+        input_size,
+        resize,
+        ..preprocessing.clone()
+    }
+}
+
+/// Where the weights come from, with the model's own history.
+fn ancestry(model: &Model, name: &str, options: GrowOptions) -> String {
+    let GrowOptions {
+        placement,
+        start,
+        seed,
+    } = options;
+    format!(
+        "Grown from {name}, which is `{}`: new modules {placement}, start {start}, seed {seed}.\n\n\
+         The history of {name}: {}",
+        model.config.architecture, model.config.origin
+    )
+}
