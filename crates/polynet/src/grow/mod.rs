@@ -34,6 +34,7 @@ mod tensors;
 pub use error::GrowError;
 pub use grown::{Difference, Grown, grow};
 pub use head::matching_rows;
+pub(crate) use head::with_rows;
 pub use modules::{ModuleMap, ModuleSource};
 pub use placement::{Placement, place};
 pub use report::GrowthReport;

@@ -99,13 +99,7 @@ pub(super) fn train(
     norm: Option<BatchNorm>,
     activation: Activation,
 ) -> (Tensor<4>, Option<BatchStatistics>) {
-    let weight = weight.cast(x.dtype());
-    let is_pointwise = window.is_pointwise() && weight.dims()[2..] == [1, 1];
-    let y = if is_pointwise && on_processor(&x.device()) {
-        pointwise(x, weight)
-    } else {
-        conv2d(x, weight, None, window.options())
-    };
+    let y = convolve(x, weight, window);
     match norm {
         Some(norm) => {
             let (y, statistics) = normalize(y, norm, activation);
@@ -113,6 +107,51 @@ pub(super) fn train(
         }
         None => (activate(y, activation), None),
     }
+}
+
+/// Training of what comes before or after: batch norm with its running statistics, folded into the
+/// convolution, in the precision of `x`.
+///
+/// # Shapes
+/// As [`predict`].
+pub(super) fn fixed(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    window: Window,
+    norm: Norm,
+    activation: Activation,
+) -> Tensor<4> {
+    let (scale, shift) = norm.affine();
+    let channels = weight.dims()[0];
+    let weight = weight * scale.reshape([channels, 1, 1, 1]);
+    let shift = shift.reshape([1, channels, 1, 1]).cast(x.dtype());
+    activate(convolve(x, weight, window) + shift, activation)
+}
+
+/// A convolution in the precision of `x`, with a backward pass that is fast on its device.
+///
+/// # Shapes
+/// As [`predict`].
+fn convolve(x: Tensor<4>, weight: Tensor<4>, window: Window) -> Tensor<4> {
+    let weight = weight.cast(x.dtype());
+    let is_pointwise = window.is_pointwise() && weight.dims()[2..] == [1, 1];
+    if is_pointwise && on_processor(&x.device()) {
+        pointwise(x, weight)
+    } else {
+        conv2d(x, weight, None, window.options())
+    }
+}
+
+/// Batch norm with its running statistics, then the activation, in the precision of `x`.
+///
+/// # Shapes
+/// - `x` and result: `[batch, channels, height, width]`
+pub(super) fn apply_norm(x: Tensor<4>, norm: Norm, activation: Activation) -> Tensor<4> {
+    let (scale, shift) = norm.affine();
+    let per_channel = [1, scale.dims()[0], 1, 1];
+    let scale = scale.reshape(per_channel).cast(x.dtype());
+    let shift = shift.reshape(per_channel).cast(x.dtype());
+    activate(x * scale + shift, activation)
 }
 
 /// Batch norm with the statistics of the batch, then the activation.

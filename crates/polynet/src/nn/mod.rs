@@ -19,6 +19,7 @@
 
 mod conv_norm;
 mod device;
+mod frozen;
 mod init;
 mod interpret;
 mod network;
@@ -28,6 +29,7 @@ mod recompute;
 mod training;
 
 pub use device::{DeviceName, UnknownDevice};
+pub use frozen::Frozen;
 pub(crate) use init::values as initial_values;
 pub(crate) use network::host_values;
 pub use network::{HostTensor, Network, TensorMismatch};

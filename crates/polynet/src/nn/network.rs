@@ -309,10 +309,7 @@ impl Layers for Predicting<'_> {
     }
 
     fn norm(&mut self, x: Tensor<4>, norm: usize, activation: Activation) -> Tensor<4> {
-        let (scale, shift) = self.0.norm(norm).affine();
-        let channels = scale.dims()[0];
-        let y = x * scale.reshape([1, channels, 1, 1]) + shift.reshape([1, channels, 1, 1]);
-        conv_norm::activate(y, activation)
+        conv_norm::apply_norm(x, self.0.norm(norm), activation)
     }
 
     fn bias(&mut self, x: Tensor<4>, bias: usize, activation: Activation) -> Tensor<4> {

@@ -6,6 +6,7 @@
 //! to the one at its input. Batch norm's statistics come from the first time, dropout's masks are
 //! drawn alike both times, and the gradients are those of a single recorded pass, bit for bit.
 
+use super::frozen::Frozen;
 use super::interpret::{self, Walk};
 use super::network::{Network, host_values};
 use super::training::{Gradients, Statistics, StepOptions, Tape, Training, cross_entropy};
@@ -34,11 +35,12 @@ pub(super) fn gradients(
     let mut segments = network.graph.segments();
     let last = segments.pop().expect("a graph has a segment");
     let images = options.precision.of(images);
-    let (x, waiting, mut statistics) = forward(network, &walk, segments, images, rng);
+    let (x, waiting, mut statistics) =
+        forward(network, options.frozen, &walk, segments, images, rng);
 
-    let leaves = network.leaves(Tape::Recorded);
+    let leaves = network.leaves(Tape::Recorded, options.frozen);
     let mut tensors = vec![None; leaves.len()];
-    let mut training = Training::new(network, &leaves, rng);
+    let mut training = Training::new(network, options.frozen, &leaves, rng);
     let input = Tensor::from_inner(x).require_grad();
     let logits = interpret::flat(walk.run(last, input.clone(), &mut training, |_, _| {}));
     statistics.append(&mut training.statistics);
@@ -58,7 +60,7 @@ pub(super) fn gradients(
         let Some(at_result) = gradient.take() else {
             break;
         };
-        let mut training = Training::new(network, &leaves, &mut rng);
+        let mut training = Training::new(network, options.frozen, &leaves, &mut rng);
         let input = Tensor::from_inner(input).require_grad();
         let result = walk.run(nodes, input.clone(), &mut training, |_, _| {});
         // The gradient of Σ result·g at the result is g, exactly.
@@ -77,12 +79,13 @@ pub(super) fn gradients(
 /// The result of `segments`, each of them with what its second time needs, and the statistics.
 fn forward(
     network: &Network,
+    frozen: &Frozen,
     walk: &Walk<'_>,
     segments: Vec<Range<NodeId>>,
     mut x: Tensor<4>,
     rng: &mut ChaCha8Rng,
 ) -> (Tensor<4>, Vec<Waiting>, Statistics) {
-    let weights = network.leaves(Tape::None);
+    let weights = network.leaves(Tape::None, frozen);
     let mut statistics = Statistics::new();
     let mut waiting = Vec::with_capacity(segments.len());
     for nodes in segments {
@@ -91,7 +94,7 @@ fn forward(
             input: x.clone(),
             rng: rng.clone(),
         };
-        let mut training = Training::new(network, &weights, rng);
+        let mut training = Training::new(network, frozen, &weights, rng);
         x = walk.run(nodes, x, &mut training, |_, _| {});
         statistics.append(&mut training.statistics);
         waiting.push(state);

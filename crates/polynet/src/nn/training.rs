@@ -1,7 +1,8 @@
 //! A training pass: logits with the statistics of the batch, their loss, and its gradients.
 
 use super::NORM_MOMENTUM;
-use super::conv_norm::{self, BatchNorm, BatchStatistics, Window};
+use super::conv_norm::{self, BatchNorm, BatchStatistics, Norm, Window};
+use super::frozen::Frozen;
 use super::interpret::{self, Layers, Walk};
 use super::network::{Network, host_values};
 use super::paths::Paths;
@@ -34,11 +35,14 @@ pub struct Gradients {
     pub loss: f64,
     /// Logits of the batch, `[batch × classes]` in row-major order.
     pub logits: Vec<f32>,
-    /// Gradients by tensor index; `None` for running statistics, and for parameters that only
-    /// dropped paths use.
+    /// Gradients by tensor index; `None` for running statistics, for frozen parameters, and for
+    /// parameters that only dropped paths use.
     pub tensors: Vec<Option<Tensor<1>>>,
     pub(super) statistics: Statistics,
 }
+
+/// Nothing is frozen.
+static NOTHING: Frozen = Frozen::NOTHING;
 
 /// How a step computes its gradients.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +51,8 @@ pub struct StepOptions<'a> {
     pub loss: LossOptions,
     /// The paths that take part.
     pub paths: &'a Paths,
+    /// What is left alone.
+    pub frozen: &'a Frozen,
     /// What is kept for the backward pass.
     pub activations: Activations,
     /// What convolutions are computed in.
@@ -54,11 +60,12 @@ pub struct StepOptions<'a> {
 }
 
 impl<'a> StepOptions<'a> {
-    /// A step as [`Network::training_pass`] makes it: every value is kept, in `f32`.
+    /// A step as [`Network::training_pass`] makes it: all is trained, every value is kept, in `f32`.
     pub fn new(loss: LossOptions, paths: &'a Paths) -> Self {
         Self {
             loss,
             paths,
+            frozen: &NOTHING,
             activations: Activations::Kept,
             precision: Precision::F32,
         }
@@ -105,7 +112,10 @@ impl Network {
     /// - `images`: `[batch, 3, height, width]`
     pub fn training_pass(&self, images: Tensor<4>, rng: &mut ChaCha8Rng) -> TrainingPass {
         let paths = Paths::all(&self.graph);
-        self.pass(images, &paths, Precision::F32, rng)
+        let loss = LossOptions {
+            label_smoothing: 0.0,
+        };
+        self.pass(images, &StepOptions::new(loss, &paths), rng)
     }
 
     /// The gradients of a batch's loss, with dropout drawn from `rng`.
@@ -127,7 +137,7 @@ impl Network {
         match options.activations {
             _ if is_on_processor => processor::gradients(self, images, labels, options, rng),
             Activations::Kept => self
-                .pass(images, options.paths, options.precision, rng)
+                .pass(images, options, rng)
                 .backward(labels, options.loss),
             Activations::Recomputed => recompute::gradients(self, images, labels, options, rng),
         }
@@ -136,15 +146,14 @@ impl Network {
     pub(super) fn pass(
         &self,
         images: Tensor<4>,
-        paths: &Paths,
-        precision: Precision,
+        options: &StepOptions<'_>,
         rng: &mut ChaCha8Rng,
     ) -> TrainingPass {
-        let leaves = self.leaves(Tape::Recorded);
-        let mut training = Training::new(self, &leaves, rng);
-        let images = Tensor::from_inner(precision.of(images));
+        let leaves = self.leaves(Tape::Recorded, options.frozen);
+        let mut training = Training::new(self, options.frozen, &leaves, rng);
+        let images = Tensor::from_inner(options.precision.of(images));
         let nodes = 1..self.graph.nodes.len();
-        let walk = Walk::new(&self.graph, paths);
+        let walk = Walk::new(&self.graph, options.paths);
         let logits = walk.run(nodes, images, &mut training, |_, _| {});
         TrainingPass {
             logits: interpret::flat(logits),
@@ -153,16 +162,20 @@ impl Network {
         }
     }
 
-    /// The parameters by tensor index; `None` for running statistics.
-    pub(super) fn leaves(&self, tape: Tape) -> Vec<Option<Tensor<1>>> {
-        let leaf = |tensor: &Tensor<1>| match tape {
-            Tape::Recorded => Tensor::from_inner(tensor.clone()).require_grad(),
+    /// The parameters by tensor index, and the running statistics of frozen batch norms; `None` for
+    /// other running statistics. Frozen ones are not tracked.
+    pub(super) fn leaves(&self, tape: Tape, frozen: &Frozen) -> Vec<Option<Tensor<1>>> {
+        let leaf = |index: usize, tensor: &Tensor<1>| match tape {
             Tape::None => tensor.clone(),
+            Tape::Recorded if frozen.contains(index) => Tensor::from_inner(tensor.clone()),
+            Tape::Recorded => Tensor::from_inner(tensor.clone()).require_grad(),
         };
-        self.specs
-            .iter()
-            .zip(&self.tensors)
-            .map(|(spec, tensor)| spec.kind.is_parameter().then(|| leaf(tensor)))
+        let tensors = self.specs.iter().zip(&self.tensors).enumerate();
+        tensors
+            .map(|(index, (spec, tensor))| {
+                let is_used = spec.kind.is_parameter() || frozen.contains(index);
+                is_used.then(|| leaf(index, tensor))
+            })
             .collect()
     }
 
@@ -240,9 +253,10 @@ pub(super) enum Tape {
 /// Statistics by batch norm, in the order of evaluation.
 pub(super) type Statistics = Vec<(usize, BatchStatistics)>;
 
-/// Computation with the statistics of the batch.
+/// Computation with the statistics of the batch, and with the running ones where they are frozen.
 pub(super) struct Training<'a> {
     network: &'a Network,
+    frozen: &'a Frozen,
     leaves: &'a [Option<Tensor<1>>],
     pub(super) statistics: Statistics,
     rng: &'a mut ChaCha8Rng,
@@ -252,11 +266,13 @@ impl<'a> Training<'a> {
     /// Computation with `leaves`, [`Network::leaves`].
     pub(super) fn new(
         network: &'a Network,
+        frozen: &'a Frozen,
         leaves: &'a [Option<Tensor<1>>],
         rng: &'a mut ChaCha8Rng,
     ) -> Self {
         Self {
             network,
+            frozen,
             leaves,
             statistics: Vec::new(),
             rng,
@@ -266,7 +282,24 @@ impl<'a> Training<'a> {
     fn leaf(&self, index: usize) -> Tensor<1> {
         self.leaves[index]
             .clone()
-            .expect("the tensor is a parameter")
+            .expect("the tensor is a parameter, or frozen")
+    }
+
+    /// A batch norm that is frozen.
+    fn frozen_norm(&self, norm: usize) -> Option<Norm> {
+        if !self.frozen.contains_norm(self.network, norm) {
+            return None;
+        }
+        let first = self.network.norm_index(norm);
+        let [weight, bias, running_mean, running_var] =
+            [0, 1, 2, 3].map(|offset| self.leaf(first + offset));
+        Some(Norm {
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            epsilon: self.network.graph.norm_epsilon,
+        })
     }
 
     fn batch_norm(&self, norm: usize) -> BatchNorm {
@@ -290,6 +323,9 @@ impl Layers for Training<'_> {
     ) -> Tensor<4> {
         let shape = self.network.graph.convs[weight].shape;
         let leaf = self.leaf(weight).reshape(shape);
+        if let Some(norm) = norm.and_then(|norm| self.frozen_norm(norm)) {
+            return conv_norm::fixed(x, leaf, window, norm, activation);
+        }
         let leaves = norm.map(|norm| self.batch_norm(norm));
         let (y, statistics) = conv_norm::train(x, leaf, window, leaves, activation);
         self.statistics.extend(norm.zip(statistics));
@@ -297,6 +333,9 @@ impl Layers for Training<'_> {
     }
 
     fn norm(&mut self, x: Tensor<4>, norm: usize, activation: Activation) -> Tensor<4> {
+        if let Some(norm) = self.frozen_norm(norm) {
+            return conv_norm::apply_norm(x, norm, activation);
+        }
         let (y, statistics) = conv_norm::normalize(x, self.batch_norm(norm), activation);
         self.statistics.push((norm, statistics));
         y

@@ -25,6 +25,21 @@ pub enum TrainError {
     #[error(transparent)]
     Weights(#[from] WeightError),
     #[error(transparent)]
+    FineTuning(#[from] super::FineTuningError),
+    /// The model to start from is of another structure.
+    #[error(
+        "model.init: {source}\nif the model is a smaller one of the same family and width, grow it \
+         first: polynet grow {} --to \"{architecture}\" --out GROWN", folder.display()
+    )]
+    Init {
+        /// The model's folder.
+        folder: PathBuf,
+        /// The recipe's architecture.
+        architecture: String,
+        /// What does not fit.
+        source: Box<WeightError>,
+    },
+    #[error(transparent)]
     Folder(#[from] RunFolderError),
     #[error(transparent)]
     Metrics(#[from] MetricsError),

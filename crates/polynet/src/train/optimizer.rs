@@ -40,6 +40,8 @@ pub struct Optimizer {
     state: Vec<[Option<Tensor<1>>; SLOTS]>,
     /// Updates made so far, by tensor index.
     updates: Vec<u64>,
+    /// Factors of the learning rate, by tensor index.
+    rates: Vec<f64>,
 }
 
 impl Optimizer {
@@ -49,7 +51,17 @@ impl Optimizer {
             section,
             state: network.specs().iter().map(|_| [None, None]).collect(),
             updates: vec![0; network.specs().len()],
+            rates: vec![1.0; network.specs().len()],
         }
+    }
+
+    /// The same optimizer with factors of the learning rate by tensor index of the network; decoupled
+    /// weight decay has them too.
+    #[must_use]
+    pub fn with_rates(mut self, rates: Vec<f64>) -> Self {
+        debug_assert_eq!(rates.len(), self.rates.len());
+        self.rates = rates;
+        self
     }
 
     /// Changes every parameter that has a gradient.
@@ -64,6 +76,7 @@ impl Optimizer {
         for (index, gradient) in gradients.into_iter().enumerate() {
             let Some(gradient) = gradient else { continue };
             self.updates[index] += 1;
+            let learning_rate = learning_rate * self.rates[index];
             let decay = self.weight_decay(network.specs()[index].kind);
             let weight = network.take_tensor(index);
             let slots = &mut self.state[index];
@@ -336,6 +349,46 @@ mod tests {
                     assert!(error < 2e-5, "{name}, step {step}: {found} {expected}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_rate_multiplies_the_learning_rate_of_its_tensor() {
+        let architecture: Architecture = "small-ir-1-2-1; width = 0.0625".parse().unwrap();
+        let device = DeviceName::Cpu.open();
+        let network = Network::init(architecture.graph().unwrap(), 0, &device);
+        let section = OptimizerSection {
+            algorithm: OptimizerAlgorithm::AdamW {
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+            },
+            weight_decay: 0.5,
+            weight_decay_on: DecayedParameters::All,
+        };
+        let updated = |rates: Vec<f64>, learning_rate: f64| {
+            let mut network = network.clone();
+            let specs = network.specs().iter();
+            let gradients = specs.zip(network.tensors()).map(|(spec, tensor)| {
+                let gradient = tensor.clone() * 0.1 + 0.01;
+                spec.kind.is_parameter().then_some(gradient)
+            });
+            let gradients = gradients.collect();
+            let mut optimizer = Optimizer::new(section, &network).with_rates(rates);
+            optimizer.update(&mut network, gradients, learning_rate);
+            network.to_host()
+        };
+        let count = network.specs().len();
+        let rates = (0..count).map(|index| if index % 2 == 0 { 1.0 } else { 4.0 });
+        let mixed = updated(rates.collect(), 0.25);
+        let alike = [0.25, 1.0].map(|rate| updated(vec![1.0; count], rate));
+        for (index, spec) in network.specs().iter().enumerate() {
+            assert_eq!(
+                mixed[&spec.name],
+                alike[index % 2][&spec.name],
+                "{}",
+                spec.name
+            );
         }
     }
 

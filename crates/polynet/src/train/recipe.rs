@@ -43,6 +43,7 @@
 
 mod document;
 mod error;
+mod fine_tuning;
 mod method;
 mod read;
 mod validate;
@@ -58,6 +59,7 @@ use super::schedule::Schedule;
 use crate::nn::{Activations, Precision};
 
 pub use error::{Fault, RecipeError};
+pub use fine_tuning::FineTuningSection;
 pub use method::{MomentumForm, StochasticPathsSection, When};
 
 /// The longest recipe that is read, in bytes.
@@ -77,6 +79,9 @@ pub struct Recipe {
     pub device: String,
     /// `[model]`
     pub model: ModelSection,
+    /// `[fine_tuning]`
+    #[serde(skip_serializing_if = "FineTuningSection::is_empty")]
+    pub fine_tuning: FineTuningSection,
     /// `[data]`
     pub data: DataSection,
     /// `[preprocessing]`
@@ -98,7 +103,8 @@ pub struct Recipe {
 pub struct ModelSection {
     /// A preset's name or a whole network in the algebra's language. Required.
     pub architecture: String,
-    /// A model folder whose weights the run starts from. Default: none, random weights.
+    /// A model folder whose weights the run starts from; of the classifier, the rows of classes that
+    /// have the same name in the data. Default: none, random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
 }

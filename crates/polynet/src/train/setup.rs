@@ -1,6 +1,7 @@
 //! What a recipe means: data, network and schedule made ready before the first step.
 
 use super::error::TrainError;
+use super::fine_tuning::{self, FineTuning};
 use super::paths::PathSchedule;
 use super::progress::{Progress, Warning};
 use super::recipe::{AugmentationSection, OnError, Recipe, Resize as RecipeResize, When};
@@ -11,7 +12,7 @@ use crate::data::{
     Resize, Split, Splitting, View,
 };
 use crate::nn::{DeviceName, Network, Precision};
-use crate::weights::{Model, TensorMap, WeightError};
+use crate::weights::{Model, ModelConfig, TensorMap, WeightError};
 use burn::tensor::{Device, FloatDType};
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub(super) struct Setup {
     pub(super) validation: Option<Loader>,
     pub(super) epoch: Epoch,
     pub(super) schedule: Schedule,
+    pub(super) fine_tuning: FineTuning,
     pub(super) paths: PathSchedule,
     /// The architecture that predicts after steps with stochastic paths, and its graph.
     pub(super) scaled: Option<(Architecture, Arc<Graph>)>,
@@ -45,7 +47,8 @@ impl Setup {
         if let Some(size) = recipe.preprocessing.size {
             architecture.input_size = size as usize;
         }
-        architecture.graph()?;
+        let graph = architecture.graph()?;
+        let fine_tuning = FineTuning::new(&recipe.fine_tuning, &architecture, &graph)?;
         let scaled = scaled(recipe, &architecture)?;
         let preprocessing = preprocessing(recipe, &architecture);
         let dataset = open(recipe, Split::Train)?;
@@ -82,6 +85,7 @@ impl Setup {
             validation,
             epoch,
             schedule,
+            fine_tuning,
             paths,
             scaled,
             device,
@@ -89,17 +93,33 @@ impl Setup {
     }
 
     /// The network that a run begins with: of the recipe's model, or drawn from its seed.
-    pub(super) fn initial_network(&self, recipe: &Recipe) -> Result<Network, TrainError> {
-        match &recipe.model.init {
-            Some(folder) => {
-                let mut tensors = Model::open(folder, &self.device)?.network.to_host();
-                self.network_from(folder, &mut tensors)
-            }
-            None => {
-                let graph = self.architecture.graph()?;
-                Ok(Network::init(graph, recipe.seed, &self.device))
-            }
+    pub(super) fn initial_network(
+        &self,
+        recipe: &Recipe,
+        progress: &mut dyn Progress,
+    ) -> Result<Network, TrainError> {
+        let graph = self.architecture.graph()?;
+        let Some(folder) = &recipe.model.init else {
+            return Ok(Network::init(graph, recipe.seed, &self.device));
+        };
+        let model = Model::open(folder, &self.device)?;
+        let mut tensors = model.network.to_host();
+        let (old, new) = (&model.config.classes, &self.classes);
+        let kept = fine_tuning::fit_head(&mut tensors, old, new, &graph, recipe.seed);
+        if let Some(kept) = kept {
+            progress.message(&format!(
+                "the classes differ from those of {}: {kept} of {} keep their row of the \
+                 classifier, the others are drawn",
+                folder.display(),
+                new.len()
+            ));
         }
+        let network = Network::from_tensors(graph, tensors, &self.device);
+        network.map_err(|mismatch| TrainError::Init {
+            folder: folder.clone(),
+            architecture: self.architecture.to_string(),
+            source: Box::new(WeightError::mismatch(folder, mismatch)),
+        })
     }
 
     /// The network with the tensors of its names taken out of `tensors`.
@@ -269,6 +289,23 @@ fn warn_of_small_groups(recipe: &Recipe, progress: &mut dyn Progress) {
             group,
             least: LEAST_NORM_GROUP,
         });
+    }
+}
+
+/// Where the weights of a run come from, for the model card: the recipe, and the history of the model
+/// that it starts from, as far as that model is still there.
+pub(super) fn origin(recipe: &Recipe) -> String {
+    let trained = format!("Trained by the recipe `{}`", recipe.name);
+    let Some(folder) = &recipe.model.init else {
+        return format!("{trained}.");
+    };
+    let name = folder.display();
+    match ModelConfig::read(folder) {
+        Ok(config) => format!(
+            "{trained}, from {name}.\n\nThe history of {name}: {}",
+            config.origin
+        ),
+        Err(_) => format!("{trained}, from {name}."),
     }
 }
 

@@ -3,13 +3,15 @@
 use super::clipping::Clipping;
 use super::recipe::Recipe;
 use crate::data::Batch;
-use crate::nn::{Activations, Gradients, LossOptions, Network, Paths, Precision, StepOptions};
+use crate::nn::{
+    Activations, Frozen, Gradients, LossOptions, Network, Paths, Precision, StepOptions,
+};
 use burn::tensor::{Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 /// How a run computes the gradients of a step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct GradientRule {
     seed: u64,
     loss: LossOptions,
@@ -18,6 +20,7 @@ pub(super) struct GradientRule {
     activations: Activations,
     precision: Precision,
     clipping: Clipping,
+    frozen: Frozen,
 }
 
 /// What a step has computed.
@@ -31,7 +34,7 @@ pub(super) struct StepGradients {
 }
 
 impl GradientRule {
-    pub(super) fn new(recipe: &Recipe) -> Self {
+    pub(super) fn new(recipe: &Recipe, frozen: Frozen) -> Self {
         let training = &recipe.training;
         Self {
             seed: recipe.seed,
@@ -42,6 +45,7 @@ impl GradientRule {
             activations: training.activations,
             precision: training.precision,
             clipping: Clipping::new(training),
+            frozen,
         }
     }
 
@@ -67,6 +71,7 @@ impl GradientRule {
         let options = StepOptions {
             loss: self.loss,
             paths,
+            frozen: &self.frozen,
             activations: self.activations,
             precision: self.precision,
         };

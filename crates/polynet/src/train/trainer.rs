@@ -69,7 +69,7 @@ impl Trainer {
         progress: &mut dyn Progress,
     ) -> Result<Self, TrainError> {
         let setup = Setup::new(&recipe, progress)?;
-        let network = setup.initial_network(&recipe)?;
+        let network = setup.initial_network(&recipe, progress)?;
         let folder = RunFolder::create(folder)?;
         folder.write_recipe(&recipe)?;
         folder.add_command(command)?;
@@ -97,7 +97,7 @@ impl Trainer {
                 let network = setup.network_from(&folder.checkpoints(), &mut tensors)?;
                 (network, Some((position, tensors)))
             }
-            None => (setup.initial_network(&recipe)?, None),
+            None => (setup.initial_network(&recipe, progress)?, None),
         };
         let step = saved.as_ref().map_or(0, |(position, _)| position.step);
         folder.add_command(command)?;
@@ -121,7 +121,7 @@ impl Trainer {
         network: Network,
         metrics: MetricsLog,
     ) -> Self {
-        let origin = format!("Trained by the recipe `{}`.", recipe.name);
+        let origin = setup::origin(&recipe);
         let config = ModelConfig::new(
             &setup.architecture,
             setup.classes.clone(),
@@ -129,8 +129,9 @@ impl Trainer {
             origin,
         );
         Self {
-            rule: GradientRule::new(&recipe),
-            optimizer: Optimizer::new(recipe.optimizer, &network),
+            rule: GradientRule::new(&recipe, setup.fine_tuning.frozen.clone()),
+            optimizer: Optimizer::new(recipe.optimizer, &network)
+                .with_rates(setup.fine_tuning.rates.clone()),
             average: (recipe.training.ema).map(|ema| WeightAverage::new(ema, &network)),
             recipe,
             folder,

@@ -30,6 +30,14 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// Reads and checks the `config.json` of a model folder.
+    ///
+    /// # Errors
+    /// If it is missing or broken.
+    pub fn read(folder: &Path) -> Result<Self, WeightError> {
+        Ok(read_config(folder)?.0)
+    }
+
     /// The config of a model.
     pub fn new(
         architecture: &Architecture,

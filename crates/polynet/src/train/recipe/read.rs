@@ -3,6 +3,7 @@
 //! Reading goes on after a fault, so that one run of the command shows all of them. What was never
 //! asked for is an unknown key, and the keys that were asked for are what it is compared with.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
@@ -13,9 +14,9 @@ use super::method;
 use super::validate;
 use super::value::{Value, describe};
 use super::{
-    AugmentationSection, DataSection, DecayedParameters, EpsilonPosition, ModelSection,
-    MomentumForm, OnError, OptimizerAlgorithm, OptimizerSection, PreprocessingSection, Recipe,
-    ScheduleSection, StochasticPathsSection, TrainingSection, When,
+    AugmentationSection, DataSection, DecayedParameters, EpsilonPosition, FineTuningSection,
+    ModelSection, MomentumForm, OnError, OptimizerAlgorithm, OptimizerSection,
+    PreprocessingSection, Recipe, ScheduleSection, StochasticPathsSection, TrainingSection, When,
 };
 use crate::train::duration::Duration;
 
@@ -161,6 +162,7 @@ impl Section<'_, '_> {
 impl Reader {
     fn recipe(&mut self, mut tree: DeTable<'_>, default_name: &str) -> Recipe {
         let model = self.section(&mut tree, "model", model);
+        let fine_tuning = self.section(&mut tree, "fine_tuning", fine_tuning);
         let data = self.section(&mut tree, "data", data);
         let preprocessing = self.section(&mut tree, "preprocessing", preprocessing);
         let augmentation = self.section(&mut tree, "augmentation", augmentation);
@@ -180,6 +182,7 @@ impl Reader {
             out: root.optional("out"),
             device: root.or("device", "cpu".to_owned()),
             model,
+            fine_tuning,
             data,
             preprocessing,
             augmentation,
@@ -280,6 +283,13 @@ fn model(section: &mut Section<'_, '_>) -> ModelSection {
     ModelSection {
         architecture: section.required("architecture", "\"ir-3-6-3\"", String::new()),
         init: section.optional("init"),
+    }
+}
+
+fn fine_tuning(section: &mut Section<'_, '_>) -> FineTuningSection {
+    FineTuningSection {
+        frozen: section.or("frozen", Vec::new()),
+        rates: section.or("rates", BTreeMap::new()),
     }
 }
 

@@ -71,6 +71,9 @@ fn every_key_can_be_written() {
         [model]
         architecture = "small-polynet; classes = 10"
         init = "models/b"
+        [fine_tuning]
+        frozen = ["stem", "A"]
+        rates = { head = 10, B = 0.1 }
         [data]
         path = "photos.tar"
         validation_fraction = 0.1
@@ -119,6 +122,14 @@ fn every_key_can_be_written() {
     assert_eq!(recipe.seed, 16);
     assert_eq!(recipe.out, Some(PathBuf::from("runs/a")));
     assert_eq!(recipe.model.init, Some(PathBuf::from("models/b")));
+    assert_eq!(recipe.fine_tuning.frozen, ["stem", "A"]);
+    let rates = recipe.fine_tuning.rates.iter();
+    let rates: Vec<(&str, f64)> = rates.map(|(name, rate)| (name.as_str(), *rate)).collect();
+    assert_eq!(rates, [("B", 0.1), ("head", 10.0)]);
+    assert_eq!(
+        Recipe::parse(&recipe.to_toml().unwrap(), &[]).unwrap(),
+        recipe
+    );
     assert_eq!(recipe.data.on_error, OnError::Skip);
     assert_eq!(recipe.preprocessing.resize, Some(Resize::ShorterSide(40)));
     assert_eq!(recipe.preprocessing.mean, Some([0.5, 0.5, 0.0]));
@@ -283,6 +294,18 @@ fn each_fault_says_what_was_expected_and_what_came() {
         (
             "schedule.kind=cosine",
             "`schedule.learning_rate`: expected this key, for example `learning_rate = 0.1`",
+        ),
+        (
+            "fine_tuning.frozen=stem",
+            "`fine_tuning.frozen`: expected an array of strings such as [\"stem\", \"A\"], came",
+        ),
+        (
+            "fine_tuning.rates.head=fast",
+            "`fine_tuning.rates`: `head`: expected a number, came the string \"fast\"",
+        ),
+        (
+            "fine_tuning.rates={stem=0}",
+            "`fine_tuning.rates`: expected a number above 0, came 0",
         ),
         (
             "optimizer.decay=1.0",

@@ -34,6 +34,9 @@ impl fmt::Display for OutOfRange {
 pub(super) fn faults(recipe: &Recipe) -> Vec<OutOfRange> {
     let mut ranges = Ranges(Vec::new());
     ranges.top(recipe);
+    for rate in recipe.fine_tuning.rates.values() {
+        ranges.above_zero("fine_tuning.rates", *rate);
+    }
     ranges.preprocessing(&recipe.preprocessing);
     ranges.augmentation(&recipe.augmentation);
     ranges.optimizer(&recipe.optimizer);

@@ -1,5 +1,6 @@
 //! The types that a recipe's values have, each with the words for what was expected.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use toml::Spanned;
@@ -98,6 +99,33 @@ impl<const N: usize> Value for [f64; N] {
             *number = f64::read(item.get_ref())?;
         }
         Ok(numbers)
+    }
+}
+
+impl Value for Vec<String> {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let what = "an array of strings such as [\"stem\", \"A\"]";
+        let Some(items) = value.as_array() else {
+            return expected(what, value);
+        };
+        items
+            .iter()
+            .map(|item| String::read(item.get_ref()))
+            .collect()
+    }
+}
+
+impl Value for BTreeMap<String, f64> {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let DeValue::Table(entries) = value else {
+            return expected("a table of numbers such as { head = 10.0 }", value);
+        };
+        let entries = entries.iter().map(|(key, value)| {
+            let number = f64::read(value.get_ref());
+            let number = number.map_err(|message| format!("`{}`: {message}", key.get_ref()))?;
+            Ok((key.get_ref().to_string(), number))
+        });
+        entries.collect()
     }
 }
 
