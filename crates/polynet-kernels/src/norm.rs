@@ -304,6 +304,44 @@ impl Applied {
             terms[2].as_mut_slice()[channel] =
                 (-scale * sum / count - self.mean[channel] * slope) as f32;
         }
+        self.write_gradient(isa, arena, (z, dy, dz), &terms);
+        gradients
+    }
+
+    /// The gradient of `z` alone, where the moments are fixed numbers and not those of `z`: it is
+    /// `scale · factor · dy` where the ReLU let through. `dz` may replace `dy`.
+    ///
+    /// # Panics
+    /// As [`Applied::backward`].
+    pub fn backward_fixed(
+        &self,
+        isa: Isa,
+        arena: &mut Arena,
+        (z, dy, dz): (&View, &View, &View),
+        factor: f64,
+    ) {
+        check_apart(arena, &[z], dz);
+        if dy != dz {
+            check_apart(arena, &[dy], dz);
+        }
+        assert!(z.size() == dy.size() && z.size() == dz.size(), "size");
+        let elements = self.scale.len();
+        let mut terms = [(); 3].map(|()| Arena::new(elements));
+        for channel in 0..z.channels {
+            let scale = self.weight[channel] * self.inverse_std[channel];
+            terms[0].as_mut_slice()[channel] = (scale * factor) as f32;
+        }
+        self.write_gradient(isa, arena, (z, dy, dz), &terms);
+    }
+
+    /// Writes `terms[0] · g + terms[1] · z + terms[2]`, where `g` is `dy` where the ReLU let through.
+    fn write_gradient(
+        &self,
+        isa: Isa,
+        arena: &mut Arena,
+        (z, dy, dz): (&View, &View, &View),
+        terms: &[Arena; 3],
+    ) {
         clear_halo(dz, arena);
         let memory = Memory(arena.as_mut_slice().as_mut_ptr());
         for_planes(dz, |image, block| {
@@ -318,12 +356,11 @@ impl Applied {
                 to: unsafe { memory.at(dz, image, block) },
                 to_row: dz.row_stride(),
                 size: dz.size(),
-                factors: self.factors(block, &terms),
+                factors: self.factors(block, terms),
             };
             let plane = &plane;
             dispatch!(isa, gradient_plane(plane: &MapPlane));
         });
-        gradients
     }
 
     /// `Σ g` and `Σ g · (z − mean)` of every channel, where `g` is `dy` where the ReLU let through.

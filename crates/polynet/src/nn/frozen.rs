@@ -17,7 +17,7 @@ impl Frozen {
         tensors: Vec::new(),
     };
 
-    /// The tensors that `is_frozen` names.
+    /// The tensors that `is_frozen` names. Gradients need one that it does not name.
     pub fn new(specs: &[TensorSpec], is_frozen: impl Fn(&TensorSpec) -> bool) -> Self {
         let tensors: Vec<bool> = specs.iter().map(is_frozen).collect();
         Self { tensors }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
     use crate::arch::Architecture;
     use crate::nn::{Activations, DeviceName, Gradients, LossOptions, Paths, StepOptions};
-    use burn::tensor::{Tensor, TensorData};
+    use burn::tensor::{DType, Tensor, TensorData};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
@@ -102,6 +102,81 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The kernels of the processor against the recorded pass.
+    #[test]
+    fn both_ways_to_compute_gradients_agree_on_what_is_frozen() {
+        for spec in [
+            "small-polynet; width = 0.125; classes = 3; input = 16; dropout = 0",
+            "small-ir-1-2-1; width = 0.125; classes = 3; input = 16; sharing = release; \
+             B: poly-3 x2; C: F + GF; dropout = 0",
+            "resnet-50; width = 0.125; classes = 3; input = 32",
+            "inception-resnet-v2; width = 0.125; classes = 3; input = 107; A: I + F; B: I + F; \
+             C: I + F; dropout = 0",
+        ] {
+            for trained in ["stem", "stage_", "reduction", "head"] {
+                let network = network(spec);
+                let is_trained = |spec: &TensorSpec| spec.name.starts_with(trained);
+                if !network.specs().iter().any(is_trained) {
+                    continue;
+                }
+                let frozen = Frozen::new(network.specs(), |spec| !is_trained(spec));
+                let found = step(&network, &frozen, Activations::Kept);
+                // Small batches are ill-conditioned: the recorded pass in f32 says by how much.
+                let [exact, in_f32] =
+                    [DType::F64, DType::F32].map(|dtype| recorded(&network, &frozen, dtype));
+                assert!(
+                    (found.loss / exact.loss - 1.0).abs() < 1e-4,
+                    "{spec}, {trained}"
+                );
+                for (index, tensor) in network.specs().iter().enumerate() {
+                    let name = &tensor.name;
+                    let Some(expected) = host(&exact, index) else {
+                        assert!(found.tensors[index].is_none(), "{trained}: {name}");
+                        continue;
+                    };
+                    let error = |gradients: &Gradients| {
+                        let found = host(gradients, index).expect("a gradient");
+                        let pairs = found.iter().zip(&expected);
+                        let squares: f64 = pairs.map(|(a, b)| (a - b).powi(2)).sum();
+                        let scale: f64 = expected.iter().map(|x| x * x).sum();
+                        (squares / scale.max(1e-12)).sqrt()
+                    };
+                    let (error, allowed) = (error(&found), 0.02 + 3.0 * error(&in_f32));
+                    assert!(
+                        error < allowed,
+                        "{spec}, {trained}: {name}: {error}, {allowed}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// The gradients of [`step`] by a recorded pass in the precision of `dtype`.
+    fn recorded(network: &Network, frozen: &Frozen, dtype: DType) -> Gradients {
+        let mut network = network.clone();
+        for index in 0..network.specs().len() {
+            let tensor = network.take_tensor(index);
+            network.set_tensor(index, tensor.cast(dtype));
+        }
+        let paths = Paths::all(network.graph());
+        let loss = LossOptions {
+            label_smoothing: 0.0,
+        };
+        let options = StepOptions {
+            frozen,
+            ..StepOptions::new(loss, &paths)
+        };
+        let images = images(network.graph().nodes[0].shape[1]).cast(dtype);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let pass = network.pass(images, &options, &mut rng);
+        pass.backward(&[0, 1, 2, 0], loss)
+    }
+
+    fn host(gradients: &Gradients, index: usize) -> Option<Vec<f64>> {
+        let gradient = gradients.tensors[index].clone()?;
+        Some(gradient.into_data_as::<f64>().try_into_vec().unwrap())
     }
 
     #[test]

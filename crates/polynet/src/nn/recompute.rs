@@ -163,7 +163,7 @@ mod tests {
         let labels = [0, 1, 2, 1];
         let gradients = match way {
             Way::Recorded => network
-                .pass(images(4), &paths, Precision::F32, &mut rng)
+                .pass(images(4), &options, &mut rng)
                 .backward(&labels, options.loss),
             Way::RecordedAgain => gradients(&network, images(4), &labels, &options, &mut rng),
             Way::Fastest(activations) => {

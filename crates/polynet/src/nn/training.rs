@@ -124,7 +124,7 @@ impl Network {
     /// - `images`: `[batch, 3, height, width]`
     ///
     /// # Panics
-    /// If there are not as many labels as images, or a label is no class.
+    /// If there are not as many labels as images, a label is no class, or everything is frozen.
     pub fn gradients(
         &self,
         images: Tensor<4>,

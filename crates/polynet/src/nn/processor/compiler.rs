@@ -3,7 +3,7 @@
 
 use super::program::{Buffer, BufferId, Slot, Step};
 use crate::arch::graph::{Graph, NodeId, Op};
-use crate::nn::Paths;
+use crate::nn::{Frozen, Paths};
 use std::ops::Range;
 
 /// How the backward pass gets at a part of a value.
@@ -58,10 +58,29 @@ pub(super) struct Compiler<'a> {
     pub(super) dropouts: usize,
     /// Whether layers are computed for the first time.
     pub(super) is_first: bool,
+    /// The first node that has something to train: the backward pass ends there.
+    pub(super) first_trained: NodeId,
+}
+
+/// The first node that has something to train.
+fn first_trained(graph: &Graph, paths: &Paths, frozen: &Frozen) -> NodeId {
+    let norms = graph.convs.len();
+    let biases = norms + 4 * graph.norms.len();
+    let tensors = |id: NodeId| match &graph.nodes[id].op {
+        Op::Conv { weight, norm, .. } => [Some(*weight), norm.map(|norm| norms + 4 * norm)],
+        Op::Norm { norm, .. } => [Some(norms + 4 * norm), None],
+        Op::Bias { bias, .. } => [Some(biases + bias), None],
+        Op::Linear => [Some(biases + graph.biases.len()), None],
+        _ => [None, None],
+    };
+    let is_trained = |tensor: usize| !frozen.contains(tensor);
+    let trains = |id: NodeId| tensors(id).into_iter().flatten().any(is_trained);
+    let mut nodes = (0..graph.nodes.len()).filter(|&id| paths.computes(id));
+    nodes.find(|&id| trains(id)).unwrap_or(graph.nodes.len())
 }
 
 impl<'a> Compiler<'a> {
-    pub(super) fn new(graph: &'a Graph, paths: &'a Paths) -> Self {
+    pub(super) fn new(graph: &'a Graph, paths: &'a Paths, frozen: &Frozen) -> Self {
         let mut readers = vec![Vec::new(); graph.nodes.len()];
         for id in (0..graph.nodes.len()).filter(|&id| paths.computes(id)) {
             for input in paths.inputs(graph, id) {
@@ -80,6 +99,7 @@ impl<'a> Compiler<'a> {
             products: vec![Vec::new(); graph.nodes.len()],
             dropouts: 0,
             is_first: true,
+            first_trained: first_trained(graph, paths, frozen),
         }
     }
 
@@ -94,6 +114,7 @@ impl<'a> Compiler<'a> {
     }
 
     pub(super) fn backward_all(&mut self, nodes: Range<NodeId>) {
+        let nodes = nodes.start.max(self.first_trained)..nodes.end;
         for id in self.computed(nodes).into_iter().rev() {
             self.backward(id);
         }

@@ -11,10 +11,10 @@ mod forward;
 mod program;
 mod run;
 
-use super::Paths;
 use super::conv_norm::{BatchStatistics, dropout_factors};
 use super::network::{Network, host_values, on_device};
 use super::training::{Activations, Gradients, StepOptions, targets};
+use super::{Frozen, Paths};
 use crate::arch::graph::Op;
 use burn::tensor::Tensor;
 use polynet_kernels::Isa;
@@ -31,6 +31,7 @@ pub(super) struct Compiled(Mutex<Option<CompiledStep>>);
 struct CompiledStep {
     paths: Paths,
     activations: Activations,
+    frozen: Frozen,
     images: usize,
     processor: Processor,
 }
@@ -53,6 +54,7 @@ pub(super) fn gradients(
     let &StepOptions {
         paths,
         activations,
+        frozen,
         loss,
         ..
     } = options;
@@ -79,20 +81,23 @@ pub(super) fn gradients(
         images: &images,
         targets: &targets(labels, classes, loss.label_smoothing),
         masks: &masks,
+        frozen,
     };
     let mut compiled = network.compiled.0.lock().unwrap_or_else(|e| e.into_inner());
     let fits = |step: &CompiledStep| {
-        step.images == count && step.activations == activations && step.paths == *paths
+        let is_same = step.activations == activations && step.frozen == *frozen;
+        is_same && step.images == count && step.paths == *paths
     };
     let step = match compiled.take() {
         Some(step) if fits(&step) => compiled.insert(step),
         other => compiled.insert(CompiledStep {
             paths: paths.clone(),
             activations,
+            frozen: frozen.clone(),
             images: count,
             processor: Processor::new(
                 graph,
-                (paths, activations),
+                options,
                 count,
                 Isa::best(),
                 other.map(|step| step.processor.into_memory()),
@@ -180,19 +185,16 @@ mod tests {
                 targets[image * classes + label] += 0.9;
             }
             for isa in Isa::available() {
-                let mut processor = Processor::new(
-                    &graph,
-                    (&Paths::all(&graph), Activations::Kept),
-                    count,
-                    isa,
-                    None,
-                );
+                let paths = Paths::all(&graph);
+                let step = StepOptions::new(options, &paths);
+                let mut processor = Processor::new(&graph, &step, count, isa, None);
                 let input = StepInput {
                     tensor: &tensor,
                     num_tensors: network.tensors().len(),
                     images: &images,
                     targets: &targets,
                     masks: &[],
+                    frozen: &Frozen::NOTHING,
                 };
                 let found = processor.run(&graph, &input);
                 assert!(

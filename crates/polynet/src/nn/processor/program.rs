@@ -10,7 +10,7 @@
 
 use super::compiler::Compiler;
 use crate::arch::graph::Graph;
-use crate::nn::{Activations, Paths};
+use crate::nn::{Activations, StepOptions};
 use polynet_kernels::conv::{InputGradient, Window};
 
 /// Index of a buffer in [`Program::buffers`].
@@ -187,8 +187,14 @@ pub(super) struct Program {
 
 impl Program {
     /// Compiles a graph.
-    pub(super) fn new(graph: &Graph, paths: &Paths, activations: Activations) -> Self {
-        let mut compiler = Compiler::new(graph, paths);
+    pub(super) fn new(graph: &Graph, options: &StepOptions<'_>) -> Self {
+        let &StepOptions {
+            paths,
+            activations,
+            frozen,
+            ..
+        } = options;
+        let mut compiler = Compiler::new(graph, paths, frozen);
         let nodes = 0..graph.nodes.len();
         compiler.forward_all(nodes.clone());
         match activations {
@@ -197,7 +203,9 @@ impl Program {
                 let mut segments = graph.segments();
                 let last = segments.pop().expect("a graph has a segment");
                 compiler.backward_all(last);
-                for segment in segments.into_iter().rev() {
+                let first = compiler.first_trained;
+                let trained = segments.into_iter().filter(|segment| segment.end > first);
+                for segment in trained.rev() {
                     compiler.forward_again(segment.clone());
                     compiler.backward_all(segment);
                 }

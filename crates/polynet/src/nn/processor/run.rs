@@ -2,7 +2,7 @@
 
 use super::program::{Buffer, Program, Step};
 use crate::arch::graph::Graph;
-use crate::nn::{Activations, Paths};
+use crate::nn::{Frozen, StepOptions};
 use polynet_kernels::Isa;
 use polynet_kernels::conv::{Conv, InputGradient, Stores, Value, Window, weight_gradient};
 use polynet_kernels::layout::{Arena, View};
@@ -12,7 +12,7 @@ use polynet_kernels::{plan, pool};
 
 /// What a step starts from.
 pub(super) struct StepInput<'a> {
-    /// A parameter by its tensor index, flat.
+    /// A tensor by its index, flat; running statistics are read where they are frozen.
     pub(super) tensor: &'a dyn Fn(usize) -> Vec<f32>,
     /// Tensors of the network.
     pub(super) num_tensors: usize,
@@ -22,6 +22,8 @@ pub(super) struct StepInput<'a> {
     pub(super) targets: &'a [f32],
     /// Factors of each dropout's elements, `[images, features]`.
     pub(super) masks: &'a [Vec<f32>],
+    /// The tensors without gradients.
+    pub(super) frozen: &'a Frozen,
 }
 
 /// What a step gives.
@@ -58,12 +60,12 @@ impl std::fmt::Debug for Processor {
 impl Processor {
     pub(super) fn new(
         graph: &Graph,
-        (paths, activations): (&Paths, Activations),
+        options: &StepOptions<'_>,
         images: usize,
         isa: Isa,
         memory: Option<Arena>,
     ) -> Self {
-        let program = Program::new(graph, paths, activations);
+        let program = Program::new(graph, options);
         let geometry = |buffer: &Buffer| {
             if buffer.is_row_of_images {
                 (1, [1, images])
@@ -162,6 +164,10 @@ impl Run<'_> {
         self.norm_index(self.graph.norms.len()) + bias
     }
 
+    fn is_frozen_norm(&self, norm: usize) -> bool {
+        self.input.frozen.contains(self.norm_index(norm))
+    }
+
     /// Adds to the gradient of a tensor, which several evaluations may use.
     fn add_gradient(&mut self, index: usize, gradient: Vec<f32>) {
         match &mut self.output.gradients[index] {
@@ -189,6 +195,9 @@ impl Run<'_> {
                 inputs,
                 to,
             } => self.conv(*weight, *window, inputs, to),
+            Step::Moments {
+                norm, parts, relu, ..
+            } if self.is_frozen_norm(*norm) => self.frozen_norm(*norm, parts, *relu),
             Step::Moments {
                 norm,
                 parts,
@@ -312,6 +321,8 @@ impl Run<'_> {
                 let [gradient, to] = [gradient, to].map(|id| self.views[*id]);
                 pool::local_average_pool_gradient(isa, *window, self.arena, &gradient, &to);
             }
+            Step::BiasGradient { bias, .. }
+                if self.input.frozen.contains(self.bias_index(*bias)) => {}
             Step::BiasGradient { bias, parts } => {
                 let mut sums = Vec::new();
                 for &part in parts {
@@ -339,6 +350,22 @@ impl Run<'_> {
                 norm,
                 parts,
                 factor,
+            } if self.is_frozen_norm(*norm) => {
+                for &(slot, z, dy, dz) in parts {
+                    let [z, dy, dz] = [z, dy, dz].map(|id| &self.views[id]);
+                    let applied = self.applied[slot].as_ref();
+                    applied.expect("the statistics come first").backward_fixed(
+                        isa,
+                        self.arena,
+                        (z, dy, dz),
+                        f64::from(*factor),
+                    );
+                }
+            }
+            Step::NormGradient {
+                norm,
+                parts,
+                factor,
             } => {
                 let (mut weight, mut bias) = (Vec::new(), Vec::new());
                 for &(slot, z, dy, dz) in parts {
@@ -357,6 +384,7 @@ impl Run<'_> {
                 self.add_gradient(first, weight);
                 self.add_gradient(first + 1, bias);
             }
+            Step::WeightGradient { weight, .. } if self.input.frozen.contains(*weight) => {}
             Step::WeightGradient {
                 weight,
                 window,
@@ -399,6 +427,23 @@ impl Run<'_> {
             sum: None,
         };
         conv.run(self.arena, &inputs, stores);
+    }
+
+    /// Batch norm with its running statistics.
+    fn frozen_norm(&mut self, norm: usize, parts: &[(usize, usize)], relu: bool) {
+        let first = self.norm_index(norm);
+        let [weight, bias, mean, var] =
+            [0, 1, 2, 3].map(|offset| (self.input.tensor)(first + offset));
+        let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
+        let mut start = 0;
+        for &(z, slot) in parts {
+            let end = start + self.views[z].channels();
+            let parameters = (&weight[start..end], &bias[start..end]);
+            let moments = (wide(&mean[start..end]), &wide(&var[start..end])[..]);
+            let applied = Applied::new(parameters, moments, self.graph.norm_epsilon, relu);
+            self.applied[slot] = Some(applied);
+            start = end;
+        }
     }
 
     /// The statistics of a map: batch norm, mean and unbiased variance.
@@ -512,7 +557,9 @@ impl Run<'_> {
         let weights_of_inputs = (self.input.tensor)(index);
         let conv = InputGradient::pack(self.isa, Window::POINT, segments, &weights_of_inputs);
         conv.run(self.arena, &gradients, &to, false);
-        self.add_gradient(index, weights);
-        self.add_gradient(index + 1, bias);
+        if !self.input.frozen.contains(index) {
+            self.add_gradient(index, weights);
+            self.add_gradient(index + 1, bias);
+        }
     }
 }
