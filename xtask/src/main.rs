@@ -1,6 +1,7 @@
 //! The developers' one door: `cargo xtask check`, `cargo xtask fixtures`, and so on.
 
 mod check;
+mod experiment;
 mod fixtures;
 mod licenses;
 mod vulkan;
@@ -21,6 +22,8 @@ struct Arguments {
 enum Task {
     /// Run every check: format, lints, licences, tests, docs
     Check,
+    /// Run an experiment for several seeds
+    Experiment(experiment::Arguments),
     /// Make the parity fixtures anew with public implementations in PyTorch
     Fixtures(fixtures::Arguments),
     /// Build for Vulkan and compare the network with the processor's results
@@ -31,6 +34,7 @@ fn main() -> Result<()> {
     std::env::set_current_dir(root())?;
     match Arguments::parse().task {
         Task::Check => check::run(),
+        Task::Experiment(arguments) => experiment::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
         Task::Vulkan(arguments) => vulkan::run(&arguments),
     }

@@ -29,7 +29,8 @@ pub enum ModuleSource {
     Inserted,
 }
 
-/// The sources of all modules, by stage; see the [module documentation](self).
+/// The sources of all modules, by stage. A trained module can become any module whose terms contain
+/// all of its own, each as often; of the ways to place them, [`place`] takes the nearest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleMap {
     /// Label of each stage, and the source of each of its modules.
