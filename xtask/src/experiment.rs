@@ -118,7 +118,7 @@ fn train(recipe: &str, folder: &Path, seed: u64, overrides: [&[String]; 2]) -> R
     if folder.join("report.json").exists() {
         return Ok(());
     }
-    let mut command = Command::new(POLYNET);
+    let mut command = quiet(Command::new(POLYNET));
     command.arg("train");
     if folder.join("recipe.toml").exists() {
         return crate::run(command.arg("--resume").arg(folder));
@@ -140,14 +140,18 @@ fn grow(base: &Path, folder: &Path, seed: u64) -> Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(folder)?;
     }
-    let mut command = Command::new(POLYNET);
+    let mut command = quiet(Command::new(POLYNET));
     command.arg("grow").arg(base).args(["--to", GROWN]);
     command
         .args(["--seed", &seed.to_string(), "--out"])
         .arg(folder);
-    // The table of all tensors is in the model's history already.
-    command.stdout(std::process::Stdio::null());
     crate::run(&mut command)
+}
+
+/// A command whose results stay out of this one's.
+fn quiet(mut command: Command) -> Command {
+    command.stdout(std::process::Stdio::null());
+    command
 }
 
 /// The validations of a finished run.
