@@ -6,12 +6,14 @@
 mod gradient;
 mod input_gradient;
 mod naive;
+mod pack;
 mod tile;
 mod toom;
 mod winograd;
 
-use crate::layout::{Arena, BLOCK, View, blocks_of, clear_halo};
+use crate::layout::{Arena, BLOCK, View, clear_halo};
 use crate::simd::Isa;
+use pack::{Filters, Packed, Panel, block_channels};
 use rayon::prelude::*;
 use tile::{Geometry, Source, Tap, Target, Tile};
 
@@ -95,14 +97,6 @@ impl<'a> Stores<'a> {
     }
 }
 
-/// Weights of consecutive output blocks, interleaved for the microkernel.
-#[derive(Clone, Copy, Debug)]
-struct Panel {
-    first_block: usize,
-    blocks: usize,
-    weights: usize,
-}
-
 /// Where a convolution's outputs lie in the map that it writes: pixel `offset + step · position`. The
 /// gradient of a convolution with a stride is one convolution for each remainder of the stride.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +130,7 @@ pub struct Conv {
     grid: Grid,
     inputs: Vec<usize>,
     outputs: Vec<usize>,
-    panels: Vec<Panel>,
-    weights: Arena,
+    packed: Packed,
     bias: Arena,
 }
 
@@ -145,20 +138,6 @@ pub struct Conv {
 const GROUP_BYTES: usize = 400 << 10;
 /// Multiply-accumulates that are worth a task of their own.
 const TASK_MACS: usize = 100_000;
-
-/// (channel of the whole, lane) pairs of every block of a list of segments.
-fn block_channels(segments: &[usize]) -> Vec<(usize, usize)> {
-    let mut blocks = Vec::new();
-    let mut first = 0;
-    for &channels in segments {
-        for block in 0..blocks_of(channels) {
-            let used = (channels - block * BLOCK).min(BLOCK);
-            blocks.push((first + block * BLOCK, used));
-        }
-        first += channels;
-    }
-    blocks
-}
 
 impl Conv {
     /// Packs weights `[out_channels, in_channels, kernel_height, kernel_width]` and a bias
@@ -173,45 +152,42 @@ impl Conv {
         weights: &[f32],
         bias: &[f32],
     ) -> Self {
-        assert!(isa.is_available(), "this processor has no {isa}");
-        let in_channels: usize = inputs.iter().sum();
+        let memory = Arena::new(0);
+        Self::pack_in(memory, isa, window, [inputs, outputs], weights, bias)
+    }
+
+    /// As [`Conv::pack`], in memory that is used again: that of [`Conv::into_memory`].
+    ///
+    /// # Panics
+    /// As [`Conv::pack`].
+    pub fn pack_in(
+        memory: Arena,
+        isa: Isa,
+        window: Window,
+        [inputs, outputs]: [&[usize]; 2],
+        weights: &[f32],
+        bias: &[f32],
+    ) -> Self {
+        let per_output = inputs.iter().sum::<usize>() * window.taps();
         let out_channels: usize = outputs.iter().sum();
-        let taps = window.taps();
-        let per_output = in_channels * taps;
         assert_eq!(weights.len(), out_channels * per_output, "weights");
-        assert_eq!(bias.len(), out_channels, "bias");
-        let (sources, targets) = (block_channels(inputs), block_channels(outputs));
-        let geometry = Geometry::of(isa);
-        let mut packed = Arena::new(targets.len() * BLOCK * per_output);
-        let mut packed_bias = Arena::new(targets.len() * BLOCK);
-        let mut panels = Vec::new();
-        let mut next = 0;
-        for (index, panel) in targets.chunks(geometry.blocks).enumerate() {
-            panels.push(Panel {
-                first_block: index * geometry.blocks,
-                blocks: panel.len(),
-                weights: next,
-            });
-            for (block, &(first, used)) in panel.iter().enumerate() {
-                let at = (index * geometry.blocks + block) * BLOCK;
-                packed_bias.as_mut_slice()[at..at + used]
-                    .copy_from_slice(&bias[first..first + used]);
-            }
-            let packed = packed.as_mut_slice();
-            for &(in_first, in_used) in &sources {
-                for tap in 0..taps {
-                    for input in in_first..in_first + in_used {
-                        for &(first, used) in panel {
-                            for lane in 0..used {
-                                packed[next + lane] =
-                                    weights[((first + lane) * in_channels + input) * taps + tap];
-                            }
-                            next += BLOCK;
-                        }
-                    }
-                }
-            }
-        }
+        let filters = Filters {
+            values: weights,
+            strides: [per_output, window.taps()],
+            taps: &(0..window.taps()).collect::<Vec<_>>(),
+        };
+        Self::of_filters(memory, isa, window, [inputs, outputs], &filters, bias)
+    }
+
+    fn of_filters(
+        memory: Arena,
+        isa: Isa,
+        window: Window,
+        [inputs, outputs]: [&[usize]; 2],
+        filters: &Filters<'_>,
+        bias: &[f32],
+    ) -> Self {
+        assert!(isa.is_available(), "this processor has no {isa}");
         Self {
             isa,
             window,
@@ -219,15 +195,19 @@ impl Conv {
             grid: Grid::ALL,
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
-            panels,
-            weights: packed,
-            bias: packed_bias,
+            packed: filters.pack(isa, [inputs, outputs], memory),
+            bias: pack_bias(outputs, bias),
         }
+    }
+
+    /// The memory of the weights, for the next convolution.
+    pub fn into_memory(self) -> Arena {
+        self.packed.weights
     }
 
     /// Bytes of the packed weights.
     pub fn weight_bytes(&self) -> usize {
-        4 * self.weights.len()
+        4 * self.packed.weights.len()
     }
 
     /// Convolves `inputs`, read as one concatenated map, and stores the result.
@@ -296,6 +276,17 @@ impl Conv {
             }
         }
     }
+}
+
+/// A bias with its channels in blocks.
+fn pack_bias(outputs: &[usize], bias: &[f32]) -> Arena {
+    let targets = block_channels(outputs);
+    assert_eq!(bias.len(), outputs.iter().sum::<usize>(), "bias");
+    let mut packed = Arena::new(targets.len() * BLOCK);
+    for (to, (first, used)) in packed.as_mut_slice().chunks_exact_mut(BLOCK).zip(targets) {
+        to[..used].copy_from_slice(&bias[first..first + used]);
+    }
+    packed
 }
 
 fn check_views(arena: &Arena, views: &[View], segments: &[usize]) {
@@ -375,10 +366,10 @@ impl<'a> Job<'a> {
     /// The tasks: groups of panels whose weights fit a cache, times ranges of tiles.
     fn tasks(&self) -> Vec<Task> {
         let conv = self.conv;
-        let panels = conv.panels.len();
+        let panels = conv.packed.panels.len();
         let tiles = self.images * self.rows * self.tiles_in_row;
         let in_channels: usize = conv.inputs.iter().sum();
-        let panel_weights = in_channels * conv.window.taps() * conv.panels[0].blocks * BLOCK;
+        let panel_weights = in_channels * conv.window.taps() * conv.packed.panels[0].blocks * BLOCK;
         let in_group = (GROUP_BYTES / 4 / panel_weights.max(1)).clamp(1, panels);
         let groups = panels.div_ceil(in_group);
         let macs = self.images * self.rows * self.columns * panel_weights * panels;
@@ -410,7 +401,7 @@ impl<'a> Job<'a> {
             let first = position * self.columns / self.tiles_in_row;
             let end = (position + 1) * self.columns / self.tiles_in_row;
             let pixels = end - first;
-            for panel in &self.conv.panels[task.panels[0]..task.panels[1]] {
+            for panel in &self.conv.packed.panels[task.panels[0]..task.panels[1]] {
                 self.run_tile(panel, &sources, [image, row, first], pixels);
             }
         }
@@ -463,7 +454,7 @@ impl<'a> Job<'a> {
             pixel_stride,
             out_stride,
             // SAFETY: panels and their biases lie in the packed arenas.
-            weights: unsafe { conv.weights.as_slice().as_ptr().add(panel.weights) },
+            weights: unsafe { conv.packed.weights.as_slice().as_ptr().add(panel.weights) },
             // SAFETY: as above.
             bias: unsafe { conv.bias.as_slice().as_ptr().add(panel.first_block * BLOCK) },
             targets: &targets[..panel.blocks],

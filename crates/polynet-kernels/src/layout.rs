@@ -24,6 +24,7 @@ pub fn blocks_of(channels: usize) -> usize {
 struct Line(#[allow(dead_code)] [f32; BLOCK]);
 
 /// Memory for `f32` that begins at a cache line.
+#[derive(Default)]
 pub struct Arena {
     lines: Vec<Line>,
 }

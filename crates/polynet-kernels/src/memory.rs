@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// Blocks of at least this many bytes are kept.
-const SMALLEST: usize = 1 << 18;
+const SMALLEST: usize = 1 << 14;
 const SMALLEST_LOG2: u32 = SMALLEST.trailing_zeros();
 /// Size classes between two powers of two: at most an eighth of a block is wasted.
 const STEPS_LOG2: u32 = 3;

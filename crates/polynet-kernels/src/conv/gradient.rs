@@ -4,10 +4,12 @@
 //! `INPUTS` input channels times `NV` vectors of output channels in registers while it walks a row
 //! of pixels. Every element is summed in one order, whatever the number of threads.
 
-use super::{Window, block_channels, check_views};
+use super::pack::block_channels;
+use super::{Window, check_views};
 use crate::layout::{Arena, BLOCK, View};
 use crate::simd::{Isa, Simd};
 use rayon::prelude::*;
+use std::cell::RefCell;
 
 /// Input channels of a microkernel; divides 16.
 const INPUTS: usize = 8;
@@ -140,33 +142,72 @@ pub fn weight_gradient(
     let out_channels: usize = out_segments.iter().sum();
     let taps = window.taps();
     let pairs = targets.len().div_ceil(OUT_BLOCKS);
-    let mut gradient = vec![0.0; out_channels * in_channels * taps];
-    let parts: Vec<(usize, Vec<f32>)> = (0..pairs * sources.len())
-        .into_par_iter()
-        .map(|task| (task, job.run(task % sources.len(), task / sources.len())))
-        .collect();
-    for (task, sums) in parts {
-        let (in_first, in_used) = sources[task % sources.len()];
-        let first_target = task / sources.len() * OUT_BLOCKS;
-        for (block, &(out_first, out_used)) in targets
-            .iter()
-            .skip(first_target)
-            .take(OUT_BLOCKS)
-            .enumerate()
-        {
-            for lane in 0..out_used {
-                let row = ((out_first + lane) * in_channels + in_first) * taps;
-                let row = &mut gradient[row..row + in_used * taps];
-                for (i, taps_of_input) in row.chunks_exact_mut(taps).enumerate() {
-                    for (tap, value) in taps_of_input.iter_mut().enumerate() {
-                        let at = (tap * BLOCK + i) * OUT_BLOCKS * BLOCK + block * BLOCK + lane;
-                        *value = sums[at];
-                    }
+    let elements = out_channels * in_channels * taps;
+    let mut gradient = Vec::with_capacity(elements);
+    let to = Gradient(gradient.as_mut_ptr());
+    (0..pairs * sources.len()).into_par_iter().for_each(|task| {
+        let (source, pair) = (task % sources.len(), task / sources.len());
+        SUMS.with_borrow_mut(|sums| {
+            sums.clear();
+            sums.resize(taps * BLOCK * OUT_BLOCKS * BLOCK, 0.0);
+            job.run(source, pair, sums);
+            let targets = targets.iter().skip(pair * OUT_BLOCKS).take(OUT_BLOCKS);
+            for (block, &target) in targets.enumerate() {
+                let place = Place {
+                    source: sources[source],
+                    target,
+                    in_channels,
+                    taps,
+                };
+                // SAFETY: the vector has room for every channel and tap, and the blocks are this
+                // task's alone.
+                unsafe { to.store(&sums[block * BLOCK..], &place) }
+            }
+        });
+    });
+    // SAFETY: every pair of an input and an output block has been stored.
+    unsafe { gradient.set_len(elements) }
+    gradient
+}
+
+thread_local! {
+    static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Where the weights of an input and an output block lie.
+struct Place {
+    /// First channel and channels in use.
+    source: (usize, usize),
+    target: (usize, usize),
+    in_channels: usize,
+    taps: usize,
+}
+
+/// The gradient in row-major order, for tasks that write blocks of their own.
+struct Gradient(*mut f32);
+
+// SAFETY: every task writes other elements.
+unsafe impl Sync for Gradient {}
+
+impl Gradient {
+    /// Stores sums `[tap][16 inputs][OUT_BLOCKS · 16]`.
+    ///
+    /// # Safety
+    /// The place lies in the gradient.
+    unsafe fn store(&self, sums: &[f32], place: &Place) {
+        let ((in_first, in_used), (out_first, out_used)) = (place.source, place.target);
+        for lane in 0..out_used {
+            let row = ((out_first + lane) * place.in_channels + in_first) * place.taps;
+            for tap in 0..place.taps {
+                let sums = sums[tap * BLOCK * OUT_BLOCKS * BLOCK + lane..].iter();
+                let sums = sums.step_by(OUT_BLOCKS * BLOCK).take(in_used);
+                for (input, sum) in sums.enumerate() {
+                    // SAFETY: by the contract.
+                    unsafe { self.0.add(row + input * place.taps + tap).write(*sum) }
                 }
             }
         }
     }
-    gradient
 }
 
 struct Job<'a> {
@@ -193,10 +234,10 @@ fn find(views: &[View], mut block: usize) -> (View, usize) {
 }
 
 impl Job<'_> {
-    /// The sums `[tap][16 inputs][OUT_BLOCKS · 16]` of an input block and a group of output blocks.
-    fn run(&self, in_block: usize, pair: usize) -> Vec<f32> {
+    /// Adds the sums `[tap][16 inputs][OUT_BLOCKS · 16]` of an input block and a group of output
+    /// blocks.
+    fn run(&self, in_block: usize, pair: usize, sums: &mut [f32]) {
         let taps = self.window.taps();
-        let mut sums = vec![0.0; taps * BLOCK * OUT_BLOCKS * BLOCK];
         let kernel = row_kernel(self.isa);
         let (x, x_block) = find(self.inputs, in_block);
         let out_blocks: usize = self.outputs.iter().map(View::blocks).sum();
@@ -223,7 +264,6 @@ impl Job<'_> {
                 }
             }
         }
-        sums
     }
 
     /// Ranges of rows of an image, each of about `CHUNK_PIXELS` pixels.

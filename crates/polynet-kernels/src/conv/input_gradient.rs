@@ -2,6 +2,7 @@
 //! turned around. With a stride it falls apart into one for each remainder of rows and columns, so
 //! that no zero is multiplied.
 
+use super::pack::Filters;
 use super::{Conv, Grid, Stores, Sum, Value, Window};
 use crate::layout::{Arena, View};
 use crate::simd::Isa;
@@ -53,6 +54,21 @@ impl InputGradient {
         [inputs, outputs]: [&[usize]; 2],
         weights: &[f32],
     ) -> Self {
+        Self::pack_in(Vec::new(), isa, window, [inputs, outputs], weights)
+    }
+
+    /// As [`InputGradient::pack`], in memory that is used again: that of
+    /// [`InputGradient::into_memory`].
+    ///
+    /// # Panics
+    /// As [`InputGradient::pack`].
+    pub fn pack_in(
+        mut memory: Vec<Arena>,
+        isa: Isa,
+        window: Window,
+        [inputs, outputs]: [&[usize]; 2],
+        weights: &[f32],
+    ) -> Self {
         let in_channels: usize = inputs.iter().sum();
         let out_channels: usize = outputs.iter().sum();
         let taps = window.taps();
@@ -63,23 +79,23 @@ impl InputGradient {
             let rows = Axis::new(&window, 0, row);
             for column in 0..window.stride[1] {
                 let columns = Axis::new(&window, 1, column);
-                let mut turned =
-                    Vec::with_capacity(weights.len() * rows.taps.len() * columns.taps.len() / taps);
-                for input in 0..in_channels {
-                    for output in 0..out_channels {
-                        let filter = &weights[(output * in_channels + input) * taps..][..taps];
-                        for row in &rows.taps {
-                            let row = &filter[row * window.kernel[1]..];
-                            turned.extend(columns.taps.iter().map(|&column| row[column]));
-                        }
-                    }
-                }
+                let places = rows.taps.iter().flat_map(|row| {
+                    let columns = columns.taps.iter();
+                    columns.map(move |column| row * window.kernel[1] + column)
+                });
+                let filters = Filters {
+                    values: weights,
+                    strides: [taps, in_channels * taps],
+                    taps: &places.collect::<Vec<_>>(),
+                };
                 let part = Window {
                     kernel: [rows.taps.len(), columns.taps.len()],
                     stride: [1, 1],
                     padding: [0, 0],
                 };
-                let mut conv = Conv::pack(isa, part, [outputs, inputs], &turned, &zeros);
+                let memory = memory.pop().unwrap_or_default();
+                let segments = [outputs, inputs];
+                let mut conv = Conv::of_filters(memory, isa, part, segments, &filters, &zeros);
                 conv.border = [rows.border, columns.border];
                 conv.grid = Grid {
                     step: window.stride,
@@ -89,6 +105,11 @@ impl InputGradient {
             }
         }
         Self { window, parts }
+    }
+
+    /// The memory of the weights, for the next convolution.
+    pub fn into_memory(self) -> Vec<Arena> {
+        self.parts.into_iter().map(Conv::into_memory).collect()
     }
 
     /// Writes the gradient of the input, or adds it to what is there if `add`.

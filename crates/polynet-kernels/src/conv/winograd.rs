@@ -4,9 +4,10 @@
 //! A task takes some tiles of the result through three steps in memory of its own: transform their
 //! inputs, multiply the channels for each point by the pointwise microkernel, transform back.
 
+use super::pack::block_channels;
 use super::tile::{self, Geometry, Source, Tap, Target, Tile};
 use super::toom::{Toom, filter_matrix};
-use super::{Conv, Value, Window, block_channels, check_views};
+use super::{Conv, Value, Window, check_views, pack_bias};
 use crate::layout::{Arena, BLOCK, View, clear_halo};
 use crate::simd::{Isa, Simd};
 use rayon::prelude::*;
@@ -182,12 +183,6 @@ impl Winograd {
             .iter()
             .map(|weights| Conv::pack(isa, Window::POINT, [inputs, outputs], weights, &zeros))
             .collect();
-        let targets = block_channels(outputs);
-        let mut packed_bias = Arena::new(targets.len() * BLOCK);
-        for (block, (first, used)) in targets.into_iter().enumerate() {
-            packed_bias.as_mut_slice()[block * BLOCK..][..used]
-                .copy_from_slice(&bias[first..first + used]);
-        }
         Self {
             isa,
             window,
@@ -195,7 +190,7 @@ impl Winograd {
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
             points,
-            bias: packed_bias,
+            bias: pack_bias(outputs, bias),
         }
     }
 
@@ -326,7 +321,7 @@ impl Job<'_> {
             }
             for run in 0..runs {
                 let (first, end) = (run * count / runs, (run + 1) * count / runs);
-                for panel in &conv.panels {
+                for panel in &conv.packed.panels {
                     let mut targets = [Target::NONE; 2];
                     for (block, target) in targets.iter_mut().take(panel.blocks).enumerate() {
                         let block = point * out_blocks + panel.first_block + block;
@@ -342,7 +337,9 @@ impl Job<'_> {
                         pixel_stride: BLOCK,
                         out_stride: BLOCK,
                         // SAFETY: panels and their biases lie in the packed arenas.
-                        weights: unsafe { conv.weights.as_slice().as_ptr().add(panel.weights) },
+                        weights: unsafe {
+                            conv.packed.weights.as_slice().as_ptr().add(panel.weights)
+                        },
                         // SAFETY: as above.
                         bias: unsafe {
                             conv.bias.as_slice().as_ptr().add(panel.first_block * BLOCK)

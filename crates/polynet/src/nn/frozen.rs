@@ -55,7 +55,7 @@ mod tests {
         Tensor::from_data(data, &DeviceName::Cpu.open())
     }
 
-    fn step(network: &Network, frozen: &Frozen, activations: Activations) -> Gradients {
+    fn step(network: &mut Network, frozen: &Frozen, activations: Activations) -> Gradients {
         let paths = Paths::all(network.graph());
         let loss = LossOptions {
             label_smoothing: 0.0,
@@ -82,7 +82,7 @@ mod tests {
                 let frozen = Frozen::new(&specs, |spec| spec.name.starts_with(part));
                 let before = network.to_host();
                 let [kept, recomputed] = [Activations::Kept, Activations::Recomputed]
-                    .map(|activations| step(&network, &frozen, activations));
+                    .map(|activations| step(&mut network, &frozen, activations));
                 for (index, spec) in specs.iter().enumerate() {
                     let gradients = [&kept, &recomputed].map(|step| step.tensors[index].is_some());
                     let trained = spec.kind.is_parameter() && !spec.name.starts_with(part);
@@ -116,13 +116,13 @@ mod tests {
              C: I + F; dropout = 0",
         ] {
             for trained in ["stem", "stage_", "reduction", "head"] {
-                let network = network(spec);
+                let mut network = network(spec);
                 let is_trained = |spec: &TensorSpec| spec.name.starts_with(trained);
                 if !network.specs().iter().any(is_trained) {
                     continue;
                 }
                 let frozen = Frozen::new(network.specs(), |spec| !is_trained(spec));
-                let found = step(&network, &frozen, Activations::Kept);
+                let found = step(&mut network, &frozen, Activations::Kept);
                 // Small batches are ill-conditioned: the recorded pass in f32 says by how much.
                 let [exact, in_f32] =
                     [DType::F64, DType::F32].map(|dtype| recorded(&network, &frozen, dtype));
@@ -181,11 +181,11 @@ mod tests {
 
     #[test]
     fn a_wholly_frozen_body_trains_on_the_features_of_prediction() {
-        let network =
+        let mut network =
             network("small-polynet; width = 0.0625; classes = 3; input = 16; dropout = 0");
         let is_body = |spec: &TensorSpec| !spec.name.starts_with("head");
         let frozen = Frozen::new(network.specs(), is_body);
-        let trained = step(&network, &frozen, Activations::Kept).logits;
+        let trained = step(&mut network, &frozen, Activations::Kept).logits;
         let predicted = network.logits(images(16));
         for (trained, predicted) in trained.iter().zip(predicted) {
             assert!((trained - predicted).abs() < 1e-4, "{trained} {predicted}");

@@ -31,8 +31,8 @@ mod training;
 pub use device::{DeviceName, UnknownDevice};
 pub use frozen::Frozen;
 pub(crate) use init::values as initial_values;
-pub(crate) use network::host_values;
 pub use network::{HostTensor, Network, TensorMismatch};
+pub(crate) use network::{host_values, on_device};
 pub use paths::{PathCount, Paths};
 pub use training::{Activations, Gradients, LossOptions, Precision, StepOptions, TrainingPass};
 

@@ -281,7 +281,7 @@ impl Network {
 }
 
 /// A flat tensor from the host.
-pub(super) fn on_device(values: Vec<f32>, device: &Device) -> Tensor<1> {
+pub(crate) fn on_device(values: Vec<f32>, device: &Device) -> Tensor<1> {
     let count = values.len();
     Tensor::from_data(TensorData::new(values, [count]), device)
 }

@@ -222,9 +222,9 @@ mod tests {
 
     #[test]
     fn bf16_gradients_are_near_those_of_f32() {
-        let network = network("small-polynet; width = 0.125; dropout = 0");
+        let mut network = network("small-polynet; width = 0.125; dropout = 0");
         let paths = Paths::all(network.graph());
-        let compute = |precision| {
+        let mut compute = |precision| {
             let loss = LossOptions {
                 label_smoothing: 0.0,
             };

@@ -118,7 +118,7 @@ impl Network {
         self.pass(images, &StepOptions::new(loss, &paths), rng)
     }
 
-    /// The gradients of a batch's loss, with dropout drawn from `rng`.
+    /// The gradients of a batch's loss, with dropout drawn from `rng`. The network stays as it is.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
@@ -126,7 +126,7 @@ impl Network {
     /// # Panics
     /// If there are not as many labels as images, a label is no class, or everything is frozen.
     pub fn gradients(
-        &self,
+        &mut self,
         images: Tensor<4>,
         labels: &[usize],
         options: &StepOptions<'_>,

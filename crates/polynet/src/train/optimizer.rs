@@ -16,12 +16,15 @@
 //! no decay, and what the rule keeps for it stays too, as if the step had not been. AdamW's bias
 //! correction counts the updates of each parameter. PyTorch treats a gradient of `None` alike.
 
+mod host;
+
 use super::recipe::{
     DecayedParameters, EpsilonPosition, MomentumForm, OptimizerAlgorithm, OptimizerSection,
 };
 use crate::arch::graph::TensorKind;
-use crate::nn::{HostTensor, Network};
-use burn::tensor::{Tensor, TensorData};
+use crate::nn::{DeviceName, HostTensor, Network, host_values, on_device};
+use burn::tensor::{DType, Tensor, TensorData};
+use host::{Parameter, Rule};
 use std::collections::HashMap;
 
 /// Most values that a rule keeps for each weight.
@@ -73,9 +76,73 @@ impl Optimizer {
         gradients: Vec<Option<Tensor<1>>>,
         learning_rate: f64,
     ) {
+        self.count(&gradients);
+        let is_f32 = |gradient: &Tensor<1>| gradient.dtype() == DType::F32;
+        let is_on_processor = *network.device() == DeviceName::Cpu.open();
+        if is_on_processor && gradients.iter().flatten().all(is_f32) {
+            self.update_on_processor(network, gradients, learning_rate);
+        } else {
+            self.update_on_device(network, gradients, learning_rate);
+        }
+    }
+
+    fn count(&mut self, gradients: &[Option<Tensor<1>>]) {
+        for (updates, gradient) in self.updates.iter_mut().zip(gradients) {
+            *updates += u64::from(gradient.is_some());
+        }
+    }
+
+    fn update_on_processor(
+        &mut self,
+        network: &mut Network,
+        gradients: Vec<Option<Tensor<1>>>,
+        learning_rate: f64,
+    ) {
+        let mut parameters = Vec::new();
         for (index, gradient) in gradients.into_iter().enumerate() {
             let Some(gradient) = gradient else { continue };
-            self.updates[index] += 1;
+            let rule = Rule {
+                algorithm: self.section.algorithm,
+                learning_rate: learning_rate * self.rates[index],
+                decay: self.weight_decay(network.specs()[index].kind),
+                updates: self.updates[index],
+            };
+            let weight = host_values(network.take_tensor(index));
+            let kept = std::mem::take(&mut self.state[index]);
+            let mut slot = 0;
+            let slots = kept.map(|kept| {
+                let initial = rule.initial(slot).map(|value| vec![value; weight.len()]);
+                slot += 1;
+                kept.map(host_values).or(initial).unwrap_or_default()
+            });
+            parameters.push(Parameter {
+                index,
+                gradient: host_values(gradient),
+                weight,
+                slots,
+                rule,
+            });
+        }
+        host::update(&mut parameters);
+        for parameter in parameters {
+            let index = parameter.index;
+            self.state[index] = parameter.slots.map(|values| {
+                let is_kept = !values.is_empty();
+                is_kept.then(|| on_device(values, network.device()))
+            });
+            let weight = on_device(parameter.weight, network.device());
+            network.set_tensor(index, weight);
+        }
+    }
+
+    fn update_on_device(
+        &mut self,
+        network: &mut Network,
+        gradients: Vec<Option<Tensor<1>>>,
+        learning_rate: f64,
+    ) {
+        for (index, gradient) in gradients.into_iter().enumerate() {
+            let Some(gradient) = gradient else { continue };
             let learning_rate = learning_rate * self.rates[index];
             let decay = self.weight_decay(network.specs()[index].kind);
             let weight = network.take_tensor(index);
@@ -159,7 +226,7 @@ impl Optimizer {
         for (spec, slots) in network.specs().iter().zip(&self.state) {
             for (slot, tensor) in slots.iter().enumerate() {
                 if let Some(tensor) = tensor {
-                    let values = crate::nn::host_values(tensor.clone());
+                    let values = host_values(tensor.clone());
                     let shape = vec![values.len()];
                     let name = slot_name(slot, &spec.name);
                     tensors.insert(name, HostTensor { shape, values });
@@ -264,8 +331,16 @@ mod tests {
     use crate::nn::DeviceName;
     use serde_json::Value;
 
+    type Way = fn(&mut Optimizer, &mut Network, Vec<Option<Tensor<1>>>, f64);
+
+    /// The processor's way, and that of other devices.
+    const WAYS: [Way; 2] = [Optimizer::update, |optimizer, network, gradients, rate| {
+        optimizer.count(&gradients);
+        optimizer.update_on_device(network, gradients, rate);
+    }];
+
     /// Updates the classifier's bias as a fixture says and returns it after each step.
-    fn path(section: OptimizerSection, fixture: &Value) -> Vec<Vec<f32>> {
+    fn path(section: OptimizerSection, fixture: &Value, way: Way) -> Vec<Vec<f32>> {
         let text = "small-ir-1-2-1; width = 0.0625; classes = 4";
         let architecture: Architecture = text.parse().unwrap();
         let device = DeviceName::Cpu.open();
@@ -285,8 +360,8 @@ mod tests {
                 let mut state = optimizer.to_host(&network);
                 optimizer = Optimizer::new(section, &network);
                 optimizer.restore(&network, &mut state).unwrap();
-                optimizer.update(&mut network, all, f64::from(rate));
-                crate::nn::host_values(network.tensors()[bias].clone())
+                way(&mut optimizer, &mut network, all, f64::from(rate));
+                host_values(network.tensors()[bias].clone())
             })
             .collect()
     }
@@ -342,11 +417,19 @@ mod tests {
                 weight_decay: case["decay"].as_f64().unwrap(),
                 weight_decay_on: DecayedParameters::All,
             };
-            let found = path(section, &fixture);
-            for (step, expected) in case["path"].as_array().unwrap().iter().enumerate() {
-                for (found, expected) in found[step].iter().zip(numbers(expected)) {
-                    let error = (found - expected).abs();
-                    assert!(error < 2e-5, "{name}, step {step}: {found} {expected}");
+            let expected: Vec<Vec<f32>> = case["path"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(numbers)
+                .collect();
+            for way in WAYS {
+                let found = path(section, &fixture, way);
+                for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    for (found, expected) in found.iter().zip(expected) {
+                        let error = (found - expected).abs();
+                        assert!(error < 2e-5, "{name}, step {step}: {found} {expected}");
+                    }
                 }
             }
         }

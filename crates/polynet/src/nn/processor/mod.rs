@@ -44,13 +44,13 @@ impl Clone for Compiled {
 
 /// The gradients of a batch's loss; see [`Network::gradients`].
 pub(super) fn gradients(
-    network: &Network,
+    network: &mut Network,
     images: Tensor<4>,
     labels: &[usize],
     options: &StepOptions<'_>,
     rng: &mut ChaCha8Rng,
 ) -> Gradients {
-    let graph = network.graph();
+    let graph = network.shared_graph();
     let &StepOptions {
         paths,
         activations,
@@ -72,18 +72,21 @@ pub(super) fn gradients(
             _ => None,
         })
         .collect();
-    let tensor = |index: usize| host_values(network.tensors()[index].clone());
+    // Taken out and put back, so that nothing is copied.
+    let tensors: Vec<Vec<f32>> = (0..network.tensors().len())
+        .map(|index| host_values(network.take_tensor(index)))
+        .collect();
     let images = host_values(images);
     let classes = graph.linear.out_features;
     let input = StepInput {
-        tensor: &tensor,
-        num_tensors: network.tensors().len(),
+        tensors: &tensors,
         images: &images,
         targets: &targets(labels, classes, loss.label_smoothing),
         masks: &masks,
         frozen,
     };
-    let mut compiled = network.compiled.0.lock().unwrap_or_else(|e| e.into_inner());
+    let compiled = network.compiled.0.get_mut();
+    let compiled = compiled.unwrap_or_else(|e| e.into_inner());
     let fits = |step: &CompiledStep| {
         let is_same = step.activations == activations && step.frozen == *frozen;
         is_same && step.images == count && step.paths == *paths
@@ -96,7 +99,7 @@ pub(super) fn gradients(
             frozen: frozen.clone(),
             images: count,
             processor: Processor::new(
-                graph,
+                &graph,
                 options,
                 count,
                 Isa::best(),
@@ -104,9 +107,12 @@ pub(super) fn gradients(
             ),
         }),
     };
-    let output = step.processor.run(graph, &input);
-    let device = network.device();
-    let on_device = |values: Vec<f32>| on_device(values, device);
+    let output = step.processor.run(&graph, &input);
+    for (index, values) in tensors.into_iter().enumerate() {
+        let tensor = on_device(values, network.device());
+        network.set_tensor(index, tensor);
+    }
+    let on_device = |values: Vec<f32>| on_device(values, network.device());
     Gradients {
         loss: output.loss,
         logits: output.logits,
@@ -178,7 +184,8 @@ mod tests {
                 pass.backward(&labels, options)
             };
             let (expected, in_f32) = (recorded(DType::F64), recorded(DType::F32));
-            let tensor = |index: usize| host_values(network.tensors()[index].clone());
+            let tensors: Vec<Vec<f32>> =
+                network.tensors().iter().cloned().map(host_values).collect();
             let classes = architecture.num_classes;
             let mut targets = vec![0.1 / classes as f32; count * classes];
             for (image, label) in labels.iter().enumerate() {
@@ -189,8 +196,7 @@ mod tests {
                 let step = StepOptions::new(options, &paths);
                 let mut processor = Processor::new(&graph, &step, count, isa, None);
                 let input = StepInput {
-                    tensor: &tensor,
-                    num_tensors: network.tensors().len(),
+                    tensors: &tensors,
                     images: &images,
                     targets: &targets,
                     masks: &[],

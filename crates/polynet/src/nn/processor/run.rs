@@ -12,10 +12,8 @@ use polynet_kernels::{plan, pool};
 
 /// What a step starts from.
 pub(super) struct StepInput<'a> {
-    /// A tensor by its index, flat; running statistics are read where they are frozen.
-    pub(super) tensor: &'a dyn Fn(usize) -> Vec<f32>,
-    /// Tensors of the network.
-    pub(super) num_tensors: usize,
+    /// The network's tensors, flat; running statistics are read where they are frozen.
+    pub(super) tensors: &'a [Vec<f32>],
     /// `[images, 3, height, width]`.
     pub(super) images: &'a [f32],
     /// Target distributions, `[images, classes]`.
@@ -44,6 +42,14 @@ pub(in crate::nn) struct Processor {
     program: Program,
     views: Vec<View>,
     arena: Arena,
+    packing: Packing,
+}
+
+/// Memory of packed weights, for one convolution after the other.
+#[derive(Debug, Default)]
+struct Packing {
+    conv: Arena,
+    input_gradient: Vec<Arena>,
 }
 
 impl std::fmt::Debug for Processor {
@@ -99,6 +105,7 @@ impl Processor {
             arena: memory
                 .filter(|arena| arena.len() >= elements)
                 .unwrap_or_else(|| Arena::new(elements)),
+            packing: Packing::default(),
         }
     }
 
@@ -114,13 +121,14 @@ impl Processor {
             images: self.images,
             views: &self.views,
             arena: &mut self.arena,
+            packing: &mut self.packing,
             graph,
             input,
             applied: (0..self.program.slots).map(|_| None).collect(),
             output: StepOutput {
                 loss: 0.0,
                 logits: Vec::new(),
-                gradients: vec![None; input.num_tensors],
+                gradients: vec![None; input.tensors.len()],
                 statistics: Vec::new(),
             },
         };
@@ -141,6 +149,7 @@ struct Run<'a> {
     images: usize,
     views: &'a [View],
     arena: &'a mut Arena,
+    packing: &'a mut Packing,
     graph: &'a Graph,
     input: &'a StepInput<'a>,
     applied: Vec<Option<Applied>>,
@@ -258,7 +267,7 @@ impl Run<'_> {
                 relu,
             } => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
-                let shift = (self.input.tensor)(self.bias_index(*bias));
+                let shift = &self.input.tensors[self.bias_index(*bias)];
                 let shift = &shift[*first_channel..first_channel + from.channels()];
                 let affine = Affine::new(&vec![1.0; shift.len()], shift);
                 affine.apply(isa, self.arena, &from, &to, *relu);
@@ -404,9 +413,11 @@ impl Run<'_> {
             } => {
                 let (gradients, to) = (self.views(gradients), self.views(to));
                 let segments = [&channels(&to)[..], &channels(&gradients)[..]];
-                let weights = (self.input.tensor)(*weight);
-                let conv = InputGradient::pack(isa, *window, segments, &weights);
+                let weights = &self.input.tensors[*weight];
+                let memory = std::mem::take(&mut self.packing.input_gradient);
+                let conv = InputGradient::pack_in(memory, isa, *window, segments, weights);
                 conv.run(self.arena, &gradients, &to, *add);
+                self.packing.input_gradient = conv.into_memory();
             }
             _ => unreachable!("a step of the forward pass"),
         }
@@ -416,8 +427,9 @@ impl Run<'_> {
         let (inputs, to) = (self.views(inputs), self.views(to));
         let segments = [&channels(&inputs)[..], &channels(&to)[..]];
         let zeros = vec![0.0; to.iter().map(View::channels).sum()];
-        let weights = (self.input.tensor)(weight);
-        let conv = Conv::pack(self.isa, window, segments, &weights, &zeros);
+        let weights = &self.input.tensors[weight];
+        let memory = std::mem::take(&mut self.packing.conv);
+        let conv = Conv::pack_in(memory, self.isa, window, segments, weights, &zeros);
         let value = Value {
             to: &to,
             relu: false,
@@ -427,13 +439,14 @@ impl Run<'_> {
             sum: None,
         };
         conv.run(self.arena, &inputs, stores);
+        self.packing.conv = conv.into_memory();
     }
 
     /// Batch norm with its running statistics.
     fn frozen_norm(&mut self, norm: usize, parts: &[(usize, usize)], relu: bool) {
         let first = self.norm_index(norm);
         let [weight, bias, mean, var] =
-            [0, 1, 2, 3].map(|offset| (self.input.tensor)(first + offset));
+            [0, 1, 2, 3].map(|offset| &self.input.tensors[first + offset]);
         let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
         let mut start = 0;
         for &(z, slot) in parts {
@@ -454,7 +467,7 @@ impl Run<'_> {
         relu: bool,
     ) -> (usize, Vec<f32>, Vec<f32>) {
         let first = self.norm_index(norm);
-        let (weight, bias) = ((self.input.tensor)(first), (self.input.tensor)(first + 1));
+        let [weight, bias] = [0, 1].map(|offset| &self.input.tensors[first + offset]);
         let (mut means, mut variances) = (Vec::new(), Vec::new());
         for &(z, slot) in parts {
             let z = &self.views[z];
@@ -497,8 +510,8 @@ impl Run<'_> {
             self.isa,
             Window::POINT,
             [&channels(&inputs), &channels(&to)],
-            &(self.input.tensor)(index),
-            &(self.input.tensor)(index + 1),
+            &self.input.tensors[index],
+            &self.input.tensors[index + 1],
         );
         let value = Value {
             to: &to,
@@ -554,8 +567,8 @@ impl Run<'_> {
             .map(|row| row.iter().copied().map(f64::from).sum::<f64>() as f32)
             .collect();
         let segments = [&channels(&to)[..], &channels(&gradients)[..]];
-        let weights_of_inputs = (self.input.tensor)(index);
-        let conv = InputGradient::pack(self.isa, Window::POINT, segments, &weights_of_inputs);
+        let classifier = &self.input.tensors[index];
+        let conv = InputGradient::pack(self.isa, Window::POINT, segments, classifier);
         conv.run(self.arena, &gradients, &to, false);
         if !self.input.frozen.contains(index) {
             self.add_gradient(index, weights);

@@ -179,8 +179,13 @@ fn every_key_can_be_written() {
 fn every_recipe_of_the_project_can_be_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    let entries = |folder: &Path| -> Vec<_> {
+        let entries = fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let mut paths = entries(&folder);
+    paths.extend(entries(&folder.join("grown-start")));
+    for path in paths.into_iter().filter(|path| path.is_file()) {
         let recipe = Recipe::load(&path, &[]).unwrap();
         let architecture = &recipe.model.architecture;
         let architecture: crate::arch::Architecture = architecture.parse().unwrap();
