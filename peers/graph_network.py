@@ -62,6 +62,8 @@ class GraphNetwork(nn.Module):
             name = node["norm"]
             self.register_parameter(key(name + ".weight"), nn.Parameter(torch.ones(channels)))
             self.register_parameter(key(name + ".bias"), nn.Parameter(torch.zeros(channels)))
+        if node.get("norm") and not hasattr(self, key(node["statistics"] + ".running_mean")):
+            name = node["statistics"]
             self.register_buffer(key(name + ".running_mean"), torch.zeros(channels))
             self.register_buffer(key(name + ".running_var"), torch.ones(channels))
 
@@ -91,9 +93,8 @@ class GraphNetwork(nn.Module):
     def normalised(self, node, x):
         """Batch norm where the node has one, then ReLU where it has one."""
         if node["norm"]:
-            weight, bias, mean, variance = (
-                self.tensor(f"{node['norm']}.{part}") for part in ("weight", "bias", "running_mean", "running_var")
-            )
+            weight, bias = (self.tensor(f"{node['norm']}.{part}") for part in ("weight", "bias"))
+            mean, variance = (self.tensor(f"{node['statistics']}.running_{part}") for part in ("mean", "var"))
             x = F.batch_norm(x, mean, variance, weight, bias, self.training, MOMENTUM, self.epsilon)
         return F.relu(x, inplace=True) if node["relu"] else x
 

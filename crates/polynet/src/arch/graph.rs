@@ -115,10 +115,18 @@ pub struct ConvSpec {
 /// The four tensors of a batch norm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NormSpec {
-    /// Name without the suffixes `.weight`, `.bias`, `.running_mean`, `.running_var`.
+    /// Name of its scale and shift, without the suffixes `.weight` and `.bias`. The evaluations of a
+    /// shared block have the same.
     pub name: String,
+    /// Name of its running statistics, without the suffixes `.running_mean` and `.running_var`. Every
+    /// evaluation has its own: `F` sees other inputs in `F²` than in `F`.
+    pub statistics: String,
     /// Channels.
     pub channels: usize,
+    /// Its scale among the tensors of all batch norms; the shift follows.
+    pub(in crate::arch) parameters: usize,
+    /// Its running mean among the tensors of all batch norms; the variance follows.
+    pub(in crate::arch) moments: usize,
 }
 
 /// The bias of a convolution.
@@ -238,6 +246,28 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// Indices in [`Graph::tensors`] of a batch norm's scale, shift, running mean and running variance.
+    pub fn norm_tensors(&self, norm: usize) -> [usize; 4] {
+        let first = self.convs.len();
+        let NormSpec {
+            parameters,
+            moments,
+            ..
+        } = self.norms[norm];
+        [parameters, parameters + 1, moments, moments + 1].map(|index| first + index)
+    }
+
+    /// Index in [`Graph::tensors`] of a convolution's bias.
+    pub fn bias_tensor(&self, bias: usize) -> usize {
+        let last = self.norms.last();
+        self.convs.len() + last.map_or(0, |norm| norm.moments + 2) + bias
+    }
+
+    /// Index in [`Graph::tensors`] of the classifier's weights; its bias follows.
+    pub fn linear_tensor(&self) -> usize {
+        self.bias_tensor(self.biases.len())
+    }
+
     /// Lays out the network of an architecture.
     ///
     /// # Errors
@@ -261,17 +291,24 @@ impl Graph {
             kind: TensorKind::ConvWeight,
         });
         let norms = self.norms.iter().flat_map(|norm| {
-            [
-                ("weight", TensorKind::NormWeight),
-                ("bias", TensorKind::NormBias),
-                ("running_mean", TensorKind::RunningMean),
-                ("running_var", TensorKind::RunningVar),
-            ]
-            .map(|(suffix, kind)| TensorSpec {
-                name: format!("{}.{suffix}", norm.name),
-                shape: vec![norm.channels],
-                kind,
-            })
+            let parameters = [
+                (&norm.name, "weight", TensorKind::NormWeight),
+                (&norm.name, "bias", TensorKind::NormBias),
+            ];
+            let moments = [
+                (&norm.statistics, "running_mean", TensorKind::RunningMean),
+                (&norm.statistics, "running_var", TensorKind::RunningVar),
+            ];
+            // The first that has the parameters.
+            let is_first = norm.moments == norm.parameters + 2;
+            let parameters = parameters.into_iter().filter(move |_| is_first);
+            parameters
+                .chain(moments)
+                .map(|(name, suffix, kind)| TensorSpec {
+                    name: format!("{name}.{suffix}"),
+                    shape: vec![norm.channels],
+                    kind,
+                })
         });
         let biases = self.biases.iter().map(|bias| TensorSpec {
             name: format!("{}.bias", bias.name),

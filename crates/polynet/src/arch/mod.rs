@@ -50,7 +50,8 @@ use polynet_algebra::Module;
 /// released model).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sharing {
-    /// The paper's text: the same letter means the same parameters, batch norm included.
+    /// The paper's text: the same letter means the same parameters, those of batch norm included;
+    /// running statistics, which are no parameters, are every evaluation's own.
     Full,
     /// The released model: inner convolutions are shared; every evaluation has batch norms and a
     /// last 1×1 convolution of its own, and passes `relu(F(x))` on to the next order.

@@ -220,11 +220,18 @@ fn op_json(graph: &Graph, op: &Op) -> Value {
                 "stride": stride,
                 "padding": padding,
                 "norm": norm.map(|norm| &graph.norms[norm].name),
+                "statistics": norm.map(|norm| &graph.norms[norm].statistics),
                 "relu": activation.is_relu(),
             })
         }
         Op::Norm { norm, activation } => {
-            json!({ "op": "norm", "norm": graph.norms[*norm].name, "relu": activation.is_relu() })
+            let norm = &graph.norms[*norm];
+            json!({
+                "op": "norm",
+                "norm": norm.name,
+                "statistics": norm.statistics,
+                "relu": activation.is_relu(),
+            })
         }
         Op::Bias { bias, activation } => {
             let name = format!("{}.bias", graph.biases[*bias].name);

@@ -200,9 +200,10 @@ impl Weights<'_> {
 
     /// Batch norm with its running statistics, as a factor and a term for every channel.
     fn affine(&self, norm: usize) -> (Vec<f64>, Vec<f64>) {
-        let name = &self.graph.norms[norm].name;
-        let [weight, bias, mean, var] = ["weight", "bias", "running_mean", "running_var"]
-            .map(|suffix| self.values(name, suffix));
+        let norm = &self.graph.norms[norm];
+        let [weight, bias] = ["weight", "bias"].map(|suffix| self.values(&norm.name, suffix));
+        let [mean, var] =
+            ["running_mean", "running_var"].map(|suffix| self.values(&norm.statistics, suffix));
         let wide = |values: &[f32]| -> Vec<f64> { values.iter().copied().map(f64::from).collect() };
         let [weight, bias, mean, var] = [weight, bias, mean, var].map(|values| wide(&values));
         let scale: Vec<f64> = weight

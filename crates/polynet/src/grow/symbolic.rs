@@ -7,7 +7,7 @@
 
 use super::tensors::{Origin, TensorGrowth};
 use crate::arch::Activation;
-use crate::arch::graph::{Graph, Node, Op};
+use crate::arch::graph::{Graph, Node, NormSpec, Op};
 use std::collections::HashMap;
 
 /// An expression; equal ones have equal numbers.
@@ -30,7 +30,8 @@ pub(super) enum Values {
 /// Says what a layer's tensors are, by name without the field.
 pub(super) trait Naming {
     fn conv(&self, name: &str) -> Values;
-    fn norm(&self, name: &str) -> Values;
+    /// Scale and shift, and the running statistics.
+    fn norm(&self, norm: &NormSpec) -> [Values; 2];
     fn bias(&self, name: &str) -> Values;
 }
 
@@ -42,8 +43,12 @@ impl Naming for Own {
         Values::Model(format!("{name}.weight"))
     }
 
-    fn norm(&self, name: &str) -> Values {
-        Values::Model(format!("{name}.weight"))
+    fn norm(&self, norm: &NormSpec) -> [Values; 2] {
+        let names = [
+            format!("{}.weight", norm.name),
+            format!("{}.running_mean", norm.statistics),
+        ];
+        names.map(Values::Model)
     }
 
     fn bias(&self, name: &str) -> Values {
@@ -76,8 +81,12 @@ impl Naming for Grown<'_> {
         self.values(format!("{name}.weight"))
     }
 
-    fn norm(&self, name: &str) -> Values {
-        self.values(format!("{name}.weight"))
+    fn norm(&self, norm: &NormSpec) -> [Values; 2] {
+        let names = [
+            format!("{}.weight", norm.name),
+            format!("{}.running_mean", norm.statistics),
+        ];
+        names.map(|name| self.values(name))
     }
 
     fn bias(&self, name: &str) -> Values {
@@ -145,22 +154,23 @@ impl Expressions {
                 activation,
             } => {
                 let weight = naming.conv(&graph.convs[*weight].name);
-                let norm = norm.map(|norm| naming.norm(&graph.norms[norm].name));
+                let norm = norm.map(|norm| naming.norm(&graph.norms[norm]));
                 // Without batch norm the weights make the zero, with it its scale and shift do.
-                if *norm.as_ref().unwrap_or(&weight) == Values::Zero {
+                if *norm.as_ref().map_or(&weight, |[scale, _]| scale) == Values::Zero {
                     return ZERO;
                 }
                 let op = format!("conv {stride:?} {padding:?} {activation:?}");
+                let norm = norm.into_iter().flatten();
                 let values = [weight].into_iter().chain(norm).collect();
                 self.layer(op, values, inputs, activation.is_relu())
             }
             Op::Norm { norm, activation } => {
-                let norm = naming.norm(&graph.norms[*norm].name);
-                if norm == Values::Zero {
+                let norm = naming.norm(&graph.norms[*norm]);
+                if norm[0] == Values::Zero {
                     return ZERO;
                 }
                 let op = format!("norm {activation:?}");
-                self.layer(op, vec![norm], inputs, activation.is_relu())
+                self.layer(op, norm.to_vec(), inputs, activation.is_relu())
             }
             Op::Bias { bias, activation } => {
                 let bias = naming.bias(&graph.biases[*bias].name);

@@ -233,7 +233,9 @@ impl<'a> Tensors<'a> {
         if uses == 0 {
             return Ok(new);
         }
-        let is_separate = self.from.sharing == Sharing::Release && uses > 1;
+        let is_separate_tensor =
+            self.from.sharing == Sharing::Release || layer.field.starts_with("running_");
+        let is_separate = is_separate_tensor && uses > 1;
         let base = format!("{}.{}", kept.name, layer.base);
         let shared = format!("{base}.{}", layer.field);
         let from = match (layer.used, is_separate) {

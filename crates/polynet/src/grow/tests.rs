@@ -181,9 +181,10 @@ fn shared_tensors_start_each_use_that_the_model_has() {
         ("stage_b.0.F.1.conv.0.weight", "stage_b.0.F.1.conv.weight"),
         ("stage_b.0.F.1.conv.1.weight", "stage_b.0.F.1.conv.weight"),
         ("stage_b.0.F.1.conv.2.weight", "New"),
+        ("stage_b.0.F.1.norm.1.bias", "stage_b.0.F.1.norm.bias"),
         (
             "stage_b.0.F.1.norm.1.running_var",
-            "stage_b.0.F.1.norm.running_var",
+            "stage_b.0.F.1.norm.1.running_var",
         ),
         ("stage_b.0.F.1.norm.2.running_var", "New"),
         (

@@ -30,7 +30,7 @@ impl Frozen {
 
     /// Whether a batch norm of the network's graph is.
     pub(super) fn contains_norm(&self, network: &Network, norm: usize) -> bool {
-        self.contains(network.norm_index(norm))
+        self.contains(network.graph().norm_tensors(norm)[0])
     }
 }
 

@@ -248,18 +248,6 @@ impl Network {
         })
     }
 
-    pub(super) fn norm_index(&self, norm: usize) -> usize {
-        self.graph.convs.len() + 4 * norm
-    }
-
-    pub(super) fn bias_index(&self, bias: usize) -> usize {
-        self.norm_index(self.graph.norms.len()) + bias
-    }
-
-    pub(super) fn linear_index(&self) -> usize {
-        self.specs.len() - 2
-    }
-
     fn conv_weight(&self, conv: usize) -> Tensor<4> {
         self.tensors[conv]
             .clone()
@@ -267,9 +255,9 @@ impl Network {
     }
 
     fn norm(&self, norm: usize) -> Norm {
-        let first = self.norm_index(norm);
+        let tensors = self.graph.norm_tensors(norm);
         let [weight, bias, running_mean, running_var] =
-            [0, 1, 2, 3].map(|offset| self.tensors[first + offset].clone());
+            tensors.map(|index| self.tensors[index].clone());
         Norm {
             weight,
             bias,
@@ -313,7 +301,7 @@ impl Layers for Predicting<'_> {
     }
 
     fn bias(&mut self, x: Tensor<4>, bias: usize, activation: Activation) -> Tensor<4> {
-        let bias = self.0.tensors[self.0.bias_index(bias)].clone();
+        let bias = self.0.tensors[self.0.graph.bias_tensor(bias)].clone();
         conv_norm::add_bias(x, bias, activation)
     }
 
@@ -322,7 +310,7 @@ impl Layers for Predicting<'_> {
     }
 
     fn linear(&mut self, x: Tensor<2>) -> Tensor<2> {
-        let index = self.0.linear_index();
+        let index = self.0.graph.linear_tensor();
         let spec = &self.0.graph.linear;
         let weight = self.0.tensors[index].clone();
         let weight = weight.reshape([spec.out_features, spec.in_features]);

@@ -182,12 +182,11 @@ impl Network {
     /// Moves the running statistics towards those of the batch.
     pub fn update_statistics(&mut self, gradients: &Gradients) {
         for (norm, statistics) in &gradients.statistics {
-            let mean = self.norm_index(*norm) + 2;
-            let batch = [&statistics.mean, &statistics.unbiased_var];
-            for (offset, batch) in batch.into_iter().enumerate() {
-                let running = self.take_tensor(mean + offset);
+            let [_, _, mean, var] = self.graph.norm_tensors(*norm);
+            for (index, batch) in [(mean, &statistics.mean), (var, &statistics.unbiased_var)] {
+                let running = self.take_tensor(index);
                 let moved = running * (1.0 - NORM_MOMENTUM) + batch.clone() * NORM_MOMENTUM;
-                self.set_tensor(mean + offset, moved);
+                self.set_tensor(index, moved);
             }
         }
     }
@@ -290,9 +289,8 @@ impl<'a> Training<'a> {
         if !self.frozen.contains_norm(self.network, norm) {
             return None;
         }
-        let first = self.network.norm_index(norm);
-        let [weight, bias, running_mean, running_var] =
-            [0, 1, 2, 3].map(|offset| self.leaf(first + offset));
+        let tensors = self.network.graph.norm_tensors(norm);
+        let [weight, bias, running_mean, running_var] = tensors.map(|index| self.leaf(index));
         Some(Norm {
             weight,
             bias,
@@ -303,10 +301,10 @@ impl<'a> Training<'a> {
     }
 
     fn batch_norm(&self, norm: usize) -> BatchNorm {
-        let first = self.network.norm_index(norm);
+        let [scale, shift, ..] = self.network.graph.norm_tensors(norm);
         BatchNorm {
-            scale: self.leaf(first),
-            shift: self.leaf(first + 1),
+            scale: self.leaf(scale),
+            shift: self.leaf(shift),
             epsilon: self.network.graph.norm_epsilon,
         }
     }
@@ -342,7 +340,7 @@ impl Layers for Training<'_> {
     }
 
     fn bias(&mut self, x: Tensor<4>, bias: usize, activation: Activation) -> Tensor<4> {
-        let leaf = self.leaf(self.network.bias_index(bias));
+        let leaf = self.leaf(self.network.graph.bias_tensor(bias));
         conv_norm::add_bias(x, leaf, activation)
     }
 
@@ -353,7 +351,7 @@ impl Layers for Training<'_> {
     }
 
     fn linear(&mut self, x: Tensor<2>) -> Tensor<2> {
-        let index = self.network.linear_index();
+        let index = self.network.graph.linear_tensor();
         let spec = &self.network.graph.linear;
         let weight = self.leaf(index);
         let weight = weight.reshape([spec.out_features, spec.in_features]);

@@ -29,9 +29,17 @@ impl Use {
     /// `base`, with the number of the use where the sharing keeps a tensor for each.
     fn tensor_name(self, base: String) -> String {
         if self.is_separate() {
-            format!("{base}.{}", self.index)
+            self.numbered(base)
         } else {
             base
+        }
+    }
+
+    /// `base`, with the number of the use where there are several.
+    fn numbered(self, base: String) -> String {
+        match self.count {
+            1 => base,
+            _ => format!("{base}.{}", self.index),
         }
     }
 }
@@ -209,12 +217,24 @@ impl Builder {
     }
 
     fn norm(&mut self, place: &Place, channels: usize) -> usize {
-        let name = place.used.tensor_name(format!("{}.norm", place.path));
+        let base = format!("{}.norm", place.path);
+        let name = place.used.tensor_name(base.clone());
+        let statistics = place.used.numbered(base);
         let norms = &mut self.graph.norms;
-        *self.names.entry(name.clone()).or_insert_with(|| {
-            norms.push(NormSpec { name, channels });
-            norms.len() - 1
-        })
+        let next = norms.last().map_or(0, |norm| norm.moments + 2);
+        let first = *self.names.entry(name.clone()).or_insert(norms.len());
+        let (parameters, moments) = match norms.get(first) {
+            Some(first) => (first.parameters, next),
+            None => (next, next + 2),
+        };
+        norms.push(NormSpec {
+            name,
+            statistics,
+            channels,
+            parameters,
+            moments,
+        });
+        norms.len() - 1
     }
 
     fn output_size(

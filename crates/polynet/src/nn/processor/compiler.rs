@@ -64,13 +64,14 @@ pub(super) struct Compiler<'a> {
 
 /// The first node that has something to train.
 fn first_trained(graph: &Graph, paths: &Paths, frozen: &Frozen) -> NodeId {
-    let norms = graph.convs.len();
-    let biases = norms + 4 * graph.norms.len();
     let tensors = |id: NodeId| match &graph.nodes[id].op {
-        Op::Conv { weight, norm, .. } => [Some(*weight), norm.map(|norm| norms + 4 * norm)],
-        Op::Norm { norm, .. } => [Some(norms + 4 * norm), None],
-        Op::Bias { bias, .. } => [Some(biases + bias), None],
-        Op::Linear => [Some(biases + graph.biases.len()), None],
+        Op::Conv { weight, norm, .. } => {
+            let norm = norm.map(|norm| graph.norm_tensors(norm)[0]);
+            [Some(*weight), norm]
+        }
+        Op::Norm { norm, .. } => [Some(graph.norm_tensors(*norm)[0]), None],
+        Op::Bias { bias, .. } => [Some(graph.bias_tensor(*bias)), None],
+        Op::Linear => [Some(graph.linear_tensor()), None],
         _ => [None, None],
     };
     let is_trained = |tensor: usize| !frozen.contains(tensor);

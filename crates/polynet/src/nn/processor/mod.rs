@@ -144,6 +144,37 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     #[test]
+    fn prediction_follows_training_where_a_block_is_used_again() {
+        let spec = "small-ir-1-2-1; width = 0.125; B: poly-3 x2; input = 16; dropout = 0";
+        let architecture: Architecture = spec.parse().unwrap();
+        let device = DeviceName::Cpu.open();
+        let mut network = Network::init(architecture.graph().unwrap(), 3, &device);
+        let count = 64;
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let images: Vec<f32> = (0..count * 3 * 256).map(|_| rng.random()).collect();
+        let data = TensorData::new(images, [count, 3, 16, 16]);
+        let images = Tensor::<4>::from_data(data, &device);
+        let labels: Vec<usize> = (0..count).map(|image| image % 10).collect();
+        let paths = Paths::all(network.graph());
+        let loss = LossOptions {
+            label_smoothing: 0.0,
+        };
+        let options = StepOptions::new(loss, &paths);
+        // The running statistics become those of the batch.
+        let mut trained = Vec::new();
+        for _ in 0..200 {
+            let gradients = network.gradients(images.clone(), &labels, &options, &mut rng);
+            network.update_statistics(&gradients);
+            trained = gradients.logits;
+        }
+        let largest = trained.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        for (trained, predicted) in trained.iter().zip(network.logits(images)) {
+            let error = (trained - predicted).abs() / largest;
+            assert!(error < 0.02, "{trained} in training, {predicted} after");
+        }
+    }
+
+    #[test]
     fn gradients_agree_with_the_recorded_pass() {
         for spec in [
             "small-polynet; width = 0.125; dropout = 0",

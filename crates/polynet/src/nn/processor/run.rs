@@ -161,20 +161,8 @@ impl Run<'_> {
         ids.iter().map(|&id| self.views[id]).collect()
     }
 
-    fn norm_index(&self, norm: usize) -> usize {
-        self.graph.convs.len() + 4 * norm
-    }
-
-    fn linear_index(&self) -> usize {
-        self.graph.convs.len() + 4 * self.graph.norms.len() + self.graph.biases.len()
-    }
-
-    fn bias_index(&self, bias: usize) -> usize {
-        self.norm_index(self.graph.norms.len()) + bias
-    }
-
     fn is_frozen_norm(&self, norm: usize) -> bool {
-        self.input.frozen.contains(self.norm_index(norm))
+        self.input.frozen.contains(self.graph.norm_tensors(norm)[0])
     }
 
     /// Adds to the gradient of a tensor, which several evaluations may use.
@@ -267,7 +255,7 @@ impl Run<'_> {
                 relu,
             } => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
-                let shift = &self.input.tensors[self.bias_index(*bias)];
+                let shift = &self.input.tensors[self.graph.bias_tensor(*bias)];
                 let shift = &shift[*first_channel..first_channel + from.channels()];
                 let affine = Affine::new(&vec![1.0; shift.len()], shift);
                 affine.apply(isa, self.arena, &from, &to, *relu);
@@ -331,7 +319,7 @@ impl Run<'_> {
                 pool::local_average_pool_gradient(isa, *window, self.arena, &gradient, &to);
             }
             Step::BiasGradient { bias, .. }
-                if self.input.frozen.contains(self.bias_index(*bias)) => {}
+                if self.input.frozen.contains(self.graph.bias_tensor(*bias)) => {}
             Step::BiasGradient { bias, parts } => {
                 let mut sums = Vec::new();
                 for &part in parts {
@@ -341,7 +329,7 @@ impl Run<'_> {
                     let (mean, _) = moments(isa, self.arena, view);
                     sums.extend(mean.iter().map(|mean| (mean * count) as f32));
                 }
-                let index = self.bias_index(*bias);
+                let index = self.graph.bias_tensor(*bias);
                 self.add_gradient(index, sums);
             }
             Step::Gate {
@@ -389,9 +377,9 @@ impl Run<'_> {
                     weight.extend(gradients.weight);
                     bias.extend(gradients.bias);
                 }
-                let first = self.norm_index(*norm);
-                self.add_gradient(first, weight);
-                self.add_gradient(first + 1, bias);
+                let [weight_tensor, bias_tensor, ..] = self.graph.norm_tensors(*norm);
+                self.add_gradient(weight_tensor, weight);
+                self.add_gradient(bias_tensor, bias);
             }
             Step::WeightGradient { weight, .. } if self.input.frozen.contains(*weight) => {}
             Step::WeightGradient {
@@ -444,9 +432,8 @@ impl Run<'_> {
 
     /// Batch norm with its running statistics.
     fn frozen_norm(&mut self, norm: usize, parts: &[(usize, usize)], relu: bool) {
-        let first = self.norm_index(norm);
-        let [weight, bias, mean, var] =
-            [0, 1, 2, 3].map(|offset| &self.input.tensors[first + offset]);
+        let tensors = self.graph.norm_tensors(norm);
+        let [weight, bias, mean, var] = tensors.map(|index| &self.input.tensors[index]);
         let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
         let mut start = 0;
         for &(z, slot) in parts {
@@ -466,8 +453,8 @@ impl Run<'_> {
         parts: &[(usize, usize)],
         relu: bool,
     ) -> (usize, Vec<f32>, Vec<f32>) {
-        let first = self.norm_index(norm);
-        let [weight, bias] = [0, 1].map(|offset| &self.input.tensors[first + offset]);
+        let tensors = self.graph.norm_tensors(norm);
+        let [weight, bias, ..] = tensors.map(|index| &self.input.tensors[index]);
         let (mut means, mut variances) = (Vec::new(), Vec::new());
         for &(z, slot) in parts {
             let z = &self.views[z];
@@ -505,7 +492,7 @@ impl Run<'_> {
 
     fn linear(&mut self, inputs: &[usize], to: usize) {
         let (inputs, to) = (self.views(inputs), [self.views[to]]);
-        let index = self.linear_index();
+        let index = self.graph.linear_tensor();
         let conv = Conv::pack(
             self.isa,
             Window::POINT,
@@ -559,7 +546,7 @@ impl Run<'_> {
     fn linear_gradient(&mut self, inputs: &[usize], gradient: usize, to: &[usize]) {
         let (inputs, to) = (self.views(inputs), self.views(to));
         let gradients = [self.views[gradient]];
-        let index = self.linear_index();
+        let index = self.graph.linear_tensor();
         let weights = weight_gradient(self.isa, Window::POINT, self.arena, &inputs, &gradients);
         let bias = gradients[0]
             .read_nchw(self.arena)
