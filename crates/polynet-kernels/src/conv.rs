@@ -11,15 +11,17 @@ mod tile;
 mod toom;
 mod winograd;
 
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, View, clear_halo};
 use crate::simd::Isa;
-use pack::{Filters, Packed, Panel, block_channels};
+use pack::{Filters, Packed, Panel, block_channels, steps};
 use rayon::prelude::*;
 use tile::{Geometry, Source, Tap, Target, Tile};
 
 pub use gradient::weight_gradient;
 pub use input_gradient::InputGradient;
 pub use naive::convolve;
+pub(crate) use tile::{TileKernel, bf16_tile_kernel, f32_tile_kernel};
 pub use winograd::Winograd;
 
 /// Kernel, step and border of a convolution, rows first.
@@ -122,7 +124,7 @@ impl Grid {
 
 /// A convolution with packed weights.
 #[derive(Debug)]
-pub struct Conv {
+pub struct Conv<E: Element = f32> {
     isa: Isa,
     window: Window,
     /// Rows and columns from an output's first tap to its place; the padding, but for gradients.
@@ -130,7 +132,7 @@ pub struct Conv {
     grid: Grid,
     inputs: Vec<usize>,
     outputs: Vec<usize>,
-    packed: Packed,
+    packed: Packed<E>,
     bias: Arena,
 }
 
@@ -139,7 +141,7 @@ const GROUP_BYTES: usize = 400 << 10;
 /// Multiply-accumulates that are worth a task of their own.
 const TASK_MACS: usize = 100_000;
 
-impl Conv {
+impl<E: Element> Conv<E> {
     /// Packs weights `[out_channels, in_channels, kernel_height, kernel_width]` and a bias
     /// `[out_channels]` for maps whose channels lie in the given segments.
     ///
@@ -152,7 +154,7 @@ impl Conv {
         weights: &[f32],
         bias: &[f32],
     ) -> Self {
-        let memory = Arena::new(0);
+        let memory = Arena::default();
         Self::pack_in(memory, isa, window, [inputs, outputs], weights, bias)
     }
 
@@ -161,7 +163,7 @@ impl Conv {
     /// # Panics
     /// As [`Conv::pack`].
     pub fn pack_in(
-        memory: Arena,
+        memory: Arena<E>,
         isa: Isa,
         window: Window,
         [inputs, outputs]: [&[usize]; 2],
@@ -180,7 +182,7 @@ impl Conv {
     }
 
     fn of_filters(
-        memory: Arena,
+        memory: Arena<E>,
         isa: Isa,
         window: Window,
         [inputs, outputs]: [&[usize]; 2],
@@ -201,13 +203,13 @@ impl Conv {
     }
 
     /// The memory of the weights, for the next convolution.
-    pub fn into_memory(self) -> Arena {
+    pub fn into_memory(self) -> Arena<E> {
         self.packed.weights
     }
 
     /// Bytes of the packed weights.
     pub fn weight_bytes(&self) -> usize {
-        4 * self.packed.weights.len()
+        size_of::<E>() * self.packed.weights.len()
     }
 
     /// Convolves `inputs`, read as one concatenated map, and stores the result.
@@ -216,7 +218,7 @@ impl Conv {
     /// If a view leaves the arena, sizes or channels do not fit, a row's halo is narrower than what
     /// the kernel reaches beyond the map, or a map that is written overlaps one that is read (but a sum may replace its
     /// addend).
-    pub fn run(&self, arena: &mut Arena, inputs: &[View], stores: Stores<'_>) {
+    pub fn run(&self, arena: &mut Arena<E>, inputs: &[View], stores: Stores<'_>) {
         self.check(arena, inputs, &stores);
         let job = Job::new(self, arena, inputs, stores);
         let tasks = job.tasks();
@@ -227,7 +229,7 @@ impl Conv {
         }
     }
 
-    fn check(&self, arena: &Arena, inputs: &[View], stores: &Stores<'_>) {
+    fn check(&self, arena: &Arena<E>, inputs: &[View], stores: &Stores<'_>) {
         let first = *inputs.first().expect("a convolution has an input");
         check_views(arena, inputs, &self.inputs);
         let alike = |view: &View| {
@@ -289,7 +291,7 @@ fn pack_bias(outputs: &[usize], bias: &[f32]) -> Arena {
     packed
 }
 
-fn check_views(arena: &Arena, views: &[View], segments: &[usize]) {
+fn check_views<E: Element>(arena: &Arena<E>, views: &[View], segments: &[usize]) {
     let channels: Vec<usize> = views.iter().map(|view| view.channels).collect();
     assert_eq!(channels, segments, "channels of the views");
     assert!(
@@ -306,9 +308,9 @@ struct Task {
 }
 
 /// A convolution on given memory.
-struct Job<'a> {
-    conv: &'a Conv,
-    memory: *mut f32,
+struct Job<'a, E: Element> {
+    conv: &'a Conv<E>,
+    memory: *mut E,
     inputs: &'a [View],
     stores: Stores<'a>,
     taps: Vec<Tap>,
@@ -321,10 +323,15 @@ struct Job<'a> {
 
 // SAFETY: tasks write disjoint parts of the maps, and `Conv::check` keeps what is written apart from
 // what is read.
-unsafe impl Sync for Job<'_> {}
+unsafe impl<E: Element> Sync for Job<'_, E> {}
 
-impl<'a> Job<'a> {
-    fn new(conv: &'a Conv, arena: &'a mut Arena, inputs: &'a [View], stores: Stores<'a>) -> Self {
+impl<'a, E: Element> Job<'a, E> {
+    fn new(
+        conv: &'a Conv<E>,
+        arena: &'a mut Arena<E>,
+        inputs: &'a [View],
+        stores: Stores<'a>,
+    ) -> Self {
         let window = conv.window;
         let input = inputs[0];
         let result = stores.maps().next().expect("a result is stored");
@@ -370,7 +377,7 @@ impl<'a> Job<'a> {
         let tiles = self.images * self.rows * self.tiles_in_row;
         let in_channels: usize = conv.inputs.iter().sum();
         let panel_weights = in_channels * conv.window.taps() * conv.packed.panels[0].blocks * BLOCK;
-        let in_group = (GROUP_BYTES / 4 / panel_weights.max(1)).clamp(1, panels);
+        let in_group = (GROUP_BYTES / size_of::<E>() / panel_weights.max(1)).clamp(1, panels);
         let groups = panels.div_ceil(in_group);
         let macs = self.images * self.rows * self.columns * panel_weights * panels;
         let wanted = (macs / TASK_MACS).clamp(1, 4 * rayon::current_num_threads());
@@ -408,19 +415,19 @@ impl<'a> Job<'a> {
     }
 
     /// The input blocks of an image.
-    fn sources(&self, image: usize, sources: &mut Vec<Source>) {
+    fn sources(&self, image: usize, sources: &mut Vec<Source<E>>) {
         sources.clear();
-        let mut first_channel = 0;
+        let mut first_step = 0;
         for view in self.inputs {
             for block in 0..view.blocks() {
-                let channels = (view.channels - block * BLOCK).min(BLOCK);
+                let steps = steps::<E>((view.channels - block * BLOCK).min(BLOCK));
                 sources.push(Source {
                     // SAFETY: the view lies in the arena.
                     pixels: unsafe { self.memory.add(view.at(image, block, 0, 0)) },
-                    channels,
-                    first_channel,
+                    steps,
+                    first_step,
                 });
-                first_channel += channels;
+                first_step += steps;
             }
         }
     }
@@ -428,7 +435,7 @@ impl<'a> Job<'a> {
     fn run_tile(
         &self,
         panel: &Panel,
-        sources: &[Source],
+        sources: &[Source<E>],
         [image, row, column]: [usize; 3],
         pixels: usize,
     ) {
@@ -462,14 +469,14 @@ impl<'a> Job<'a> {
             value_relu: self.stores.value.is_some_and(|value| value.relu),
             sum_relu: self.stores.sum.is_some_and(|sum| sum.relu),
         };
-        let kernel = tile::kernel(conv.isa, panel.blocks, pixels, pixel_stride);
+        let kernel = E::tile_kernel(conv.isa, panel.blocks, pixels, pixel_stride);
         // SAFETY: `Conv::check` has found every view inside the arena and of the right size, and
         // the halo as wide as the padding; rows outside the map are left out of the taps.
         unsafe { kernel(&tile) }
     }
 
     /// Where the tile's pixels of an output block are stored.
-    fn target(&self, block: usize, [image, row, column]: [usize; 3]) -> Target {
+    fn target(&self, block: usize, [image, row, column]: [usize; 3]) -> Target<E> {
         let Grid { step, offset } = self.conv.grid;
         let (row, column) = (offset[0] + row * step[0], offset[1] + column * step[1]);
         let place = |views: &[View]| {

@@ -8,7 +8,9 @@
 //! All maps of a network lie in one [`Arena`]. A [`View`] says where; a concatenation is a list of
 //! views, and never a copy.
 
+use crate::element::Element;
 use std::fmt;
+use std::marker::PhantomData;
 
 /// Channels of a block.
 pub const BLOCK: usize = 16;
@@ -18,28 +20,42 @@ pub fn blocks_of(channels: usize) -> usize {
     channels.div_ceil(BLOCK)
 }
 
-/// A block's pixels in memory that is aligned to a cache line.
+/// A cache line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line(#[allow(dead_code)] [f32; BLOCK]);
+struct Line(#[allow(dead_code)] [u8; 64]);
 
-/// Memory for `f32` that begins at a cache line.
-#[derive(Default)]
-pub struct Arena {
+/// Memory for elements that begins at a cache line.
+pub struct Arena<E = f32> {
     lines: Vec<Line>,
+    elements: PhantomData<E>,
 }
 
-impl Arena {
+impl<E> Default for Arena<E> {
+    fn default() -> Self {
+        Self {
+            lines: Vec::new(),
+            elements: PhantomData,
+        }
+    }
+}
+
+impl<E: Element> Arena<E> {
+    /// Elements of a cache line.
+    const IN_LINE: usize = size_of::<Line>() / size_of::<E>();
+
     /// Zeros for `len` elements.
     pub fn new(len: usize) -> Self {
         Self {
-            lines: vec![Line([0.0; BLOCK]); len.div_ceil(BLOCK)],
+            // Bytes of zeros are the number zero.
+            lines: vec![Line([0; 64]); len.div_ceil(Self::IN_LINE)],
+            elements: PhantomData,
         }
     }
 
     /// Elements.
     pub fn len(&self) -> usize {
-        self.lines.len() * BLOCK
+        self.lines.len() * Self::IN_LINE
     }
 
     /// Whether it has no element.
@@ -48,13 +64,13 @@ impl Arena {
     }
 
     /// The elements.
-    pub fn as_slice(&self) -> &[f32] {
-        // SAFETY: a line is 16 floats without padding, and the vector owns them.
+    pub fn as_slice(&self) -> &[E] {
+        // SAFETY: a line is whole elements of plain bytes without padding, and the vector owns them.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len()) }
     }
 
     /// The elements.
-    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+    pub fn as_mut_slice(&mut self) -> &mut [E] {
         let len = self.len();
         // SAFETY: as above, and the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
@@ -69,7 +85,7 @@ impl From<&[f32]> for Arena {
     }
 }
 
-impl fmt::Debug for Arena {
+impl<E: Element> fmt::Debug for Arena<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Arena({} elements)", self.len())
     }
@@ -187,25 +203,25 @@ impl View {
     ///
     /// # Panics
     /// If the lengths do not fit.
-    pub fn write_nchw(&self, arena: &mut Arena, values: &[f32]) {
+    pub fn write_nchw<E: Element>(&self, arena: &mut Arena<E>, values: &[f32]) {
         let pixels = self.height * self.width;
         assert_eq!(values.len(), self.images * self.channels * pixels);
         let memory = &mut arena.as_mut_slice()[self.start()..self.end()];
-        memory.fill(0.0);
+        memory.fill(E::default());
         for (plane, values) in values.chunks_exact(pixels).enumerate() {
             let (image, channel) = (plane / self.channels, plane % self.channels);
             for (row, values) in values.chunks_exact(self.width).enumerate() {
                 let first = self.at(image, channel / BLOCK, row, 0) - self.start();
                 let targets = memory[first + channel % BLOCK..].iter_mut();
                 for (target, &value) in targets.step_by(BLOCK).zip(values) {
-                    *target = value;
+                    *target = E::from_f32(value);
                 }
             }
         }
     }
 
     /// The map as `[images, channels, height, width]` in row-major order.
-    pub fn read_nchw(&self, arena: &Arena) -> Vec<f32> {
+    pub fn read_nchw<E: Element>(&self, arena: &Arena<E>) -> Vec<f32> {
         let memory = arena.as_slice();
         let mut values = Vec::with_capacity(self.images * self.channels * self.height * self.width);
         for image in 0..self.images {
@@ -213,7 +229,8 @@ impl View {
                 for row in 0..self.height {
                     let first = self.at(image, channel / BLOCK, row, 0) + channel % BLOCK;
                     let sources = memory[first..].iter().step_by(BLOCK);
-                    values.extend(sources.take(self.width));
+                    let sources = sources.take(self.width);
+                    values.extend(sources.map(|element| element.to_f32()));
                 }
             }
         }
@@ -222,7 +239,7 @@ impl View {
 }
 
 /// Writes the zeros beside the rows of a map.
-pub(crate) fn clear_halo(view: &View, arena: &mut Arena) {
+pub(crate) fn clear_halo<E: Element>(view: &View, arena: &mut Arena<E>) {
     if view.halo == 0 {
         return;
     }
@@ -230,8 +247,8 @@ pub(crate) fn clear_halo(view: &View, arena: &mut Arena) {
     let (halo, row) = (view.halo * BLOCK, view.row_stride());
     for row in memory.chunks_exact_mut(row) {
         let end = row.len() - halo;
-        row[..halo].fill(0.0);
-        row[end..].fill(0.0);
+        row[..halo].fill(E::default());
+        row[end..].fill(E::default());
     }
 }
 

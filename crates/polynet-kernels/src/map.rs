@@ -1,6 +1,7 @@
 //! Affine maps, sums, gates and copies of feature maps: what costs memory traffic and little
 //! arithmetic.
 
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, View, clear_halo};
 use crate::simd::{Isa, Simd, dispatch};
 use rayon::prelude::*;
@@ -10,10 +11,10 @@ const TASK_ELEMENTS: usize = 1 << 14;
 
 /// A map's elements in memory, for tasks that write different planes.
 #[derive(Clone, Copy)]
-pub(crate) struct Memory(pub(crate) *mut f32);
+pub(crate) struct Memory<E>(pub(crate) *mut E);
 
 // SAFETY: every task writes planes of its own and reads maps that none writes.
-unsafe impl Sync for Memory {}
+unsafe impl<E> Sync for Memory<E> {}
 
 /// Runs `task(image, block)` for every plane of a map.
 pub(crate) fn for_planes(view: &View, task: impl Fn(usize, usize) + Sync) {
@@ -29,7 +30,7 @@ pub(crate) fn for_planes(view: &View, task: impl Fn(usize, usize) + Sync) {
     }
 }
 
-pub(crate) fn check_apart(arena: &Arena, from: &[&View], to: &View) {
+pub(crate) fn check_apart<E: Element>(arena: &Arena<E>, from: &[&View], to: &View) {
     assert!(to.end() <= arena.len(), "the result lies in the arena");
     for view in from {
         assert!(view.end() <= arena.len(), "the map lies in the arena");
@@ -39,7 +40,7 @@ pub(crate) fn check_apart(arena: &Arena, from: &[&View], to: &View) {
     }
 }
 
-impl Memory {
+impl<E: Element> Memory<E> {
     /// # Safety
     /// Both elements must lie in the arena.
     unsafe fn copy(&self, from: usize, to: usize) {
@@ -49,7 +50,7 @@ impl Memory {
 
     /// # Safety
     /// The view must lie in the arena.
-    pub(crate) unsafe fn at(&self, view: &View, image: usize, block: usize) -> *mut f32 {
+    pub(crate) unsafe fn at(&self, view: &View, image: usize, block: usize) -> *mut E {
         // SAFETY: by the contract.
         unsafe { self.0.add(view.at(image, block, 0, 0)) }
     }
@@ -75,7 +76,14 @@ impl Affine {
     ///
     /// # Panics
     /// If a view leaves the arena, or channels or sizes do not fit.
-    pub fn apply(&self, isa: Isa, arena: &mut Arena, from: &View, to: &View, relu: bool) {
+    pub fn apply<E: Element>(
+        &self,
+        isa: Isa,
+        arena: &mut Arena<E>,
+        from: &View,
+        to: &View,
+        relu: bool,
+    ) {
         let factors = to.blocks() * BLOCK;
         assert_eq!(self.scale.len(), factors, "a factor for every channel");
         check_apart(arena, &[from], to);
@@ -91,16 +99,16 @@ impl Affine {
                 // SAFETY: the end was checked.
                 factor: unsafe { self.scale.as_slice().as_ptr().add(first) },
                 // SAFETY: as above.
-                b: unsafe { self.shift.as_slice().as_ptr().add(first) },
+                shift: unsafe { self.shift.as_slice().as_ptr().add(first) },
+                b: std::ptr::null(),
                 b_row: 0,
-                b_pixel: 0,
                 // SAFETY: both views lie in the arena.
                 target: unsafe { memory.at(to, image, block) },
                 to: *to,
                 relu,
             };
             let combination = &combination;
-            dispatch!(isa, combine_plane(combination: &Combination));
+            dispatch!(isa, combine_plane<E>(combination: &Combination<E>));
         });
     }
 }
@@ -109,7 +117,14 @@ impl Affine {
 ///
 /// # Panics
 /// If a view leaves the arena, or channels or sizes do not fit.
-pub fn add(isa: Isa, arena: &mut Arena, (scale, a): (f32, &View), b: &View, to: &View, relu: bool) {
+pub fn add<E: Element>(
+    isa: Isa,
+    arena: &mut Arena<E>,
+    (scale, a): (f32, &View),
+    b: &View,
+    to: &View,
+    relu: bool,
+) {
     check_apart(arena, &[a], to);
     if b != to {
         check_apart(arena, &[b], to);
@@ -126,15 +141,15 @@ pub fn add(isa: Isa, arena: &mut Arena, (scale, a): (f32, &View), b: &View, to: 
             a: a_plane,
             a_row: a.row_stride(),
             factor: factor.as_ptr(),
+            shift: std::ptr::null(),
             b: b_plane,
             b_row: b.row_stride(),
-            b_pixel: BLOCK,
             target,
             to: *to,
             relu,
         };
         let combination = &combination;
-        dispatch!(isa, combine_plane(combination: &Combination));
+        dispatch!(isa, combine_plane<E>(combination: &Combination<E>));
     });
 }
 
@@ -222,7 +237,7 @@ unsafe fn gate_plane<S: Simd>(p: &Gate) {
 ///
 /// # Panics
 /// If a view leaves the arena, or channels or sizes do not fit.
-pub fn regroup(arena: &mut Arena, from: &[View], to: &[View]) {
+pub fn regroup<E: Element>(arena: &mut Arena<E>, from: &[View], to: &[View]) {
     let channels = |views: &[View]| views.iter().map(View::channels).sum::<usize>();
     assert_eq!(channels(from), channels(to), "channels");
     let first = *from.first().expect("a map has a view");
@@ -267,19 +282,19 @@ pub fn regroup(arena: &mut Arena, from: &[View], to: &[View]) {
 ///
 /// # Panics
 /// If the view leaves the arena.
-pub fn clear(arena: &mut Arena, view: &View) {
-    arena.as_mut_slice()[view.start()..view.end()].fill(0.0);
+pub fn clear<E: Element>(arena: &mut Arena<E>, view: &View) {
+    arena.as_mut_slice()[view.start()..view.end()].fill(E::default());
 }
 
-/// `factor · a + b` for the pixels of a plane.
-struct Combination {
-    a: *const f32,
+/// `factor · a + shift` for the pixels of a plane, or `factor · a + b`.
+struct Combination<E> {
+    a: *const E,
     a_row: usize,
     factor: *const f32,
-    b: *const f32,
+    shift: *const f32,
+    b: *const E,
     b_row: usize,
-    b_pixel: usize,
-    target: *mut f32,
+    target: *mut E,
     to: View,
     relu: bool,
 }
@@ -287,20 +302,24 @@ struct Combination {
 /// # Safety
 /// The processor has the instruction set and the planes are valid.
 #[inline(always)]
-unsafe fn combine_plane<S: Simd>(c: &Combination) {
+unsafe fn combine_plane<S: Simd, E: Element>(c: &Combination<E>) {
     for row in 0..c.to.height {
         for column in 0..c.to.width {
             for lane in (0..BLOCK).step_by(S::LANES) {
                 // SAFETY: by the contract.
                 unsafe {
-                    let a = S::load(c.a.add(row * c.a_row + column * BLOCK + lane));
-                    let b = S::load(c.b.add(row * c.b_row + column * c.b_pixel + lane));
+                    let a = E::load::<S>(c.a.add(row * c.a_row + column * BLOCK + lane));
+                    let b = if c.b.is_null() {
+                        S::load(c.shift.add(lane))
+                    } else {
+                        E::load::<S>(c.b.add(row * c.b_row + column * BLOCK + lane))
+                    };
                     let mut y = S::fma(S::load(c.factor.add(lane)), a, b);
                     if c.relu {
                         y = S::max(S::splat(0.0), y);
                     }
                     let place = row * c.to.row_stride() + column * BLOCK + lane;
-                    S::store(c.target.add(place), y);
+                    E::store::<S>(c.target.add(place), y);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Pools and their gradients.
 
 use crate::conv::Window;
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, View, clear_halo};
 use crate::map::{Memory, check_apart, for_planes};
 use crate::simd::{Isa, Simd, dispatch};
@@ -9,7 +10,13 @@ use crate::simd::{Isa, Simd, dispatch};
 ///
 /// # Panics
 /// If a view leaves the arena, or channels or sizes do not fit.
-pub fn max_pool(isa: Isa, window: Window, arena: &mut Arena, from: &View, to: &View) {
+pub fn max_pool<E: Element>(
+    isa: Isa,
+    window: Window,
+    arena: &mut Arena<E>,
+    from: &View,
+    to: &View,
+) {
     check_apart(arena, &[from], to);
     assert_eq!(to.size(), window.output_size(from.size()), "size");
     assert!(
@@ -29,17 +36,17 @@ pub fn max_pool(isa: Isa, window: Window, arena: &mut Arena, from: &View, to: &V
             target: unsafe { memory.at(to, image, block) },
         };
         let plane = &plane;
-        dispatch!(isa, max_plane(plane: &Plane));
+        dispatch!(isa, max_plane<E>(plane: &Plane<E>));
     });
 }
 
 /// A block of one image in two maps.
-struct Plane {
+struct Plane<E, T = E> {
     window: Window,
     from: View,
-    source: *const f32,
+    source: *const E,
     to: View,
-    target: *mut f32,
+    target: *mut T,
 }
 
 /// The part of a window's rows (or columns) that lies inside `0..size`.
@@ -54,7 +61,7 @@ fn inside(at: usize, axis: usize, window: &Window, size: usize) -> std::ops::Ran
 /// # Safety
 /// The processor has the instruction set and both planes lie in memory.
 #[inline(always)]
-unsafe fn max_plane<S: Simd>(plane: &Plane) {
+unsafe fn max_plane<S: Simd, E: Element>(plane: &Plane<E>) {
     let (from, to) = (plane.from, plane.to);
     for row in 0..to.height {
         let rows = inside(row, 0, &plane.window, from.height);
@@ -67,11 +74,11 @@ unsafe fn max_plane<S: Simd>(plane: &Plane) {
                     for y in rows.clone() {
                         for x in columns.clone() {
                             let place = y * from.row_stride() + x * BLOCK + lane;
-                            largest = S::max(largest, S::load(plane.source.add(place)));
+                            largest = S::max(largest, E::load::<S>(plane.source.add(place)));
                         }
                     }
                     let place = row * to.row_stride() + column * BLOCK + lane;
-                    S::store(plane.target.add(place), largest);
+                    E::store::<S>(plane.target.add(place), largest);
                 }
             }
         }
@@ -82,7 +89,13 @@ unsafe fn max_plane<S: Simd>(plane: &Plane) {
 ///
 /// # Panics
 /// As [`max_pool`].
-pub fn local_average_pool(isa: Isa, window: Window, arena: &mut Arena, from: &View, to: &View) {
+pub fn local_average_pool<E: Element>(
+    isa: Isa,
+    window: Window,
+    arena: &mut Arena<E>,
+    from: &View,
+    to: &View,
+) {
     check_apart(arena, &[from], to);
     assert_eq!(to.size(), window.output_size(from.size()), "size");
     assert!(
@@ -102,14 +115,14 @@ pub fn local_average_pool(isa: Isa, window: Window, arena: &mut Arena, from: &Vi
             target: unsafe { memory.at(to, image, block) },
         };
         let plane = &plane;
-        dispatch!(isa, window_means(plane: &Plane));
+        dispatch!(isa, window_means<E>(plane: &Plane<E>));
     });
 }
 
 /// # Safety
 /// As [`max_plane`].
 #[inline(always)]
-unsafe fn window_means<S: Simd>(plane: &Plane) {
+unsafe fn window_means<S: Simd, E: Element>(plane: &Plane<E>) {
     let (from, to) = (plane.from, plane.to);
     for row in 0..to.height {
         let rows = inside(row, 0, &plane.window, from.height);
@@ -123,11 +136,11 @@ unsafe fn window_means<S: Simd>(plane: &Plane) {
                     for y in rows.clone() {
                         for x in columns.clone() {
                             let place = y * from.row_stride() + x * BLOCK + lane;
-                            sum = S::add(sum, S::load(plane.source.add(place)));
+                            sum = S::add(sum, E::load::<S>(plane.source.add(place)));
                         }
                     }
                     let place = row * to.row_stride() + column * BLOCK + lane;
-                    S::store(plane.target.add(place), S::mul(sum, S::splat(factor)));
+                    E::store::<S>(plane.target.add(place), S::mul(sum, S::splat(factor)));
                 }
             }
         }
@@ -164,14 +177,14 @@ pub fn local_average_pool_gradient(
             target: unsafe { memory.at(to, image, block) },
         };
         let plane = &plane;
-        dispatch!(isa, spread_windows(plane: &Plane));
+        dispatch!(isa, spread_windows(plane: &Plane<f32>));
     });
 }
 
 /// # Safety
 /// As [`max_plane`].
 #[inline(always)]
-unsafe fn spread_windows<S: Simd>(plane: &Plane) {
+unsafe fn spread_windows<S: Simd>(plane: &Plane<f32>) {
     let (gradient, to) = (plane.from, plane.to);
     for row in 0..gradient.height {
         let rows = inside(row, 0, &plane.window, to.height);
@@ -201,30 +214,58 @@ unsafe fn spread_windows<S: Simd>(plane: &Plane) {
 /// # Panics
 /// If a view leaves the arena, or channels or sizes do not fit.
 pub fn average_pool(isa: Isa, arena: &mut Arena, from: &View, to: &View) {
-    assert!(to.end().max(from.end()) <= arena.len(), "maps in the arena");
     assert!(!to.overlaps(from), "a map is written while it is read");
+    assert!(to.end().max(from.end()) <= arena.len(), "maps in the arena");
+    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+    means(isa, (memory, from), (memory, to));
+}
+
+/// [`average_pool`] into another arena.
+///
+/// # Panics
+/// As [`average_pool`].
+pub fn average_pool_into<E: Element>(
+    isa: Isa,
+    (arena, from): (&Arena<E>, &View),
+    (to_arena, to): (&mut Arena, &View),
+) {
+    assert!(from.end() <= arena.len(), "the map lies in its arena");
+    assert!(to.end() <= to_arena.len(), "the result lies in its arena");
+    let memory = Memory(arena.as_slice().as_ptr().cast_mut());
+    means(
+        isa,
+        (memory, from),
+        (Memory(to_arena.as_mut_slice().as_mut_ptr()), to),
+    );
+}
+
+/// Means of a map that is only read, at a place that is only written.
+fn means<E: Element>(
+    isa: Isa,
+    (memory, from): (Memory<E>, &View),
+    (to_memory, to): (Memory<f32>, &View),
+) {
     assert_eq!(to.channels, from.channels, "channels");
     assert_eq!((to.images, to.size()), (1, [1, from.images]), "size");
-    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
     for_planes(from, |image, block| {
         let plane = Plane {
             window: Window::POINT,
             from: *from,
-            // SAFETY: both views lie in the arena.
+            // SAFETY: the callers have checked that the view lies in its arena.
             source: unsafe { memory.at(from, image, block) },
             to: *to,
             // SAFETY: as above.
-            target: unsafe { memory.0.add(to.at(0, block, 0, image)) },
+            target: unsafe { to_memory.at(to, 0, block).add(image * BLOCK) },
         };
         let plane = &plane;
-        dispatch!(isa, mean_plane(plane: &Plane));
+        dispatch!(isa, mean_plane<E>(plane: &Plane<E, f32>));
     });
 }
 
 /// # Safety
 /// As [`max_plane`].
 #[inline(always)]
-unsafe fn mean_plane<S: Simd>(plane: &Plane) {
+unsafe fn mean_plane<S: Simd, E: Element>(plane: &Plane<E, f32>) {
     let from = plane.from;
     let factor = 1.0 / (from.height * from.width) as f32;
     for lane in (0..BLOCK).step_by(S::LANES) {
@@ -234,7 +275,7 @@ unsafe fn mean_plane<S: Simd>(plane: &Plane) {
             for row in 0..from.height {
                 for column in 0..from.width {
                     let place = row * from.row_stride() + column * BLOCK + lane;
-                    sum = S::add(sum, S::load(plane.source.add(place)));
+                    sum = S::add(sum, E::load::<S>(plane.source.add(place)));
                 }
             }
             S::store(plane.target.add(lane), S::mul(sum, S::splat(factor)));
@@ -325,14 +366,14 @@ pub fn average_pool_gradient(isa: Isa, arena: &mut Arena, gradient: &View, to: &
             target: unsafe { memory.at(to, image, block) },
         };
         let plane = &plane;
-        dispatch!(isa, spread_plane(plane: &Plane, factor: f32));
+        dispatch!(isa, spread_plane(plane: &Plane<f32>, factor: f32));
     });
 }
 
 /// # Safety
 /// As [`max_plane`].
 #[inline(always)]
-unsafe fn spread_plane<S: Simd>(plane: &Plane, factor: f32) {
+unsafe fn spread_plane<S: Simd>(plane: &Plane<f32>, factor: f32) {
     let to = plane.to;
     for lane in (0..BLOCK).step_by(S::LANES) {
         // SAFETY: by the contract.

@@ -14,17 +14,20 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
+pub(crate) use avx512::{Avx512, Avx512Bf16};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
+use half::bf16;
 use std::fmt;
 use std::str::FromStr;
 
 /// An instruction set that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
+    /// 16 lanes, and products of bf16: AVX-512 F and BF16. For f32 the same as [`Isa::Avx512`].
+    Avx512Bf16,
     /// 16 lanes: AVX-512 F.
     Avx512,
     /// 8 lanes: AVX2 and FMA.
@@ -37,11 +40,21 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, the fastest first.
-    pub const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
+    pub const ALL: [Self; 5] = [
+        Self::Avx512Bf16,
+        Self::Avx512,
+        Self::Avx2,
+        Self::Neon,
+        Self::Portable,
+    ];
 
     /// Whether this processor has it.
     pub fn is_available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => {
+                Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16")
+            }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => is_x86_feature_detected!("avx512f"),
             #[cfg(target_arch = "x86_64")]
@@ -68,6 +81,7 @@ impl Isa {
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Avx512Bf16 => "avx512bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Neon => "neon",
@@ -103,31 +117,45 @@ impl FromStr for Isa {
     }
 }
 
-/// Compiles a function that is generic over [`Simd`] for an instruction set and calls it.
+/// Compiles a function that is generic over [`Simd`], and perhaps over an [`Element`], for an
+/// instruction set and calls it.
+///
+/// [`Element`]: crate::Element
 macro_rules! dispatch {
-    ($isa:expr, $function:ident($($argument:ident: $type:ty),*)) => {{
+    ($isa:expr, $function:ident($($argument:ident: $type:ty),*)) => {
+        crate::simd::dispatch!(@ $isa, $function [] [] ($($argument: $type),*))
+    };
+    ($isa:expr, $function:ident<$element:ident>($($argument:ident: $type:ty),*)) => {
+        crate::simd::dispatch!(
+            @ $isa, $function [<$element: crate::Element>] [, $element] ($($argument: $type),*)
+        )
+    };
+    (
+        @ $isa:expr, $function:ident [$($generics:tt)*] [$($types:tt)*]
+        ($($argument:ident: $type:ty),*)
+    ) => {{
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f")]
-        unsafe fn avx512($($argument: $type),*) {
+        unsafe fn avx512$($generics)*($($argument: $type),*) {
             // SAFETY: the caller's contract is the same.
-            unsafe { $function::<crate::simd::Avx512>($($argument),*) }
+            unsafe { $function::<crate::simd::Avx512 $($types)*>($($argument),*) }
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma")]
-        unsafe fn avx2($($argument: $type),*) {
+        unsafe fn avx2$($generics)*($($argument: $type),*) {
             // SAFETY: the caller's contract is the same.
-            unsafe { $function::<crate::simd::Avx2>($($argument),*) }
+            unsafe { $function::<crate::simd::Avx2 $($types)*>($($argument),*) }
         }
         // SAFETY: an `Isa` that runs is available, and the caller vouches for the pointers.
         unsafe {
             match $isa {
                 #[cfg(target_arch = "x86_64")]
-                crate::simd::Isa::Avx512 => avx512($($argument),*),
+                crate::simd::Isa::Avx512Bf16 | crate::simd::Isa::Avx512 => avx512($($argument),*),
                 #[cfg(target_arch = "x86_64")]
                 crate::simd::Isa::Avx2 => avx2($($argument),*),
                 #[cfg(target_arch = "aarch64")]
-                crate::simd::Isa::Neon => $function::<crate::simd::Neon>($($argument),*),
-                _ => $function::<crate::simd::Portable>($($argument),*),
+                crate::simd::Isa::Neon => $function::<crate::simd::Neon $($types)*>($($argument),*),
+                _ => $function::<crate::simd::Portable $($types)*>($($argument),*),
             }
         }
     }};
@@ -140,11 +168,13 @@ pub(crate) use dispatch;
 /// # Safety
 /// Every function needs the processor to have the instruction set; pointers must be valid for
 /// `LANES` elements and may have any alignment of `f32`.
-pub(crate) trait Simd: Copy + 'static {
+pub trait Simd: Copy + 'static {
     /// Elements of a vector; divides 16.
     const LANES: usize;
     /// A vector.
     type V: Copy;
+    /// A pair of bf16 in every lane.
+    type Pairs: Copy;
 
     /// `x` in every lane.
     unsafe fn splat(x: f32) -> Self::V;
@@ -162,7 +192,76 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `a · b + c`, rounded once where the processor can.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Reads `LANES` bf16.
+    unsafe fn load_bf16(from: *const bf16) -> Self::V;
+    /// Writes `LANES` bf16, rounded to the nearest, ties to even.
+    unsafe fn store_bf16(to: *mut bf16, v: Self::V);
+    /// Reads `2 · LANES` bf16.
+    unsafe fn load_pairs(from: *const bf16) -> Self::Pairs;
+    /// Reads 2 bf16 for all lanes.
+    unsafe fn splat_pair(from: *const bf16) -> Self::Pairs;
+    /// `c + a₀ · b₀ + a₁ · b₁` of the pairs.
+    unsafe fn dot_pairs(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V;
 }
+
+/// The operations on bf16 where the processor has none: pairs are two vectors, the first and the
+/// second of each.
+macro_rules! widened_pairs {
+    () => {
+        type Pairs = [Self::V; 2];
+
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const half::bf16) -> Self::V {
+            let mut lanes = [0.0_f32; crate::layout::BLOCK];
+            for (lane, value) in lanes.iter_mut().take(Self::LANES).enumerate() {
+                // SAFETY: the caller vouches for the pointer.
+                let bits = unsafe { (*from.add(lane)).to_bits() };
+                *value = f32::from_bits(u32::from(bits) << 16);
+            }
+            // SAFETY: 16 lanes hold a vector.
+            unsafe { Self::load(lanes.as_ptr()) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_bf16(to: *mut half::bf16, v: Self::V) {
+            let mut lanes = [0.0_f32; crate::layout::BLOCK];
+            // SAFETY: 16 lanes hold a vector; the caller vouches for the pointer.
+            unsafe {
+                Self::store(lanes.as_mut_ptr(), v);
+                for (lane, value) in lanes.iter().take(Self::LANES).enumerate() {
+                    to.add(lane).write(half::bf16::from_f32(*value));
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_pairs(from: *const half::bf16) -> Self::Pairs {
+            let mut lanes = [[0.0_f32; crate::layout::BLOCK]; 2];
+            for lane in 0..Self::LANES {
+                // SAFETY: the caller vouches for the pointer.
+                let bits = unsafe { from.add(2 * lane).cast::<[u16; 2]>().read_unaligned() };
+                lanes[0][lane] = f32::from_bits(u32::from(bits[0]) << 16);
+                lanes[1][lane] = f32::from_bits(u32::from(bits[1]) << 16);
+            }
+            // SAFETY: 16 lanes hold a vector.
+            unsafe { [Self::load(lanes[0].as_ptr()), Self::load(lanes[1].as_ptr())] }
+        }
+
+        #[inline(always)]
+        unsafe fn splat_pair(from: *const half::bf16) -> Self::Pairs {
+            // SAFETY: the caller vouches for the pointer.
+            unsafe { [0, 1].map(|index| Self::splat((*from.add(index)).to_f32())) }
+        }
+
+        #[inline(always)]
+        unsafe fn dot_pairs(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V {
+            // SAFETY: the caller vouches for the instruction set.
+            unsafe { Self::fma(a[1], b[1], Self::fma(a[0], b[0], c)) }
+        }
+    };
+}
+
+pub(crate) use widened_pairs;
 
 #[cfg(test)]
 mod tests {

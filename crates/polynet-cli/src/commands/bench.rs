@@ -1,10 +1,11 @@
 //! `polynet bench predict|train`: how fast a network runs here.
 
+use super::compute::Kernels;
 use crate::output;
 use anyhow::{Result, ensure};
 use burn::tensor::{Tensor, TensorData};
 use polynet::arch::{Architecture, Report};
-use polynet::classify::{Classifier, Isa};
+use polynet::classify::{Classifier, CompileOptions};
 use polynet::nn::{Activations, DeviceName, LossOptions, Network, Paths, StepOptions};
 use polynet::train::recipe::OptimizerSection;
 use polynet::train::{Optimizer, Recipe};
@@ -33,9 +34,8 @@ enum Work {
 struct Predict {
     #[command(flatten)]
     network: NetworkArguments,
-    /// Instruction set of the kernels; the best of this processor by default
-    #[arg(long)]
-    isa: Option<Isa>,
+    #[command(flatten)]
+    kernels: Kernels,
 }
 
 #[derive(clap::Args)]
@@ -90,6 +90,7 @@ struct Measurement {
     batch: usize,
     threads: usize,
     isa: String,
+    precision: String,
     repeat: usize,
     median_s: f64,
     min_s: f64,
@@ -136,14 +137,14 @@ fn measure_prediction(predict: &Predict) -> Result<Measurement> {
     let arguments = &predict.network;
     let architecture = arguments.architecture()?;
     let network = Network::init(architecture.graph()?, 0, &DeviceName::Cpu.open());
-    let isa = predict.isa.unwrap_or_else(Isa::best);
-    let mut classifier = Classifier::new(&network, isa);
+    let options = predict.kernels.options();
+    let mut classifier = Classifier::new(&network, options);
     drop(network);
     let images = images(usize::from(arguments.batch), architecture.input_size);
     let seconds = arguments.time(|_| {
         std::hint::black_box(classifier.logits(&images));
     });
-    arguments.measurement("predict", &architecture, isa, &seconds)
+    arguments.measurement("predict", &architecture, options, &seconds)
 }
 
 fn measure_training(train: &Train) -> Result<Measurement> {
@@ -180,7 +181,8 @@ fn measure_training(train: &Train) -> Result<Measurement> {
         std::hint::black_box(network.tensors()[0].clone().into_data());
     });
     // Backward costs two forward passes: to the input and to the weights.
-    let mut measurement = arguments.measurement("train", &architecture, Isa::best(), &seconds)?;
+    let mut measurement =
+        arguments.measurement("train", &architecture, CompileOptions::default(), &seconds)?;
     measurement.gflops *= 3.0;
     Ok(measurement)
 }
@@ -218,7 +220,7 @@ impl NetworkArguments {
         &self,
         work: &'static str,
         architecture: &Architecture,
-        isa: Isa,
+        options: CompileOptions,
         seconds: &[f64],
     ) -> Result<Measurement> {
         let report = Report::new(&self.preset, architecture, 1)?;
@@ -230,7 +232,8 @@ impl NetworkArguments {
             input_size: architecture.input_size,
             batch,
             threads: rayon::current_num_threads(),
-            isa: isa.to_string(),
+            isa: options.isa.to_string(),
+            precision: options.precision.to_string(),
             repeat: seconds.len(),
             median_s,
             min_s: seconds[0],

@@ -1,12 +1,11 @@
 //! `polynet eval DIR --data PATH`
 
+use super::compute::Compute;
 use crate::output;
 use anyhow::{Context, Result};
 use polynet::data::{Dataset, Loader, LoaderConfig, OnError, Order, Split, View};
 use polynet::eval::{self, EvalReport};
-use polynet::nn::DeviceName;
 use polynet::plot;
-use polynet::weights::Model;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,9 +27,8 @@ pub(crate) struct Arguments {
     /// Skip and count images that can't be decoded, instead of stopping at the first
     #[arg(long)]
     skip_broken: bool,
-    /// Where to compute
-    #[arg(long, default_value_t)]
-    device: DeviceName,
+    #[command(flatten)]
+    compute: Compute,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -47,14 +45,13 @@ enum SplitName {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let device = arguments.device.open();
     let split = match arguments.split {
         SplitName::Train => Split::Train,
         SplitName::Validation => Split::Validation,
         SplitName::All => Split::All,
     };
     let dataset = Dataset::open(&arguments.data, split)?;
-    let model = Model::open(&arguments.model, &device)?;
+    let mut model = arguments.compute.open(&arguments.model)?;
     let dataset = Arc::new(dataset.with_classes(&model.config.classes)?);
     let view = View::Evaluate {
         preprocessing: model.config.preprocessing.clone(),
@@ -69,11 +66,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         ..LoaderConfig::new(usize::from(arguments.batch), view)
     };
     let loader = Loader::new(dataset, config)?;
-    let report = eval::evaluate(&model.network, &model.config.classes, &loader, |batch| {
-        for skipped in &batch.skipped {
-            eprintln!("warning: skipped {}: {}", skipped.path, skipped.reason);
-        }
-    })?;
+    let report = eval::evaluate(
+        &mut model.predictor,
+        &model.config.classes,
+        &loader,
+        |batch| {
+            for skipped in &batch.skipped {
+                eprintln!("warning: skipped {}: {}", skipped.path, skipped.reason);
+            }
+        },
+    )?;
     if let Some(path) = &arguments.svg {
         write_confusion(&report, &arguments.model, path)?;
     }

@@ -1,6 +1,7 @@
 //! One file for each command: its arguments and what it does.
 
 pub(crate) mod bench;
+mod compute;
 pub(crate) mod eval;
 pub(crate) mod grow;
 pub(crate) mod import;

@@ -1,11 +1,11 @@
 //! `polynet predict DIR IMAGE…`
 
+use super::compute::Compute;
 use crate::output;
 use anyhow::{Context, Result, bail, ensure};
-use polynet::classify::ModelPredictor;
 use polynet::data;
 use polynet::eval::{Ranked, ranked};
-use polynet::nn::{DeviceName, HostTensor};
+use polynet::nn::HostTensor;
 use polynet::weights::{read_safetensors, write_safetensors};
 use serde::Serialize;
 use std::io::Read;
@@ -32,9 +32,8 @@ pub(crate) struct Arguments {
     /// Where `logits` [n, classes] of --raw go, as safetensors
     #[arg(long, value_name = "FILE", requires = "raw")]
     out: Option<PathBuf>,
-    /// Where to compute
-    #[arg(long, default_value_t)]
-    device: DeviceName,
+    #[command(flatten)]
+    compute: Compute,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -52,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let sources = sources(&arguments.images)?;
-    let mut model = ModelPredictor::open(&arguments.model, arguments.device)?;
+    let mut model = arguments.compute.open(&arguments.model)?;
     let mut failed = 0;
     let mut all = Vec::new();
     for batch in sources.chunks(usize::from(arguments.batch)) {
@@ -172,7 +171,7 @@ fn predict_raw(arguments: &Arguments, raw: &Path, out: &Path) -> Result<()> {
             raw.display()
         );
     };
-    let mut model = ModelPredictor::open(&arguments.model, arguments.device)?;
+    let mut model = arguments.compute.open(&arguments.model)?;
     let size = model.config.preprocessing.input_size;
     ensure!(
         [height, width] == [size, size],

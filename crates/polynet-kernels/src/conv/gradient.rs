@@ -90,7 +90,7 @@ unsafe fn rows_avx2(r: &[Row]) {
 fn row_kernel(isa: Isa) -> RowKernel {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => rows_avx512,
+        Isa::Avx512Bf16 | Isa::Avx512 => rows_avx512,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => rows_avx2,
         #[cfg(target_arch = "aarch64")]

@@ -1,6 +1,7 @@
 //! Weights in the order in which the microkernel reads them.
 
 use super::tile::Geometry;
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, blocks_of};
 use crate::simd::Isa;
 use rayon::prelude::*;
@@ -14,11 +15,12 @@ pub(super) struct Panel {
     pub(super) weights: usize,
 }
 
-/// Packed weights: `[panel][input block][tap][channel][output lane]`.
+/// Packed weights: `[panel][input block][tap][channel][output lane]`; for bf16
+/// `[…][pair of channels][output lane][2]`, with a zero beside a last channel.
 #[derive(Debug)]
-pub(super) struct Packed {
+pub(super) struct Packed<E: Element> {
     pub(super) panels: Vec<Panel>,
-    pub(super) weights: Arena,
+    pub(super) weights: Arena<E>,
 }
 
 /// Weights as they lie in a row-major array.
@@ -45,16 +47,22 @@ pub(super) fn block_channels(segments: &[usize]) -> Vec<(usize, usize)> {
     blocks
 }
 
+/// Products of a tap for channels in use.
+pub(super) fn steps<E: Element>(channels: usize) -> usize {
+    channels.div_ceil(E::DEPTH)
+}
+
 impl Filters<'_> {
     /// Packs the weights into `memory`, which is made larger where it is too small.
-    pub(super) fn pack(
+    pub(super) fn pack<E: Element>(
         &self,
         isa: Isa,
         [inputs, outputs]: [&[usize]; 2],
-        mut memory: Arena,
-    ) -> Packed {
+        mut memory: Arena<E>,
+    ) -> Packed<E> {
         let (sources, targets) = (block_channels(inputs), block_channels(outputs));
-        let rows = inputs.iter().sum::<usize>() * self.taps.len();
+        let steps: usize = sources.iter().map(|&(_, used)| steps::<E>(used)).sum();
+        let rows = steps * self.taps.len() * E::DEPTH;
         let blocks = Geometry::of(isa).blocks;
         let elements = targets.len() * BLOCK * rows;
         if memory.len() < elements {
@@ -81,65 +89,68 @@ impl Filters<'_> {
         }
     }
 
-    fn pack_panel(
+    fn pack_panel<E: Element>(
         &self,
-        packed: &mut [f32],
+        packed: &mut [E],
         sources: &[(usize, usize)],
         targets: &[(usize, usize)],
     ) {
         let lanes = targets.len() * BLOCK;
-        let taps = self.taps.len();
         let mut rest = packed;
         for &(in_first, in_used) in sources {
-            let (part, after) = rest.split_at_mut(taps * in_used * lanes);
+            let row = steps::<E>(in_used) * lanes * E::DEPTH;
+            let (part, after) = rest.split_at_mut(self.taps.len() * row);
             rest = after;
+            let is_whole = targets.iter().all(|&(_, used)| used == BLOCK);
+            if !is_whole || !in_used.is_multiple_of(E::DEPTH) {
+                part.fill(E::default());
+            }
             for (block, &(out_first, out_used)) in targets.iter().enumerate() {
-                let first = block * BLOCK;
-                if self.strides[0] > self.strides[1] {
-                    for lane in 0..out_used {
-                        let from = [out_first + lane, in_first];
-                        self.pack_lane(&mut part[first + lane..], lanes, from, in_used);
-                    }
-                } else {
-                    let rows = part.chunks_exact_mut(lanes).enumerate();
-                    for (row, to) in rows {
-                        let from = [out_first, in_first + row % in_used];
-                        let to = &mut to[first..first + out_used];
-                        self.pack_row(to, from, self.taps[row / in_used]);
-                    }
-                }
-                if out_used < BLOCK {
-                    for row in part.chunks_exact_mut(lanes) {
-                        row[first + out_used..first + BLOCK].fill(0.0);
+                let first = block * BLOCK * E::DEPTH;
+                for (part, &tap) in part.chunks_exact_mut(row).zip(self.taps) {
+                    if self.strides[0] > self.strides[1] {
+                        for lane in 0..out_used {
+                            let part = &mut part[first + lane * E::DEPTH..];
+                            self.pack_lane(part, lanes, [out_first + lane, in_first, tap], in_used);
+                        }
+                    } else {
+                        for input in 0..in_used {
+                            let step = input / E::DEPTH * lanes * E::DEPTH;
+                            let part = &mut part[step + first + input % E::DEPTH..];
+                            self.pack_row(part, [out_first, in_first + input, tap], out_used);
+                        }
                     }
                 }
             }
         }
     }
 
-    /// One output channel: a column of the packed rows, which are `lanes` long.
-    fn pack_lane(&self, to: &mut [f32], lanes: usize, from: [usize; 2], in_used: usize) {
-        let [output, input] = from;
-        let first = output * self.strides[0] + input * self.strides[1];
-        for (tap, &place) in self.taps.iter().enumerate() {
-            let to = to[tap * in_used * lanes..].iter_mut().step_by(lanes);
-            let from = self.values[first + place..].iter().step_by(self.strides[1]);
-            for (to, from) in to.zip(from).take(in_used) {
-                *to = *from;
+    /// The input channels of one output channel: a column of the packed rows.
+    fn pack_lane<E: Element>(&self, to: &mut [E], lanes: usize, from: [usize; 3], in_used: usize) {
+        let first = self.place(from);
+        for parity in 0..E::DEPTH.min(in_used) {
+            let to = to[parity..].iter_mut().step_by(lanes * E::DEPTH);
+            let from = self.values[first + parity * self.strides[1]..].iter();
+            let from = from.step_by(E::DEPTH * self.strides[1]);
+            let count = (in_used - parity).div_ceil(E::DEPTH);
+            for (to, from) in to.zip(from).take(count) {
+                *to = E::from_f32(*from);
             }
         }
     }
 
-    /// The output channels of one input channel and tap.
-    fn pack_row(&self, to: &mut [f32], [output, input]: [usize; 2], tap: usize) {
-        let first = output * self.strides[0] + input * self.strides[1] + tap;
-        if self.strides[0] == 1 {
-            to.copy_from_slice(&self.values[first..first + to.len()]);
-            return;
+    /// The output channels of one input channel: a packed row.
+    fn pack_row<E: Element>(&self, to: &mut [E], from: [usize; 3], out_used: usize) {
+        let to = to.iter_mut().step_by(E::DEPTH);
+        let from = self.values[self.place(from)..]
+            .iter()
+            .step_by(self.strides[0]);
+        for (to, from) in to.zip(from).take(out_used) {
+            *to = E::from_f32(*from);
         }
-        let from = self.values[first..].iter().step_by(self.strides[0]);
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = *from;
-        }
+    }
+
+    fn place(&self, [output, input, tap]: [usize; 3]) -> usize {
+        output * self.strides[0] + input * self.strides[1] + tap
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use half::bf16;
 
 /// Numbers in −1…1 that look random.
 pub(crate) fn noise(seed: usize, count: usize) -> Vec<f32> {
@@ -31,7 +32,7 @@ fn place(
         .collect()
 }
 
-fn write(arena: &mut Arena, views: &[View], values: &[f32]) {
+fn write<E: Element>(arena: &mut Arena<E>, views: &[View], values: &[f32]) {
     let channels: usize = views.iter().map(View::channels).sum();
     let pixels = views[0].height * views[0].width;
     let mut first = 0;
@@ -46,7 +47,7 @@ fn write(arena: &mut Arena, views: &[View], values: &[f32]) {
     }
 }
 
-fn read(arena: &Arena, views: &[View]) -> Vec<f32> {
+fn read<E: Element>(arena: &Arena<E>, views: &[View]) -> Vec<f32> {
     let parts: Vec<Vec<f32>> = views.iter().map(|view| view.read_nchw(arena)).collect();
     let images = views[0].images;
     (0..images)
@@ -60,12 +61,16 @@ fn read(arena: &Arena, views: &[View]) -> Vec<f32> {
 }
 
 fn assert_close(case: &str, found: &[f32], expected: &[f32]) {
+    assert_near(1e-5, case, found, expected);
+}
+
+fn assert_near(tolerance: f32, case: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{case}");
     let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         let error = (found - expected).abs();
         assert!(
-            error <= 1e-5 * largest,
+            error <= tolerance * largest,
             "{case}, element {index}: {found} for {expected}"
         );
     }
@@ -120,8 +125,12 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-#[test]
-fn every_kernel_agrees_with_the_definition() {
+/// Convolutions whose weights and inputs are elements exactly, with results to `tolerance`.
+fn check_every_kernel<E: Element>(tolerance: f32) {
+    let noise = |seed, count| -> Vec<f32> {
+        let exact = |value: f32| E::from_f32(value).to_f32();
+        noise(seed, count).into_iter().map(exact).collect()
+    };
     for isa in Isa::available() {
         for case in cases() {
             let Case {
@@ -144,8 +153,8 @@ fn every_kernel_agrees_with_the_definition() {
             let from = place(&mut end, inputs, images, size, window.padding[1]);
             let value = place(&mut end, outputs, images, out_size, out_halo);
             let sum = place(&mut end, outputs, images, out_size, out_halo);
-            let mut arena = Arena::new(end);
-            arena.as_mut_slice().fill(f32::NAN);
+            let mut arena = Arena::<E>::new(end);
+            arena.as_mut_slice().fill(E::from_f32(f32::NAN));
             write(&mut arena, &from, &x);
             write(&mut arena, &sum, &addend);
             let conv = Conv::pack(isa, window, [inputs, outputs], &weights, &bias);
@@ -165,19 +174,31 @@ fn every_kernel_agrees_with_the_definition() {
             let shape = [images, in_channels, size[0], size[1]];
             let expected = convolve(window, &x, shape, &weights, &bias);
             let rectified: Vec<f32> = expected.iter().map(|y| y.max(0.0)).collect();
-            assert_close(&name, &read(&arena, &value), &rectified);
+            assert_near(tolerance, &name, &read(&arena, &value), &rectified);
             let total: Vec<f32> = expected
                 .iter()
                 .zip(&addend)
                 .map(|(y, a)| 0.3 * y + a)
                 .collect();
-            assert_close(&name, &read(&arena, &sum), &total);
+            assert_near(tolerance, &name, &read(&arena, &sum), &total);
             for view in value.iter().chain(&sum) {
-                let all: f32 = arena.as_slice()[view.start()..view.end()].iter().sum();
+                let all = &arena.as_slice()[view.start()..view.end()];
+                let all: f32 = all.iter().map(|element| element.to_f32()).sum();
                 assert!(all.is_finite(), "{name}: halo and unused lanes are zero");
             }
         }
     }
+}
+
+#[test]
+fn every_kernel_agrees_with_the_definition() {
+    check_every_kernel::<f32>(1e-5);
+}
+
+#[test]
+fn every_kernel_of_bf16_agrees_with_the_definition() {
+    // A result is rounded to 8 bits.
+    check_every_kernel::<bf16>(1.0 / 256.0);
 }
 
 #[test]
@@ -234,7 +255,7 @@ fn transformed_convolutions_agree_with_the_definition() {
 #[test]
 fn a_result_on_top_of_its_input_is_refused() {
     let view = View::new(0, 1, 16, [2, 2], 0);
-    let mut arena = Arena::new(view.end());
+    let mut arena = Arena::<f32>::new(view.end());
     let conv = Conv::pack(
         Isa::best(),
         Window::POINT,

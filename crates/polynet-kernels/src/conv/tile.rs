@@ -1,11 +1,13 @@
 //! The microkernel of convolutions: some pixels of a row times some output channels.
 //!
-//! For every input block, tap and input channel it loads the weights of `NV` vectors of output
-//! channels once and multiplies them with one input element for each of `PX` pixels. All
-//! `NV · PX` sums stay in registers from the first input channel to the last.
+//! For every input block, tap and input channel (pair of channels for bf16) it loads the weights of
+//! `NV` vectors of output channels once and multiplies them with one input for each of `PX` pixels.
+//! All `NV · PX` sums stay in registers from the first input channel to the last.
 
+use crate::element::Element;
 use crate::layout::BLOCK;
 use crate::simd::{Isa, Simd};
+use half::bf16;
 
 /// A tap of the kernel that lies inside the map.
 #[derive(Clone, Copy, Debug)]
@@ -18,27 +20,27 @@ pub(crate) struct Tap {
 
 /// An input block.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Source {
+pub(crate) struct Source<E> {
     /// Element (0, 0) of the block in the image at hand.
-    pub(crate) pixels: *const f32,
-    /// Channels in use, 1 to 16.
-    pub(crate) channels: usize,
-    /// Channels of the blocks before.
-    pub(crate) first_channel: usize,
+    pub(crate) pixels: *const E,
+    /// Products of a tap: channels in use, or pairs of them.
+    pub(crate) steps: usize,
+    /// Those of the blocks before.
+    pub(crate) first_step: usize,
 }
 
 /// What becomes of the sums of an output block. Null pointers are skipped.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target {
+pub(crate) struct Target<E> {
     /// Where the result is stored.
-    pub(crate) value: *mut f32,
+    pub(crate) value: *mut E,
     /// What is added to `scale ·` the result.
-    pub(crate) addend: *const f32,
+    pub(crate) addend: *const E,
     /// Where that sum is stored.
-    pub(crate) sum: *mut f32,
+    pub(crate) sum: *mut E,
 }
 
-impl Target {
+impl<E> Target<E> {
     pub(crate) const NONE: Self = Self {
         value: std::ptr::null_mut(),
         addend: std::ptr::null(),
@@ -47,8 +49,8 @@ impl Target {
 }
 
 /// The arguments of the microkernel.
-pub(crate) struct Tile<'a> {
-    pub(crate) sources: &'a [Source],
+pub struct Tile<'a, E> {
+    pub(crate) sources: &'a [Source<E>],
     /// Elements from (0, 0) to the place of the first output pixel.
     pub(crate) origin: isize,
     pub(crate) taps: &'a [Tap],
@@ -58,25 +60,27 @@ pub(crate) struct Tile<'a> {
     pub(crate) pixel_stride: usize,
     /// Elements between neighbouring output pixels.
     pub(crate) out_stride: usize,
-    /// The panel: `[input block][tap][channel][NV · LANES]`.
-    pub(crate) weights: *const f32,
+    /// The panel: `[input block][tap][step][NV · LANES]`, of pairs for bf16.
+    pub(crate) weights: *const E,
     /// `NV · LANES` elements.
     pub(crate) bias: *const f32,
     /// One for each output block of the panel, at the tile's first pixel.
-    pub(crate) targets: &'a [Target],
+    pub(crate) targets: &'a [Target<E>],
     pub(crate) scale: f32,
     pub(crate) value_relu: bool,
     pub(crate) sum_relu: bool,
 }
 
 /// A microkernel for a number of vectors and pixels.
-pub(crate) type TileKernel = unsafe fn(&Tile<'_>);
+pub(crate) type TileKernel<E> = unsafe fn(&Tile<'_, E>);
 
 /// # Safety
 /// All pointers of the tile must be valid for what the kernel reads and writes: `PX` pixels, all
 /// taps, `NV` vectors.
 #[inline(always)]
-unsafe fn tile<S: Simd, const NV: usize, const PX: usize, const STRIDE: usize>(tile: &Tile<'_>) {
+unsafe fn tile<S: Simd, E: Element, const NV: usize, const PX: usize, const STRIDE: usize>(
+    tile: &Tile<'_, E>,
+) {
     let stride = if STRIDE == 0 {
         tile.pixel_stride
     } else {
@@ -93,21 +97,21 @@ unsafe fn tile<S: Simd, const NV: usize, const PX: usize, const STRIDE: usize>(t
             let pixels = source.pixels.offset(tile.origin);
             for tap in tile.taps {
                 let mut x = pixels.offset(tap.input);
-                let row = source.first_channel * tile.all_taps + tap.index * source.channels;
-                let mut w = tile.weights.add(row * NV * S::LANES);
-                for _ in 0..source.channels {
-                    let mut weights = [S::splat(0.0); NV];
-                    for (v, weight) in weights.iter_mut().enumerate() {
-                        *weight = S::load(w.add(v * S::LANES));
+                let row = source.first_step * tile.all_taps + tap.index * source.steps;
+                let mut w = tile.weights.add(row * NV * S::LANES * E::DEPTH);
+                for _ in 0..source.steps {
+                    let mut weights = [E::weights::<S>(w); NV];
+                    for (v, weight) in weights.iter_mut().enumerate().skip(1) {
+                        *weight = E::weights::<S>(w.add(v * S::LANES * E::DEPTH));
                     }
                     for px in 0..PX {
-                        let input = S::splat(*x.add(px * stride));
+                        let input = E::inputs::<S>(x.add(px * stride));
                         for v in 0..NV {
-                            sums[v][px] = S::fma(weights[v], input, sums[v][px]);
+                            sums[v][px] = E::multiply_add::<S>(weights[v], input, sums[v][px]);
                         }
                     }
-                    w = w.add(NV * S::LANES);
-                    x = x.add(1);
+                    w = w.add(NV * S::LANES * E::DEPTH);
+                    x = x.add(E::DEPTH);
                 }
             }
         }
@@ -120,7 +124,7 @@ unsafe fn tile<S: Simd, const NV: usize, const PX: usize, const STRIDE: usize>(t
                 S::store(to.add((v * PX + px) * S::LANES), sums[v][px]);
             }
         }
-        store::<S, NV, PX>(tile, to);
+        store::<S, E, NV, PX>(tile, to);
     }
 }
 
@@ -134,7 +138,10 @@ struct Line(#[allow(dead_code)] [f32; BLOCK]);
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn store<S: Simd, const NV: usize, const PX: usize>(tile: &Tile<'_>, sums: *const f32) {
+unsafe fn store<S: Simd, E: Element, const NV: usize, const PX: usize>(
+    tile: &Tile<'_, E>,
+    sums: *const f32,
+) {
     // SAFETY: by the contract of `tile`.
     unsafe {
         let zero = S::splat(0.0);
@@ -151,16 +158,16 @@ unsafe fn store<S: Simd, const NV: usize, const PX: usize>(tile: &Tile<'_>, sums
                     } else {
                         sum
                     };
-                    S::store(target.value.add(place), value);
+                    E::store::<S>(target.value.add(place), value);
                 }
                 if !target.sum.is_null() {
-                    let total = S::fma(scale, sum, S::load(target.addend.add(place)));
+                    let total = S::fma(scale, sum, E::load::<S>(target.addend.add(place)));
                     let total = if tile.sum_relu {
                         S::max(zero, total)
                     } else {
                         total
                     };
-                    S::store(target.sum.add(place), total);
+                    E::store::<S>(target.sum.add(place), total);
                 }
             }
         }
@@ -168,56 +175,68 @@ unsafe fn store<S: Simd, const NV: usize, const PX: usize>(tile: &Tile<'_>, sums
 }
 
 macro_rules! kernels {
-    ($name:ident, $simd:ty, $feature:literal, $vectors:tt, $pixels:tt) => {
-        pub(super) mod $name {
+    ($name:ident, $simd:ty, $element:ty, $feature:literal, $vectors:tt, $pixels:tt) => {
+        mod $name {
             use super::*;
 
             /// # Safety
             /// As [`tile`](super::tile), on a processor with the instruction set.
-            #[cfg_attr(not(any()), target_feature(enable = $feature))]
-            unsafe fn run<const NV: usize, const PX: usize, const STRIDE: usize>(t: &Tile<'_>) {
+            #[target_feature(enable = $feature)]
+            unsafe fn run<const NV: usize, const PX: usize, const STRIDE: usize>(
+                t: &Tile<'_, $element>,
+            ) {
                 // SAFETY: the caller's contract is the same.
-                unsafe { tile::<$simd, NV, PX, STRIDE>(t) }
+                unsafe { tile::<$simd, $element, NV, PX, STRIDE>(t) }
             }
 
-            kernels!(@table $vectors $pixels);
+            kernels!(@table $element, $vectors $pixels);
         }
     };
-    (@table [$($nv:literal)*] $pixels:tt) => {
+    (@table $element:ty, [$($nv:literal)*] $pixels:tt) => {
         /// The microkernel of `vectors` vectors and `pixels` pixels; `stride` in elements.
-        pub(super) fn kernel(vectors: usize, pixels: usize, stride: usize) -> TileKernel {
+        pub(super) fn kernel(vectors: usize, pixels: usize, stride: usize) -> TileKernel<$element> {
             match vectors {
-                $($nv => kernels!(@pixels $nv pixels stride $pixels),)*
+                $($nv => kernels!(@pixels $element, $nv pixels stride $pixels),)*
                 _ => unreachable!("panels have {:?} vectors", [$($nv),*]),
             }
         }
     };
-    (@pixels $nv:literal $px:ident $stride:ident [$($n:literal)*]) => {
+    (@pixels $element:ty, $nv:literal $px:ident $stride:ident [$($n:literal)*]) => {
         match ($px, $stride) {
-            $(($n, BLOCK) => run::<$nv, $n, BLOCK> as TileKernel,)*
-            $(($n, _) => run::<$nv, $n, 0> as TileKernel,)*
+            $(($n, BLOCK) => run::<$nv, $n, BLOCK> as TileKernel<$element>,)*
+            $(($n, _) => run::<$nv, $n, 0> as TileKernel<$element>,)*
             _ => unreachable!("tiles have {:?} pixels", [$($n),*]),
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512, crate::simd::Avx512, "avx512f", [1 2], [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+kernels!(avx512, crate::simd::Avx512, f32, "avx512f", [1 2], [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2, crate::simd::Avx2, "avx2,fma", [2], [1 2 3 4 5 6]);
+kernels!(
+    avx512_bf16, crate::simd::Avx512Bf16, bf16, "avx512f,avx512bf16", [1 2],
+    [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+);
+#[cfg(target_arch = "x86_64")]
+kernels!(
+    avx512_widened, crate::simd::Avx512, bf16, "avx512f", [1 2],
+    [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+);
+#[cfg(target_arch = "x86_64")]
+kernels!(avx2, crate::simd::Avx2, f32, "avx2,fma", [2], [1 2 3 4 5 6]);
+#[cfg(target_arch = "x86_64")]
+kernels!(avx2_widened, crate::simd::Avx2, bf16, "avx2,fma", [2], [1 2 3 4 5 6]);
 #[cfg(target_arch = "aarch64")]
-kernels!(neon, crate::simd::Neon, "neon", [4], [1 2 3 4 5 6]);
+kernels!(neon, crate::simd::Neon, f32, "neon", [4], [1 2 3 4 5 6]);
+#[cfg(target_arch = "aarch64")]
+kernels!(neon_widened, crate::simd::Neon, bf16, "neon", [4], [1 2 3 4 5 6]);
 
-pub(super) mod portable {
-    use super::*;
-
-    /// The microkernel of `pixels` pixels.
-    pub(super) fn kernel(pixels: usize) -> TileKernel {
-        match pixels {
-            1 => tile::<crate::simd::Portable, 4, 1, 0>,
-            2 => tile::<crate::simd::Portable, 4, 2, 0>,
-            _ => unreachable!("tiles have 1 or 2 pixels"),
-        }
+/// The microkernel of plain Rust for `pixels` pixels.
+fn portable<E: Element>(pixels: usize) -> TileKernel<E> {
+    match pixels {
+        1 => tile::<crate::simd::Portable, E, 4, 1, 0>,
+        2 => tile::<crate::simd::Portable, E, 4, 2, 0>,
+        _ => unreachable!("tiles have 1 or 2 pixels"),
     }
 }
 
@@ -233,7 +252,7 @@ pub(crate) struct Geometry {
 impl Geometry {
     pub(crate) fn of(isa: Isa) -> Self {
         let (blocks, pixels) = match isa {
-            Isa::Avx512 => (2, 14),
+            Isa::Avx512Bf16 | Isa::Avx512 => (2, 14),
             Isa::Avx2 | Isa::Neon => (1, 6),
             Isa::Portable => (1, 2),
         };
@@ -242,14 +261,39 @@ impl Geometry {
 }
 
 /// The microkernel for a panel of `blocks` output blocks and a tile of `pixels` pixels.
-pub(crate) fn kernel(isa: Isa, blocks: usize, pixels: usize, stride: usize) -> TileKernel {
+pub(crate) fn f32_tile_kernel(
+    isa: Isa,
+    blocks: usize,
+    pixels: usize,
+    stride: usize,
+) -> TileKernel<f32> {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => avx512::kernel(blocks, pixels, stride),
+        Isa::Avx512Bf16 | Isa::Avx512 => avx512::kernel(blocks, pixels, stride),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::kernel(2 * blocks, pixels, stride),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon => neon::kernel(4 * blocks, pixels, stride),
-        _ => portable::kernel(pixels),
+        _ => portable(pixels),
+    }
+}
+
+/// As [`f32_tile_kernel`].
+pub(crate) fn bf16_tile_kernel(
+    isa: Isa,
+    blocks: usize,
+    pixels: usize,
+    stride: usize,
+) -> TileKernel<bf16> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Bf16 => avx512_bf16::kernel(blocks, pixels, stride),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => avx512_widened::kernel(blocks, pixels, stride),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2_widened::kernel(2 * blocks, pixels, stride),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon_widened::kernel(4 * blocks, pixels, stride),
+        _ => portable(pixels),
     }
 }

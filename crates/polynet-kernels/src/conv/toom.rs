@@ -7,6 +7,7 @@
 //! `y = Aᵀ[(G g) ⊙ (Bᵀ d)]`, with `S(x) = Π(x² − aⱼ²)` and `Qⱼ = S / (x² − aⱼ²)`: the rows of `Bᵀ`
 //! are the coefficients of `S` (point 0), `x(x ± aⱼ)Qⱼ` and `x·S` (∞).
 
+use crate::element::Element;
 use crate::simd::Simd;
 
 /// The most pairs of a transform.
@@ -104,16 +105,16 @@ impl<const K: usize> Toom<K> {
     /// # Safety
     /// The processor has the instruction set, and `d` and `to` are valid for all vectors.
     #[inline(always)]
-    pub(crate) unsafe fn input<S: Simd>(
+    pub(crate) unsafe fn input<S: Simd, E: Element>(
         &self,
-        d: *const f32,
+        d: *const E,
         stride: usize,
         to: *mut f32,
         to_stride: usize,
     ) {
         // SAFETY: by the contract.
         unsafe {
-            let load = |index: usize| S::load(d.add(index * stride));
+            let load = |index: usize| E::load::<S>(d.add(index * stride));
             let mut first = load(2 * K);
             let mut last = load(2 * K + 1);
             for k in 0..K {
@@ -193,7 +194,7 @@ mod tests {
         let toom = Toom::<K>::new();
         let mut products = vec![0.0_f32; data.len()];
         // SAFETY: both hold 2K + 2 vectors of 4 lanes.
-        unsafe { toom.input::<Portable>(data.as_ptr(), 4, products.as_mut_ptr(), 4) };
+        unsafe { toom.input::<Portable, f32>(data.as_ptr(), 4, products.as_mut_ptr(), 4) };
         for (point, row) in filter_matrix(K, taps).iter().enumerate() {
             let factor: f64 = row.iter().zip(&filter).map(|(g, tap)| g * tap).sum();
             for lane in 0..4 {

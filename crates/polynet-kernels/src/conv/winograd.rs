@@ -5,9 +5,10 @@
 //! inputs, multiply the channels for each point by the pointwise microkernel, transform back.
 
 use super::pack::block_channels;
-use super::tile::{self, Geometry, Source, Tap, Target, Tile};
+use super::tile::{Geometry, Source, Tap, Target, Tile, f32_tile_kernel};
 use super::toom::{Toom, filter_matrix};
 use super::{Conv, Value, Window, check_views, pack_bias};
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, View, clear_halo};
 use crate::simd::{Isa, Simd};
 use rayon::prelude::*;
@@ -27,7 +28,13 @@ trait Transform: Copy + Sync {
 
     /// # Safety
     /// As [`Toom::input`].
-    unsafe fn input<S: Simd>(&self, d: *const f32, stride: usize, to: *mut f32, to_stride: usize);
+    unsafe fn input<S: Simd, E: Element>(
+        &self,
+        d: *const E,
+        stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    );
 
     /// # Safety
     /// As [`Toom::output`].
@@ -47,9 +54,9 @@ impl Transform for Identity {
     }
 
     #[inline(always)]
-    unsafe fn input<S: Simd>(&self, d: *const f32, _: usize, to: *mut f32, _: usize) {
+    unsafe fn input<S: Simd, E: Element>(&self, d: *const E, _: usize, to: *mut f32, _: usize) {
         // SAFETY: by the contract.
-        unsafe { S::store(to, S::load(d)) }
+        unsafe { S::store(to, E::load::<S>(d)) }
     }
 
     #[inline(always)]
@@ -72,9 +79,15 @@ impl<const K: usize, const M: usize> Transform for Outputs<K, M> {
     }
 
     #[inline(always)]
-    unsafe fn input<S: Simd>(&self, d: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+    unsafe fn input<S: Simd, E: Element>(
+        &self,
+        d: *const E,
+        stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
         // SAFETY: by the contract.
-        unsafe { self.0.input::<S>(d, stride, to, to_stride) }
+        unsafe { self.0.input::<S, E>(d, stride, to, to_stride) }
     }
 
     #[inline(always)]
@@ -198,7 +211,7 @@ impl Winograd {
     ///
     /// # Panics
     /// As [`Conv::run`].
-    pub fn run(&self, arena: &mut Arena, inputs: &[View], value: Value<'_>) {
+    pub fn run<E: Element>(&self, arena: &mut Arena<E>, inputs: &[View], value: Value<'_>) {
         self.check(arena, inputs, value.to);
         for view in value.to {
             clear_halo(view, arena);
@@ -225,7 +238,7 @@ impl Winograd {
         (0..tasks).into_par_iter().for_each(run);
     }
 
-    fn check(&self, arena: &Arena, inputs: &[View], to: &[View]) {
+    fn check<E: Element>(&self, arena: &Arena<E>, inputs: &[View], to: &[View]) {
         check_views(arena, inputs, &self.inputs);
         check_views(arena, to, &self.outputs);
         let input = inputs[0];
@@ -244,9 +257,9 @@ thread_local! {
 }
 
 /// A convolution on given memory.
-struct Job<'a> {
+struct Job<'a, E> {
     winograd: &'a Winograd,
-    memory: *mut f32,
+    memory: *mut E,
     inputs: &'a [View],
     value: Value<'a>,
     /// Rows and columns of the result.
@@ -257,7 +270,7 @@ struct Job<'a> {
 
 // SAFETY: tasks write disjoint tiles, and `Winograd::check` keeps what is written apart from what is
 // read.
-unsafe impl Sync for Job<'_> {}
+unsafe impl<E> Sync for Job<'_, E> {}
 
 /// Tiles of a task and its scratch memory: `[point][block][tile][16]` of inputs, then of products.
 struct Scratch {
@@ -267,7 +280,7 @@ struct Scratch {
     products: *mut f32,
 }
 
-impl Job<'_> {
+impl<E: Element> Job<'_, E> {
     fn run(&self, first: usize, end: usize) {
         let winograd = self.winograd;
         let blocks = |views: &[View]| views.iter().map(View::blocks).sum::<usize>();
@@ -294,7 +307,7 @@ impl Job<'_> {
         });
     }
 
-    fn transform(&self, scratch: &Scratch, function: TransformFn) {
+    fn transform(&self, scratch: &Scratch, function: TransformFn<E>) {
         // SAFETY: `Winograd::check` has found every view inside the arena and of the right size;
         // the scratch memory holds what the tiles need; the instruction set is available.
         unsafe { function(self, scratch) }
@@ -315,8 +328,8 @@ impl Job<'_> {
                 sources.push(Source {
                     // SAFETY: inside the scratch memory.
                     pixels: unsafe { scratch.inputs.add(at) },
-                    channels,
-                    first_channel,
+                    steps: channels,
+                    first_step: first_channel,
                 });
             }
             for run in 0..runs {
@@ -349,7 +362,7 @@ impl Job<'_> {
                         value_relu: false,
                         sum_relu: false,
                     };
-                    let kernel = tile::kernel(conv.isa, panel.blocks, end - first, BLOCK);
+                    let kernel = f32_tile_kernel(conv.isa, panel.blocks, end - first, BLOCK);
                     // SAFETY: sources and targets hold the pixels of the run.
                     unsafe { kernel(&tile) }
                 }
@@ -376,7 +389,10 @@ struct Vectors([f32; MAX_POINTS * BLOCK]);
 /// The processor has the instruction set; the views lie in the arena, and the scratch memory holds
 /// what its tiles need.
 #[inline(always)]
-unsafe fn transform_inputs<S: Simd, R: Transform, C: Transform>(job: &Job<'_>, s: &Scratch) {
+unsafe fn transform_inputs<S: Simd, E: Element, R: Transform, C: Transform>(
+    job: &Job<'_, E>,
+    s: &Scratch,
+) {
     let (by_row, by_column) = (R::new(), C::new());
     let padding = job.winograd.window.padding;
     let blocks: usize = job.inputs.iter().map(View::blocks).sum();
@@ -398,38 +414,46 @@ unsafe fn transform_inputs<S: Simd, R: Transform, C: Transform>(job: &Job<'_>, s
                 unsafe {
                     let plane = job.memory.add(view.at(image, block, 0, 0)).cast_const();
                     for lane in (0..BLOCK).step_by(S::LANES) {
-                        let (d, row_stride) = if is_inside {
-                            let place = top as usize * view.row_stride() + left as usize * BLOCK;
-                            (plane.add(place + lane), view.row_stride())
-                        } else {
-                            let to = gathered.0.as_mut_ptr();
-                            gather::<S>(
-                                view,
-                                plane.add(lane),
-                                [top, left],
-                                [R::POINTS, C::POINTS],
-                                to,
-                            );
-                            (to.cast_const(), C::POINTS * BLOCK)
-                        };
                         let to = s
                             .inputs
                             .add(((first_block + block) * s.count + tile) * BLOCK + lane);
                         let middle = rows.0.as_mut_ptr();
-                        for r in 0..R::POINTS {
-                            let (to, stride) = if R::POINTS == 1 {
+                        let place = |r: usize| {
+                            if R::POINTS == 1 {
                                 (to, point_stride)
                             } else {
                                 (middle.add(r * C::POINTS * BLOCK), BLOCK)
-                            };
-                            by_column.input::<S>(d.add(r * row_stride), BLOCK, to, stride);
+                            }
+                        };
+                        if is_inside {
+                            let first = top as usize * view.row_stride() + left as usize * BLOCK;
+                            let d = plane.add(first + lane);
+                            for r in 0..R::POINTS {
+                                let (to, stride) = place(r);
+                                let d = d.add(r * view.row_stride());
+                                by_column.input::<S, E>(d, BLOCK, to, stride);
+                            }
+                        } else {
+                            let d = gathered.0.as_mut_ptr();
+                            let size = [R::POINTS, C::POINTS];
+                            gather::<S, E>(view, plane.add(lane), [top, left], size, d);
+                            for r in 0..R::POINTS {
+                                let (to, stride) = place(r);
+                                let d = d.add(r * C::POINTS * BLOCK).cast_const();
+                                by_column.input::<S, f32>(d, BLOCK, to, stride);
+                            }
                         }
                         if R::POINTS > 1 {
                             for c in 0..C::POINTS {
                                 let from = middle.add(c * BLOCK);
                                 let to = to.add(c * point_stride);
                                 let strides = [C::POINTS * BLOCK, C::POINTS * point_stride];
-                                by_row.input::<S>(from, strides[0], to, strides[1]);
+                                by_row.input::<S, f32>(
+                                    from.cast_const(),
+                                    strides[0],
+                                    to,
+                                    strides[1],
+                                );
                             }
                         }
                     }
@@ -445,9 +469,9 @@ unsafe fn transform_inputs<S: Simd, R: Transform, C: Transform>(job: &Job<'_>, s
 /// # Safety
 /// As [`transform_inputs`]; `to` holds `rows · columns` vectors, 16 elements apart.
 #[inline(always)]
-unsafe fn gather<S: Simd>(
+unsafe fn gather<S: Simd, E: Element>(
     view: &View,
-    plane: *const f32,
+    plane: *const E,
     [top, left]: [isize; 2],
     [rows, columns]: [usize; 2],
     to: *mut f32,
@@ -461,7 +485,7 @@ unsafe fn gather<S: Simd>(
             // SAFETY: by the contract; the place was checked.
             unsafe {
                 let value = if inside {
-                    S::load(plane.add(y as usize * view.row_stride() + x as usize * BLOCK))
+                    E::load::<S>(plane.add(y as usize * view.row_stride() + x as usize * BLOCK))
                 } else {
                     S::splat(0.0)
                 };
@@ -474,7 +498,10 @@ unsafe fn gather<S: Simd>(
 /// # Safety
 /// As [`transform_inputs`].
 #[inline(always)]
-unsafe fn transform_outputs<S: Simd, R: Transform, C: Transform>(job: &Job<'_>, s: &Scratch) {
+unsafe fn transform_outputs<S: Simd, E: Element, R: Transform, C: Transform>(
+    job: &Job<'_, E>,
+    s: &Scratch,
+) {
     let (by_row, by_column) = (R::new(), C::new());
     let blocks: usize = job.value.to.iter().map(View::blocks).sum();
     let point_stride = blocks * s.count * BLOCK;
@@ -521,7 +548,7 @@ unsafe fn transform_outputs<S: Simd, R: Transform, C: Transform>(job: &Job<'_>, 
                                     value = S::max(S::splat(0.0), value);
                                 }
                                 let place = view.at(image, block, row + r, column + c) + lane;
-                                S::store(job.memory.add(place), value);
+                                E::store::<S>(job.memory.add(place), value);
                             }
                         }
                     }
@@ -532,7 +559,7 @@ unsafe fn transform_outputs<S: Simd, R: Transform, C: Transform>(job: &Job<'_>, 
     }
 }
 
-type TransformFn = unsafe fn(&Job<'_>, &Scratch);
+type TransformFn<E> = unsafe fn(&Job<'_, E>, &Scratch);
 
 /// Compiles a transform for every shape of an instruction set.
 macro_rules! transforms {
@@ -543,36 +570,42 @@ macro_rules! transforms {
             /// # Safety
             /// As [`transform_inputs`].
             #[$feature]
-            unsafe fn inputs<R: Transform, C: Transform>(job: &Job<'_>, scratch: &Scratch) {
+            unsafe fn inputs<E: Element, R: Transform, C: Transform>(
+                job: &Job<'_, E>,
+                scratch: &Scratch,
+            ) {
                 // SAFETY: the caller's contract is the same.
-                unsafe { transform_inputs::<$simd, R, C>(job, scratch) }
+                unsafe { transform_inputs::<$simd, E, R, C>(job, scratch) }
             }
 
             /// # Safety
             /// As [`transform_outputs`].
             #[$feature]
-            unsafe fn outputs<R: Transform, C: Transform>(job: &Job<'_>, scratch: &Scratch) {
+            unsafe fn outputs<E: Element, R: Transform, C: Transform>(
+                job: &Job<'_, E>,
+                scratch: &Scratch,
+            ) {
                 // SAFETY: the caller's contract is the same.
-                unsafe { transform_outputs::<$simd, R, C>(job, scratch) }
+                unsafe { transform_outputs::<$simd, E, R, C>(job, scratch) }
             }
 
-            pub(super) fn inputs_of(shape: Shape) -> TransformFn {
+            pub(super) fn inputs_of<E: Element>(shape: Shape) -> TransformFn<E> {
                 match shape {
-                    Shape::Row3 => inputs::<Identity, Three>,
-                    Shape::Column3 => inputs::<Three, Identity>,
-                    Shape::Square3 => inputs::<Three, Three>,
-                    Shape::Row7 => inputs::<Identity, Seven>,
-                    Shape::Column7 => inputs::<Seven, Identity>,
+                    Shape::Row3 => inputs::<E, Identity, Three>,
+                    Shape::Column3 => inputs::<E, Three, Identity>,
+                    Shape::Square3 => inputs::<E, Three, Three>,
+                    Shape::Row7 => inputs::<E, Identity, Seven>,
+                    Shape::Column7 => inputs::<E, Seven, Identity>,
                 }
             }
 
-            pub(super) fn outputs_of(shape: Shape) -> TransformFn {
+            pub(super) fn outputs_of<E: Element>(shape: Shape) -> TransformFn<E> {
                 match shape {
-                    Shape::Row3 => outputs::<Identity, Three>,
-                    Shape::Column3 => outputs::<Three, Identity>,
-                    Shape::Square3 => outputs::<Three, Three>,
-                    Shape::Row7 => outputs::<Identity, Seven>,
-                    Shape::Column7 => outputs::<Seven, Identity>,
+                    Shape::Row3 => outputs::<E, Identity, Three>,
+                    Shape::Column3 => outputs::<E, Three, Identity>,
+                    Shape::Square3 => outputs::<E, Three, Three>,
+                    Shape::Row7 => outputs::<E, Identity, Seven>,
+                    Shape::Column7 => outputs::<E, Seven, Identity>,
                 }
             }
         }
@@ -591,10 +624,10 @@ transforms!(avx2, crate::simd::Avx2, target_feature(enable = "avx2,fma"));
 transforms!(neon, crate::simd::Neon, inline);
 transforms!(portable, crate::simd::Portable, inline);
 
-fn transform_inputs_of(shape: Shape, isa: Isa) -> TransformFn {
+fn transform_inputs_of<E: Element>(shape: Shape, isa: Isa) -> TransformFn<E> {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => avx512::inputs_of(shape),
+        Isa::Avx512Bf16 | Isa::Avx512 => avx512::inputs_of(shape),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::inputs_of(shape),
         #[cfg(target_arch = "aarch64")]
@@ -603,10 +636,10 @@ fn transform_inputs_of(shape: Shape, isa: Isa) -> TransformFn {
     }
 }
 
-fn transform_outputs_of(shape: Shape, isa: Isa) -> TransformFn {
+fn transform_outputs_of<E: Element>(shape: Shape, isa: Isa) -> TransformFn<E> {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => avx512::outputs_of(shape),
+        Isa::Avx512Bf16 | Isa::Avx512 => avx512::outputs_of(shape),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::outputs_of(shape),
         #[cfg(target_arch = "aarch64")]

@@ -1,6 +1,6 @@
 //! AVX2 with FMA: 8 lanes.
 
-use super::Simd;
+use super::{Simd, widened_pairs};
 use std::arch::x86_64::*;
 
 /// AVX2 with FMA: 8 lanes.
@@ -63,4 +63,6 @@ impl Simd for Avx2 {
         // SAFETY: the caller vouches for the instruction set and the pointer.
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
+
+    widened_pairs!();
 }

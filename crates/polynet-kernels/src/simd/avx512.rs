@@ -1,64 +1,120 @@
 //! AVX-512: 16 lanes.
 
-use super::Simd;
+use super::{Simd, widened_pairs};
+use half::bf16;
 use std::arch::x86_64::*;
 
-/// AVX-512: 16 lanes.
+/// AVX-512 F.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 
+/// AVX-512 F and BF16.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512Bf16;
+
+/// What both have.
+macro_rules! common {
+    () => {
+        const LANES: usize = 16;
+        type V = __m512;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self::V {
+            // SAFETY: the caller vouches for the instruction set.
+            unsafe { _mm512_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self::V {
+            // SAFETY: the caller vouches for the instruction set and the pointer.
+            unsafe { _mm512_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, v: Self::V) {
+            // SAFETY: the caller vouches for the instruction set and the pointer.
+            unsafe { _mm512_storeu_ps(to, v) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+            // SAFETY: the caller vouches for the instruction set.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+            // SAFETY: the caller vouches for the instruction set.
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn where_positive(condition: Self::V, x: Self::V) -> Self::V {
+            // SAFETY: the caller vouches for the instruction set.
+            unsafe {
+                let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(condition, _mm512_setzero_ps());
+                _mm512_maskz_mov_ps(mask, x)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+            // SAFETY: the caller vouches for the instruction set.
+            unsafe { _mm512_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+            // SAFETY: the caller vouches for the instruction set.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+    };
+}
+
 impl Simd for Avx512 {
-    const LANES: usize = 16;
-    type V = __m512;
+    common!();
+    widened_pairs!();
+}
+
+impl Simd for Avx512Bf16 {
+    common!();
+    type Pairs = __m512bh;
 
     #[inline(always)]
-    unsafe fn splat(x: f32) -> Self::V {
+    unsafe fn load_bf16(from: *const bf16) -> Self::V {
         // SAFETY: the caller vouches for the instruction set and the pointer.
-        unsafe { _mm512_set1_ps(x) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self::V {
-        // SAFETY: the caller vouches for the instruction set and the pointer.
-        unsafe { _mm512_loadu_ps(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(to: *mut f32, v: Self::V) {
-        // SAFETY: the caller vouches for the instruction set and the pointer.
-        unsafe { _mm512_storeu_ps(to, v) }
-    }
-
-    #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-        // SAFETY: the caller vouches for the instruction set and the pointer.
-        unsafe { _mm512_add_ps(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-        // SAFETY: the caller vouches for the instruction set and the pointer.
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn where_positive(condition: Self::V, x: Self::V) -> Self::V {
-        // SAFETY: the caller vouches for the instruction set.
         unsafe {
-            let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(condition, _mm512_setzero_ps());
-            _mm512_maskz_mov_ps(mask, x)
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
         }
     }
 
     #[inline(always)]
-    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
-        // SAFETY: the caller vouches for the instruction set and the pointer.
-        unsafe { _mm512_max_ps(a, b) }
+    unsafe fn store_bf16(to: *mut bf16, v: Self::V) {
+        // SAFETY: the caller vouches for the instruction set and the pointer; the two types are the
+        // same 32 bytes.
+        unsafe {
+            let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
+            _mm256_storeu_si256(to.cast(), rounded);
+        }
     }
 
     #[inline(always)]
-    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        // SAFETY: the caller vouches for the instruction set and the pointer.
-        unsafe { _mm512_fmadd_ps(a, b, c) }
+    unsafe fn load_pairs(from: *const bf16) -> Self::Pairs {
+        // SAFETY: the caller vouches for the instruction set and the pointer; the two types are the
+        // same 64 bytes.
+        unsafe { std::mem::transmute(_mm512_loadu_si512(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_pair(from: *const bf16) -> Self::Pairs {
+        // SAFETY: as above.
+        unsafe { std::mem::transmute(_mm512_set1_epi32(from.cast::<i32>().read_unaligned())) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_pairs(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe { _mm512_dpbf16_ps(c, a, b) }
     }
 }

@@ -1,6 +1,6 @@
 //! NEON: 4 lanes.
 
-use super::Simd;
+use super::{Simd, widened_pairs};
 use std::arch::aarch64::*;
 
 /// NEON: 4 lanes.
@@ -61,4 +61,6 @@ impl Simd for Neon {
         // SAFETY: the caller vouches for the instruction set and the pointer.
         unsafe { vfmaq_f32(c, a, b) }
     }
+
+    widened_pairs!();
 }

@@ -1,6 +1,6 @@
 //! Plain Rust: 4 lanes.
 
-use super::Simd;
+use super::{Simd, widened_pairs};
 
 /// Plain Rust: 4 lanes. A product and a sum are rounded separately.
 #[derive(Clone, Copy)]
@@ -56,4 +56,6 @@ impl Simd for Portable {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         zip(zip(a, b, |x, y| x * y), c, |x, y| x + y)
     }
+
+    widened_pairs!();
 }

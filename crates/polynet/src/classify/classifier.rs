@@ -3,15 +3,35 @@
 use super::memory::Plan;
 use super::program::{Algorithm, ConvPart, ConvSource, Program, Step};
 use crate::arch::graph::Graph;
-use crate::nn::{Network, TensorMismatch};
+use crate::nn::{Network, Precision, TensorMismatch};
 use crate::weights::{TensorSource, WeightFile};
-use polynet_kernels::Isa;
 use polynet_kernels::conv::{Conv, Stores, Sum, Value, Winograd};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};
 use polynet_kernels::pool;
+use polynet_kernels::{Element, Isa, bf16};
 use rayon::prelude::*;
 use std::borrow::Cow;
+
+/// How a network is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileOptions {
+    /// The instruction set of the kernels.
+    pub isa: Isa,
+    /// The numbers of feature maps and weights. Sums, and what follows the last pool, are `f32` in
+    /// either case.
+    pub precision: Precision,
+}
+
+impl Default for CompileOptions {
+    /// `f32` by the best of the processor's instruction sets.
+    fn default() -> Self {
+        Self {
+            isa: Isa::best(),
+            precision: Precision::F32,
+        }
+    }
+}
 
 /// A network compiled for prediction on the processor; see the [module](super).
 #[derive(Debug)]
@@ -20,26 +40,41 @@ pub struct Classifier {
     input: [usize; 3],
     isa: Isa,
     program: Program,
+    engine: Engine,
+}
+
+/// Kernels and memory, by the elements of the maps.
+#[derive(Debug)]
+enum Engine {
+    F32(Compiled<f32>),
+    Bf16(Compiled<bf16>),
+}
+
+#[derive(Debug)]
+struct Compiled<E: Element> {
     /// One for each step.
-    kernels: Vec<Kernel>,
-    memory: Option<Memory>,
+    kernels: Vec<Kernel<E>>,
+    memory: Option<Memory<E>>,
 }
 
 /// What a step needs apart from its buffers.
 #[derive(Debug)]
-enum Kernel {
-    Conv(Conv),
+enum Kernel<E: Element> {
+    Conv(Conv<E>),
     Winograd(Winograd),
+    Linear(Conv),
     Affine(Affine),
     None,
 }
 
-/// The arena for a number of images.
+/// The arenas for a number of images.
 #[derive(Debug)]
-struct Memory {
+struct Memory<E: Element> {
     images: usize,
     plan: Plan,
-    arena: Arena,
+    maps: Arena<E>,
+    /// What comes after the last pool.
+    rows: Arena,
 }
 
 impl Classifier {
@@ -47,8 +82,8 @@ impl Classifier {
     ///
     /// # Panics
     /// If the processor lacks the instruction set; [`Isa`] is read from text only where it has it.
-    pub fn new(network: &Network, isa: Isa) -> Self {
-        Self::with_tensors(network.graph(), &network.to_host(), isa)
+    pub fn new(network: &Network, options: CompileOptions) -> Self {
+        Self::with_tensors(network.graph(), &network.to_host(), options)
     }
 
     /// Compiles a graph with weights from a file.
@@ -58,25 +93,28 @@ impl Classifier {
     ///
     /// # Panics
     /// As [`Classifier::new`].
-    pub fn from_file(graph: &Graph, file: &WeightFile, isa: Isa) -> Result<Self, TensorMismatch> {
+    pub fn from_file(
+        graph: &Graph,
+        file: &WeightFile,
+        options: CompileOptions,
+    ) -> Result<Self, TensorMismatch> {
         TensorMismatch::check(graph.tensors(), file.shapes())?;
-        Ok(Self::with_tensors(graph, file, isa))
+        Ok(Self::with_tensors(graph, file, options))
     }
 
-    fn with_tensors(graph: &Graph, tensors: &dyn TensorSource, isa: Isa) -> Self {
+    fn with_tensors(graph: &Graph, tensors: &dyn TensorSource, options: CompileOptions) -> Self {
+        let CompileOptions { isa, precision } = options;
         let weights = Weights { graph, tensors };
-        let program = Program::new(graph);
-        let kernels = program
-            .steps
-            .par_iter()
-            .map(|step| weights.kernel(isa, &program, step))
-            .collect();
+        let program = Program::new(graph, precision);
+        let engine = match precision {
+            Precision::F32 => Engine::F32(Compiled::new(&weights, isa, &program)),
+            Precision::Bf16 => Engine::Bf16(Compiled::new(&weights, isa, &program)),
+        };
         Self {
             input: graph.nodes[0].shape,
             isa,
             program,
-            kernels,
-            memory: None,
+            engine,
         }
     }
 
@@ -96,23 +134,11 @@ impl Classifier {
         if count == 0 {
             return Vec::new();
         }
-        let Memory { plan, arena, .. } = match &mut self.memory {
-            Some(memory) if memory.images == count => memory,
-            memory => {
-                let plan = Plan::new(&self.program, count);
-                let arena = Arena::new(plan.elements);
-                memory.insert(Memory {
-                    images: count,
-                    plan,
-                    arena,
-                })
-            }
+        let logits = match &mut self.engine {
+            Engine::F32(engine) => engine.run(self.isa, &self.program, images, count),
+            Engine::Bf16(engine) => engine.run(self.isa, &self.program, images, count),
         };
-        for (step, kernel) in self.program.steps.iter().zip(&self.kernels) {
-            run(self.isa, step, kernel, plan, arena, images);
-        }
         // The logits of an image are a column.
-        let logits = plan.views[self.program.output].read_nchw(arena);
         let classes = logits.len() / count;
         (0..count * classes)
             .map(|index| logits[index % classes * count + index / classes])
@@ -120,70 +146,142 @@ impl Classifier {
     }
 }
 
-fn run(isa: Isa, step: &Step, kernel: &Kernel, plan: &Plan, arena: &mut Arena, images: &[f32]) {
-    let views = |ids: &[usize]| -> Vec<View> { ids.iter().map(|&id| plan.views[id]).collect() };
-    match (step, kernel) {
-        (Step::Input { to }, _) => plan.views[*to].write_nchw(arena, images),
-        (
-            Step::Conv {
-                inputs, value, sum, ..
-            },
-            Kernel::Conv(conv),
-        ) => {
-            let value = value.as_ref().map(|value| (views(&value.to), value.relu));
-            let sum = sum
-                .as_ref()
-                .map(|sum| (views(&sum.addend), views(&sum.to), sum.scale, sum.relu));
-            let stores = Stores {
-                value: value.as_ref().map(|(to, relu)| Value { to, relu: *relu }),
-                sum: sum.as_ref().map(|(addend, to, scale, relu)| Sum {
+impl<E: Element> Compiled<E> {
+    fn new(weights: &Weights<'_>, isa: Isa, program: &Program) -> Self {
+        let steps = program.steps.par_iter();
+        Self {
+            kernels: steps
+                .map(|step| weights.kernel(isa, program, step))
+                .collect(),
+            memory: None,
+        }
+    }
+
+    /// The logits, `[classes, images]`.
+    fn run(&mut self, isa: Isa, program: &Program, images: &[f32], count: usize) -> Vec<f32> {
+        let memory = match &mut self.memory {
+            Some(memory) if memory.images == count => memory,
+            memory => {
+                let plan = Plan::new(program, count);
+                memory.insert(Memory {
+                    images: count,
+                    maps: Arena::new(plan.elements),
+                    rows: Arena::new(plan.row_elements),
+                    plan,
+                })
+            }
+        };
+        for (step, kernel) in program.steps.iter().zip(&self.kernels) {
+            memory.run(isa, step, kernel, images);
+        }
+        memory.plan.views[program.output].read_nchw(&memory.rows)
+    }
+}
+
+impl<E: Element> Memory<E> {
+    fn views(&self, ids: &[usize]) -> Vec<View> {
+        ids.iter().map(|&id| self.plan.views[id]).collect()
+    }
+
+    fn run(&mut self, isa: Isa, step: &Step, kernel: &Kernel<E>, images: &[f32]) {
+        match (step, kernel) {
+            (Step::Input { to }, _) => self.plan.views[*to].write_nchw(&mut self.maps, images),
+            (
+                Step::Conv {
+                    inputs, value, sum, ..
+                },
+                Kernel::Conv(conv),
+            ) => {
+                let value = value
+                    .as_ref()
+                    .map(|value| (self.views(&value.to), value.relu));
+                let sum = sum.as_ref().map(|sum| {
+                    let (addend, to) = (self.views(&sum.addend), self.views(&sum.to));
+                    (addend, to, sum.scale, sum.relu)
+                });
+                let stores = Stores {
+                    value: value.as_ref().map(|(to, relu)| Value { to, relu: *relu }),
+                    sum: sum.as_ref().map(|(addend, to, scale, relu)| Sum {
+                        addend,
+                        to,
+                        scale: *scale,
+                        relu: *relu,
+                    }),
+                };
+                let inputs = self.views(inputs);
+                conv.run(&mut self.maps, &inputs, stores);
+            }
+            (
+                Step::Conv {
+                    inputs,
+                    value: Some(value),
+                    ..
+                },
+                Kernel::Winograd(conv),
+            ) => {
+                let (inputs, to) = (self.views(inputs), self.views(&value.to));
+                let value = Value {
+                    to: &to,
+                    relu: value.relu,
+                };
+                conv.run(&mut self.maps, &inputs, value);
+            }
+            (
+                Step::Conv {
+                    inputs,
+                    value: Some(value),
+                    ..
+                },
+                Kernel::Linear(conv),
+            ) => {
+                let (inputs, to) = (self.views(inputs), self.views(&value.to));
+                let value = Value {
+                    to: &to,
+                    relu: value.relu,
+                };
+                let stores = Stores {
+                    value: Some(value),
+                    sum: None,
+                };
+                conv.run(&mut self.rows, &inputs, stores);
+            }
+            (Step::MaxPool { window, from, to }, _) => {
+                let [from, to] = [from, to].map(|id| self.plan.views[*id]);
+                pool::max_pool(isa, *window, &mut self.maps, &from, &to);
+            }
+            (Step::LocalAveragePool { window, from, to }, _) => {
+                let [from, to] = [from, to].map(|id| self.plan.views[*id]);
+                pool::local_average_pool(isa, *window, &mut self.maps, &from, &to);
+            }
+            (Step::AveragePool { from, to }, _) => {
+                let [from, to] = [from, to].map(|id| self.plan.views[*id]);
+                pool::average_pool_into(isa, (&self.maps, &from), (&mut self.rows, &to));
+            }
+            (Step::Affine { from, to, relu, .. }, Kernel::Affine(affine)) => {
+                let [from, to] = [from, to].map(|id| self.plan.views[*id]);
+                affine.apply(isa, &mut self.maps, &from, &to, *relu);
+            }
+            (Step::Regroup { from, to }, _) => {
+                let (from, to) = (self.views(from), self.views(to));
+                map::regroup(&mut self.maps, &from, &to);
+            }
+            (
+                Step::Add {
+                    term,
+                    scale,
                     addend,
                     to,
-                    scale: *scale,
-                    relu: *relu,
-                }),
-            };
-            conv.run(arena, &views(inputs), stores);
+                    relu,
+                },
+                _,
+            ) => {
+                let [term, addend, to] = [term, addend, to].map(|id| self.plan.views[*id]);
+                map::add(isa, &mut self.maps, (*scale, &term), &addend, &to, *relu);
+            }
+            (Step::Conv { .. } | Step::Affine { .. }, _) => {
+                unreachable!("the step has its kernel")
+            }
         }
-        (
-            Step::Conv {
-                inputs,
-                value: Some(value),
-                ..
-            },
-            Kernel::Winograd(conv),
-        ) => {
-            let (to, relu) = (&views(&value.to)[..], value.relu);
-            conv.run(arena, &views(inputs), Value { to, relu });
-        }
-        (Step::MaxPool { window, from, to }, _) => {
-            pool::max_pool(isa, *window, arena, &plan.views[*from], &plan.views[*to]);
-        }
-        (Step::LocalAveragePool { window, from, to }, _) => {
-            let [from, to] = [from, to].map(|id| plan.views[*id]);
-            pool::local_average_pool(isa, *window, arena, &from, &to);
-        }
-        (Step::AveragePool { from, to }, _) => {
-            pool::average_pool(isa, arena, &plan.views[*from], &plan.views[*to]);
-        }
-        (Step::Affine { from, to, relu, .. }, Kernel::Affine(affine)) => {
-            affine.apply(isa, arena, &plan.views[*from], &plan.views[*to], *relu);
-        }
-        (Step::Regroup { from, to }, _) => map::regroup(arena, &views(from), &views(to)),
-        (
-            Step::Add {
-                term,
-                scale,
-                addend,
-                to,
-                relu,
-            },
-            _,
-        ) => {
-            let [term, addend, to] = [term, addend, to].map(|id| plan.views[*id]);
-            map::add(isa, arena, (*scale, &term), &addend, &to, *relu);
-        }
-        (Step::Conv { .. } | Step::Affine { .. }, _) => unreachable!("the step has its kernel"),
     }
 }
 
@@ -220,7 +318,7 @@ impl Weights<'_> {
         (scale, shift)
     }
 
-    fn kernel(&self, isa: Isa, program: &Program, step: &Step) -> Kernel {
+    fn kernel<E: Element>(&self, isa: Isa, program: &Program, step: &Step) -> Kernel<E> {
         match step {
             Step::Conv {
                 source,
@@ -237,7 +335,10 @@ impl Weights<'_> {
                 };
                 let (weights, bias) = self.source(source);
                 let segments = [&channels(inputs)[..], &channels(outputs)[..]];
-                match step.algorithm() {
+                match step.algorithm(program.precision) {
+                    _ if *source == ConvSource::Linear => {
+                        Kernel::Linear(Conv::pack(isa, *window, segments, &weights, &bias))
+                    }
                     Algorithm::Direct => {
                         Kernel::Conv(Conv::pack(isa, *window, segments, &weights, &bias))
                     }
@@ -375,15 +476,20 @@ mod tests {
             let data = TensorData::new(images.clone(), [2, 3, size, size]);
             let expected = network.logits(Tensor::from_data(data, network.device()));
             let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-            for isa in Isa::available() {
-                let mut classifier = Classifier::new(&network, isa);
-                let logits = classifier.logits(&images);
-                for (found, expected) in logits.iter().zip(&expected) {
-                    let error = (found - expected).abs() / largest;
-                    assert!(error < 1e-5, "{spec} {isa}: {found} for {expected}");
+            // bf16 has 8 bits, and errors of many layers add up.
+            for (precision, allowed) in [(Precision::F32, 1e-5), (Precision::Bf16, 0.05)] {
+                for isa in Isa::available() {
+                    let options = CompileOptions { isa, precision };
+                    let mut classifier = Classifier::new(&network, options);
+                    let logits = classifier.logits(&images);
+                    for (found, expected) in logits.iter().zip(&expected) {
+                        let error = (found - expected).abs() / largest;
+                        let case = format!("{spec} {isa} {precision:?}");
+                        assert!(error < allowed, "{case}: {found} for {expected}");
+                    }
+                    let one = classifier.logits(&images[..images.len() / 2]);
+                    assert_eq!(one, logits[..one.len()], "{spec} {isa}: one image alone");
                 }
-                let one = classifier.logits(&images[..images.len() / 2]);
-                assert_eq!(one, logits[..one.len()], "{spec} {isa}: one image alone");
             }
         }
     }

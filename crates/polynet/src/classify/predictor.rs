@@ -1,6 +1,6 @@
 //! One way to predict on every device.
 
-use super::{Classifier, Isa};
+use super::{Classifier, CompileOptions};
 use crate::nn::{DeviceName, Network};
 use crate::weights::{Model, ModelConfig, WeightError, WeightFile, read_config};
 use burn::tensor::{Tensor, TensorData};
@@ -19,7 +19,10 @@ impl Predictor {
     /// The fastest way to predict with a network where it is.
     pub fn new(network: &Network) -> Self {
         if *network.device() == DeviceName::Cpu.open() {
-            Self::Classifier(Box::new(Classifier::new(network, Isa::best())))
+            Self::Classifier(Box::new(Classifier::new(
+                network,
+                CompileOptions::default(),
+            )))
         } else {
             Self::Network(Box::new(network.clone()))
         }
@@ -53,11 +56,15 @@ pub struct ModelPredictor {
 
 impl ModelPredictor {
     /// Opens a model folder. On the processor its weights go from the file into the kernels' order
-    /// without a copy between.
+    /// without a copy between; `options` are for the processor alone.
     ///
     /// # Errors
     /// If a file is missing or broken, or the weights do not fit the architecture.
-    pub fn open(folder: &Path, device: DeviceName) -> Result<Self, WeightError> {
+    pub fn open(
+        folder: &Path,
+        device: DeviceName,
+        options: CompileOptions,
+    ) -> Result<Self, WeightError> {
         if device != DeviceName::Cpu {
             let Model {
                 config, network, ..
@@ -71,7 +78,7 @@ impl ModelPredictor {
             .map_err(|error| WeightError::invalid(&folder.join("config.json"), error))?;
         let path = folder.join("model.safetensors");
         let file = WeightFile::open(&path)?;
-        let classifier = Classifier::from_file(&graph, &file, Isa::best())
+        let classifier = Classifier::from_file(&graph, &file, options)
             .map_err(|mismatch| WeightError::mismatch(&path, mismatch))?;
         let predictor = Predictor::Classifier(Box::new(classifier));
         Ok(Self { config, predictor })

@@ -8,6 +8,7 @@
 
 use super::compiler::Compiler;
 use crate::arch::graph::Graph;
+use crate::nn::Precision;
 use polynet_kernels::conv::{Window, Winograd};
 
 /// Index of a buffer in [`Program::buffers`].
@@ -123,11 +124,11 @@ pub(super) enum Algorithm {
 
 impl Step {
     /// How the step's convolution is computed.
-    pub(super) fn algorithm(&self) -> Algorithm {
+    pub(super) fn algorithm(&self, precision: Precision) -> Algorithm {
         match self {
             Self::Conv {
                 window, sum: None, ..
-            } if Winograd::has(*window) => Algorithm::Transformed,
+            } if precision == Precision::F32 && Winograd::has(*window) => Algorithm::Transformed,
             _ => Algorithm::Direct,
         }
     }
@@ -207,11 +208,13 @@ pub(super) struct Program {
     pub(super) steps: Vec<Step>,
     /// Where the logits are.
     pub(super) output: BufferId,
+    /// Of the feature maps.
+    pub(super) precision: Precision,
 }
 
 impl Program {
     /// Compiles a graph.
-    pub(super) fn new(graph: &Graph) -> Self {
+    pub(super) fn new(graph: &Graph, precision: Precision) -> Self {
         let mut compiler = Compiler::new(graph);
         for id in 0..graph.nodes.len() {
             compiler.node(id);
@@ -221,6 +224,7 @@ impl Program {
             buffers: compiler.buffers,
             steps: compiler.steps,
             output,
+            precision,
         };
         program.add_in_place();
         program.set_halos();
@@ -279,7 +283,7 @@ impl Program {
                     continue;
                 };
                 // Transformed convolutions read a border of their own making.
-                let needed = match step.algorithm() {
+                let needed = match step.algorithm(self.precision) {
                     Algorithm::Direct => window.padding[1],
                     Algorithm::Transformed => 0,
                 };

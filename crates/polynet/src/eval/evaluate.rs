@@ -3,7 +3,6 @@
 use super::{EvalReport, Scores, ScoresError};
 use crate::classify::Predictor;
 use crate::data::{Batch, DataError, Loader};
-use crate::nn::Network;
 use serde::Serialize;
 
 /// Why a network could not be evaluated.
@@ -17,19 +16,18 @@ pub enum EvalError {
     Scores(#[from] ScoresError),
 }
 
-/// Scores a network on every image of a loader, whose labels count `classes`. `observe` sees each
+/// Scores a model on every image of a loader, whose labels count `classes`. `observe` sees each
 /// batch once it is scored.
 ///
 /// # Errors
 /// If an image cannot be loaded (unless the loader skips such), or a logit is not finite.
 pub fn evaluate(
-    network: &Network,
+    predictor: &mut Predictor,
     classes: &[String],
     loader: &Loader,
     mut observe: impl FnMut(&Batch),
 ) -> Result<EvalReport, EvalError> {
     let mut scores = Scores::new(classes);
-    let mut predictor = Predictor::new(network);
     for batch in loader.epoch(0, 0) {
         let mut batch = batch?;
         if !batch.is_empty() {

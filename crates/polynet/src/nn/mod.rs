@@ -34,7 +34,9 @@ pub(crate) use init::values as initial_values;
 pub use network::{HostTensor, Network, TensorMismatch};
 pub(crate) use network::{host_values, on_device};
 pub use paths::{PathCount, Paths};
-pub use training::{Activations, Gradients, LossOptions, Precision, StepOptions, TrainingPass};
+pub use training::{
+    Activations, Gradients, LossOptions, Precision, StepOptions, TrainingPass, UnknownPrecision,
+};
 
 /// Share of the batch's statistics in the running ones, as in the released model.
 pub const NORM_MOMENTUM: f64 = 0.1;

@@ -11,6 +11,8 @@ use crate::arch::Activation;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
+use std::fmt;
+use std::str::FromStr;
 
 /// How the loss is computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,11 +98,38 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Every precision with its name.
+    pub const NAMES: [(&str, Self); 2] = [("f32", Self::F32), ("bf16", Self::Bf16)];
+
     pub(super) fn of(self, x: Tensor<4>) -> Tensor<4> {
         match self {
             Self::F32 => x,
             Self::Bf16 => x.cast(FloatDType::BF16),
         }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Self::NAMES.iter();
+        let name = names.clone().find(|(_, precision)| precision == self);
+        f.write_str(name.map_or("", |(name, _)| name))
+    }
+}
+
+/// The name is no precision.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown precision `{0}`: expected f32 or bf16")]
+pub struct UnknownPrecision(String);
+
+impl FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPrecision> {
+        let named = Self::NAMES.into_iter().find(|(name, _)| *name == text);
+        named
+            .map(|(_, precision)| precision)
+            .ok_or_else(|| UnknownPrecision(text.to_owned()))
     }
 }
 

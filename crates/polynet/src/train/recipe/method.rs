@@ -88,10 +88,6 @@ pub enum MomentumForm {
     Directions,
 }
 
-/// Words of [`Precision`]; the first is the default.
-pub(super) const PRECISIONS: [(&str, Precision); 2] =
-    [("f32", Precision::F32), ("bf16", Precision::Bf16)];
-
 /// Words of [`Activations`]; the first is the default.
 pub(super) const ACTIVATIONS: [(&str, Activations); 2] = [
     ("kept", Activations::Kept),
@@ -99,7 +95,7 @@ pub(super) const ACTIVATIONS: [(&str, Activations); 2] = [
 ];
 
 pub(super) fn precision<S: Serializer>(value: &Precision, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(word_of(&PRECISIONS, value))
+    to.serialize_str(word_of(&Precision::NAMES, value))
 }
 
 pub(super) fn activations<S: Serializer>(value: &Activations, to: S) -> Result<S::Ok, S::Error> {

@@ -2,6 +2,7 @@
 //! checkpoints.
 
 use super::Trainer;
+use crate::classify::Predictor;
 use crate::data::{Batch, Loader};
 use crate::eval::{self, EvalReport};
 use crate::nn::Network;
@@ -174,7 +175,8 @@ fn validate(
 ) -> Result<EvalReport, TrainError> {
     let total = loader.dataset().len() as u64;
     let mut done = 0;
-    Ok(eval::evaluate(network, classes, loader, |batch| {
+    let mut predictor = Predictor::new(network);
+    Ok(eval::evaluate(&mut predictor, classes, loader, |batch| {
         done += (batch.len() + batch.skipped.len()) as u64;
         progress.validating(done, total);
     })?)

@@ -1,0 +1,49 @@
+//! Where and how a model predicts: arguments that several commands have.
+
+use anyhow::{Result, ensure};
+use polynet::classify::{CompileOptions, Isa, ModelPredictor};
+use polynet::nn::{DeviceName, Precision};
+use std::path::Path;
+
+#[derive(clap::Args)]
+pub(crate) struct Compute {
+    /// Where to compute
+    #[arg(long, default_value_t)]
+    device: DeviceName,
+    #[command(flatten)]
+    pub(crate) kernels: Kernels,
+}
+
+/// The processor's kernels.
+#[derive(clap::Args)]
+pub(crate) struct Kernels {
+    /// Numbers of the feature maps, on the processor: f32, or bf16, which is faster where the
+    /// processor multiplies such numbers (avx512bf16)
+    #[arg(long, default_value_t)]
+    precision: Precision,
+    /// Instruction set of the processor's kernels; the best that it has by default
+    #[arg(long)]
+    isa: Option<Isa>,
+}
+
+impl Kernels {
+    pub(crate) fn options(&self) -> CompileOptions {
+        CompileOptions {
+            isa: self.isa.unwrap_or_else(Isa::best),
+            precision: self.precision,
+        }
+    }
+}
+
+impl Compute {
+    /// Opens a model folder for prediction.
+    pub(crate) fn open(&self, model: &Path) -> Result<ModelPredictor> {
+        let options = self.kernels.options();
+        ensure!(
+            self.device == DeviceName::Cpu || options == CompileOptions::default(),
+            "--precision and --isa are for `--device cpu`; leave them out on {}",
+            self.device
+        );
+        Ok(ModelPredictor::open(model, self.device, options)?)
+    }
+}

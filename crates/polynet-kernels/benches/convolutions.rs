@@ -1,0 +1,253 @@
+//! The convolutions of Very Deep PolyNet at 331×331, one image, as a share of what a core can do.
+//!
+//! ```sh
+//! cargo bench --package polynet-kernels                    # everything, on one thread
+//! cargo bench --package polynet-kernels -- bf16            # names that contain a text
+//! ```
+//!
+//! A share counts the products of the convolution's definition, so transforms can exceed 100 %.
+
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{BenchmarkId, Criterion, Throughput};
+use polynet_kernels::conv::{
+    Conv, InputGradient, Stores, Value, Window, Winograd, weight_gradient,
+};
+use polynet_kernels::layout::{Arena, View};
+use polynet_kernels::{Element, Isa, bf16, peak};
+use std::time::{Duration, Instant};
+
+/// Wall time; throughputs are shares of a peak.
+struct ShareOfPeak {
+    time: WallTime,
+    formatter: Formatter,
+}
+
+struct Formatter {
+    /// Floating-point operations a second.
+    peak: f64,
+}
+
+impl ValueFormatter for Formatter {
+    fn scale_values(&self, typical: f64, values: &mut [f64]) -> &'static str {
+        WallTime.formatter().scale_values(typical, values)
+    }
+
+    fn scale_throughputs(
+        &self,
+        _: f64,
+        throughput: &Throughput,
+        values: &mut [f64],
+    ) -> &'static str {
+        let Throughput::Elements(operations) = *throughput else {
+            return "";
+        };
+        for nanoseconds in values {
+            let rate = operations as f64 / (*nanoseconds * 1e-9);
+            *nanoseconds = 100.0 * rate / self.peak;
+        }
+        "% of peak"
+    }
+
+    fn scale_for_machines(&self, _: &mut [f64]) -> &'static str {
+        "ns"
+    }
+}
+
+impl Measurement for ShareOfPeak {
+    type Intermediate = Instant;
+    type Value = Duration;
+
+    fn start(&self) -> Instant {
+        self.time.start()
+    }
+
+    fn end(&self, start: Instant) -> Duration {
+        self.time.end(start)
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        self.time.add(a, b)
+    }
+
+    fn zero(&self) -> Duration {
+        self.time.zero()
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        self.time.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        &self.formatter
+    }
+}
+
+/// The best of some runs, in floating-point operations a second.
+fn peak_of<E: Element>(isa: Isa) -> f64 {
+    let run = || {
+        let start = Instant::now();
+        let operations = peak::multiply_add::<E>(isa, 4_000_000);
+        operations as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..5).map(|_| run()).fold(0.0, f64::max)
+}
+
+/// A convolution: channels in and out, kernel, stride, padding, rows and columns.
+struct Layer {
+    inputs: usize,
+    outputs: usize,
+    window: Window,
+    size: usize,
+}
+
+fn layers() -> Vec<Layer> {
+    let layer = |inputs, outputs, kernel: [usize; 2], stride, padding, size| Layer {
+        inputs,
+        outputs,
+        window: Window {
+            kernel,
+            stride: [stride; 2],
+            padding,
+        },
+        size,
+    };
+    vec![
+        layer(384, 1152, [1, 1], 1, [0, 0], 19),
+        layer(1152, 320, [1, 1], 1, [0, 0], 19),
+        layer(160, 192, [7, 1], 1, [3, 0], 19),
+        layer(128, 160, [1, 7], 1, [0, 3], 19),
+        layer(448, 2048, [1, 1], 1, [0, 0], 9),
+        layer(2048, 384, [1, 1], 1, [0, 0], 9),
+        layer(128, 384, [1, 1], 1, [0, 0], 39),
+        layer(384, 96, [1, 1], 1, [0, 0], 39),
+        layer(256, 256, [3, 3], 1, [1, 1], 39),
+        layer(48, 64, [3, 3], 1, [1, 1], 39),
+        layer(192, 192, [3, 3], 2, [0, 0], 39),
+        layer(224, 256, [3, 1], 1, [1, 0], 9),
+        layer(32, 64, [3, 3], 1, [1, 1], 163),
+    ]
+}
+
+impl Layer {
+    fn name(&self) -> String {
+        let Window { kernel, stride, .. } = self.window;
+        let (inputs, outputs, size) = (self.inputs, self.outputs, self.size);
+        let stride = match stride {
+            [1, 1] => String::new(),
+            [rows, _] => format!(" stride {rows}"),
+        };
+        format!(
+            "{inputs}-{outputs} {}x{}{stride} on {size}x{size}",
+            kernel[0], kernel[1]
+        )
+    }
+
+    fn operations(&self) -> u64 {
+        let [rows, columns] = self.window.output_size([self.size; 2]);
+        (2 * self.inputs * self.outputs * self.window.taps() * rows * columns) as u64
+    }
+
+    /// Memory with the map that is read and the one that is written.
+    fn maps<E: Element>(&self) -> (Arena<E>, View, View) {
+        let halo = InputGradient::halo(self.window);
+        let from = View::new(0, 1, self.inputs, [self.size; 2], halo);
+        let size = self.window.output_size([self.size; 2]);
+        let to = View::new(from.end(), 1, self.outputs, size, halo);
+        let mut arena = Arena::new(to.end());
+        for (index, value) in arena.as_mut_slice().iter_mut().enumerate() {
+            *value = E::from_f32((index % 13) as f32 / 13.0 - 0.4);
+        }
+        (arena, from, to)
+    }
+
+    fn weights(&self) -> Vec<f32> {
+        let count = self.inputs * self.outputs * self.window.taps();
+        (0..count)
+            .map(|index| (index % 17) as f32 / 400.0 - 0.02)
+            .collect()
+    }
+}
+
+fn forward<E: Element>(criterion: &mut Criterion<ShareOfPeak>, isa: Isa, kind: &str) {
+    let mut group = criterion.benchmark_group(format!("forward {kind} {isa}"));
+    for layer in layers() {
+        group.throughput(Throughput::Elements(layer.operations()));
+        let (mut arena, from, to) = layer.maps::<E>();
+        let segments = [&[layer.inputs][..], &[layer.outputs][..]];
+        let (weights, bias) = (layer.weights(), vec![0.1; layer.outputs]);
+        let conv = Conv::<E>::pack(isa, layer.window, segments, &weights, &bias);
+        let value = Value {
+            to: &[to],
+            relu: true,
+        };
+        let stores = Stores {
+            value: Some(value),
+            sum: None,
+        };
+        group.bench_function(BenchmarkId::new("direct", layer.name()), |bencher| {
+            bencher.iter(|| conv.run(&mut arena, &[from], stores));
+        });
+        if E::DEPTH == 1 && Winograd::has(layer.window) {
+            let conv = Winograd::pack(isa, layer.window, segments, &weights, &bias);
+            group.bench_function(BenchmarkId::new("transformed", layer.name()), |bencher| {
+                bencher.iter(|| conv.run(&mut arena, &[from], value));
+            });
+        }
+    }
+}
+
+fn backward(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
+    let mut group = criterion.benchmark_group(format!("backward f32 {isa}"));
+    for layer in layers() {
+        group.throughput(Throughput::Elements(layer.operations()));
+        let (mut arena, x, dy) = layer.maps::<f32>();
+        group.bench_function(
+            BenchmarkId::new("to the weights", layer.name()),
+            |bencher| {
+                bencher.iter(|| weight_gradient(isa, layer.window, &arena, &[x], &[dy]));
+            },
+        );
+        let segments = [&[layer.inputs][..], &[layer.outputs][..]];
+        let gradient = InputGradient::pack(isa, layer.window, segments, &layer.weights());
+        group.bench_function(BenchmarkId::new("to the input", layer.name()), |bencher| {
+            bencher.iter(|| gradient.run(&mut arena, &[dy], &[x], false));
+        });
+    }
+}
+
+fn criterion(peak: f64) -> Criterion<ShareOfPeak> {
+    let measurement = ShareOfPeak {
+        time: WallTime,
+        formatter: Formatter { peak },
+    };
+    Criterion::default()
+        .with_measurement(measurement)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800))
+        .sample_size(20)
+        .configure_from_args()
+}
+
+fn main() {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build_global();
+    pool.expect("nothing has used the pool");
+    for isa in Isa::available() {
+        let (single, half) = (peak_of::<f32>(isa), peak_of::<bf16>(isa));
+        println!(
+            "{isa}: peak {:.0} GFLOP/s in f32, {:.0} in bf16",
+            single / 1e9,
+            half / 1e9
+        );
+        if isa != Isa::Avx512Bf16 {
+            let mut criterion = criterion(single);
+            forward::<f32>(&mut criterion, isa, "f32");
+            backward(&mut criterion, isa);
+            criterion.final_summary();
+        }
+        let mut criterion = self::criterion(half);
+        forward::<bf16>(&mut criterion, isa, "bf16");
+        criterion.final_summary();
+    }
+}

@@ -1,0 +1,142 @@
+//! The numbers that feature maps are made of.
+
+use crate::conv::{TileKernel, bf16_tile_kernel, f32_tile_kernel};
+use crate::simd::{Isa, Simd};
+use half::bf16;
+
+/// A number of a feature map: `f32`, or [`bf16`] with half the bytes and twice the products.
+///
+/// Whatever the element, sums are made in `f32`.
+pub trait Element: Lanes + Default + std::fmt::Debug {
+    /// The nearest element.
+    fn from_f32(value: f32) -> Self;
+    /// The same number.
+    fn to_f32(self) -> f32;
+}
+
+impl Element for f32 {
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Element for bf16 {
+    fn from_f32(value: f32) -> Self {
+        Self::from_f32(value)
+    }
+
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// What kernels do with an element. Nobody else can implement it.
+///
+/// # Safety
+/// Of its functions: the processor has the instruction set, and pointers are valid for what is read
+/// or written.
+pub trait Lanes: Copy + Send + Sync + 'static {
+    /// Channels of a sum that one product takes together.
+    const DEPTH: usize;
+    /// `LANES` times `DEPTH` elements.
+    type Operand<S: Simd>: Copy;
+
+    /// Reads `LANES` elements.
+    unsafe fn load<S: Simd>(from: *const Self) -> S::V;
+    /// Writes `LANES` elements.
+    unsafe fn store<S: Simd>(to: *mut Self, v: S::V);
+    /// Reads `LANES · DEPTH` weights.
+    unsafe fn weights<S: Simd>(from: *const Self) -> Self::Operand<S>;
+    /// Reads `DEPTH` inputs, the same for every lane.
+    unsafe fn inputs<S: Simd>(from: *const Self) -> Self::Operand<S>;
+    /// Adds the products of weights and inputs to the sum of every lane.
+    unsafe fn multiply_add<S: Simd>(
+        weights: Self::Operand<S>,
+        inputs: Self::Operand<S>,
+        sums: S::V,
+    ) -> S::V;
+    /// The microkernel of convolutions for a panel and a tile.
+    fn tile_kernel(isa: Isa, blocks: usize, pixels: usize, stride: usize) -> TileKernel<Self>;
+}
+
+impl Lanes for f32 {
+    const DEPTH: usize = 1;
+    type Operand<S: Simd> = S::V;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const Self) -> S::V {
+        // SAFETY: by the contract.
+        unsafe { S::load(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(to: *mut Self, v: S::V) {
+        // SAFETY: by the contract.
+        unsafe { S::store(to, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(from: *const Self) -> S::V {
+        // SAFETY: by the contract.
+        unsafe { S::load(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn inputs<S: Simd>(from: *const Self) -> S::V {
+        // SAFETY: by the contract.
+        unsafe { S::splat(*from) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add<S: Simd>(weights: S::V, inputs: S::V, sums: S::V) -> S::V {
+        // SAFETY: by the contract.
+        unsafe { S::fma(weights, inputs, sums) }
+    }
+
+    fn tile_kernel(isa: Isa, blocks: usize, pixels: usize, stride: usize) -> TileKernel<Self> {
+        f32_tile_kernel(isa, blocks, pixels, stride)
+    }
+}
+
+impl Lanes for bf16 {
+    const DEPTH: usize = 2;
+    type Operand<S: Simd> = S::Pairs;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const Self) -> S::V {
+        // SAFETY: by the contract.
+        unsafe { S::load_bf16(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(to: *mut Self, v: S::V) {
+        // SAFETY: by the contract.
+        unsafe { S::store_bf16(to, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(from: *const Self) -> S::Pairs {
+        // SAFETY: by the contract.
+        unsafe { S::load_pairs(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn inputs<S: Simd>(from: *const Self) -> S::Pairs {
+        // SAFETY: by the contract.
+        unsafe { S::splat_pair(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add<S: Simd>(weights: S::Pairs, inputs: S::Pairs, sums: S::V) -> S::V {
+        // SAFETY: by the contract.
+        unsafe { S::dot_pairs(weights, inputs, sums) }
+    }
+
+    fn tile_kernel(isa: Isa, blocks: usize, pixels: usize, stride: usize) -> TileKernel<Self> {
+        bf16_tile_kernel(isa, blocks, pixels, stride)
+    }
+}
