@@ -28,7 +28,7 @@ const OPTIMIZER: [&str; 3] = [
 ];
 
 /// Python with the pinned packages: made where it is not there, completed where they have changed.
-fn python(venv: &Path) -> Result<PathBuf> {
+pub(crate) fn python(venv: &Path) -> Result<PathBuf> {
     let python = venv.join("bin/python");
     if !python.exists() {
         crate::run(Command::new("python3").args(["-m", "venv"]).arg(venv))?;

@@ -1,5 +1,6 @@
 //! The developers' one door: `cargo xtask check`, `cargo xtask fixtures`, and so on.
 
+mod bench;
 mod check;
 mod experiment;
 mod fixtures;
@@ -20,6 +21,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure our speed beside others'
+    Bench(bench::Arguments),
     /// Run every check: format, lints, licences, tests, docs
     Check,
     /// Run an experiment for several seeds
@@ -33,6 +36,7 @@ enum Task {
 fn main() -> Result<()> {
     std::env::set_current_dir(root())?;
     match Arguments::parse().task {
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Check => check::run(),
         Task::Experiment(arguments) => experiment::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),

@@ -16,7 +16,7 @@ use crate::layout::{Arena, BLOCK, View, clear_halo};
 use crate::simd::Isa;
 use pack::{Filters, Packed, Panel, block_channels, steps};
 use rayon::prelude::*;
-use tile::{Geometry, Source, Tap, Target, Tile};
+use tile::{Ahead, Geometry, Source, Tap, Target, Tile};
 
 pub use gradient::weight_gradient;
 pub use input_gradient::InputGradient;
@@ -138,6 +138,8 @@ pub struct Conv<E: Element = f32> {
 
 /// Weights of a group of panels that a task keeps in its cache.
 const GROUP_BYTES: usize = 400 << 10;
+/// A cache line.
+const LINE_BYTES: usize = 64;
 /// Multiply-accumulates that are worth a task of their own.
 const TASK_MACS: usize = 100_000;
 
@@ -207,6 +209,18 @@ impl<E: Element> Conv<E> {
         self.packed.weights
     }
 
+    /// Weights of a whole panel.
+    fn panel_weights(&self) -> usize {
+        let in_channels: usize = self.inputs.iter().sum();
+        in_channels * self.window.taps() * self.packed.panels[0].blocks * BLOCK
+    }
+
+    /// Panels whose weights fit a cache together.
+    fn panels_in_group(&self) -> usize {
+        let bytes = size_of::<E>() * self.panel_weights().max(1);
+        (GROUP_BYTES / bytes).clamp(1, self.packed.panels.len())
+    }
+
     /// Bytes of the packed weights.
     pub fn weight_bytes(&self) -> usize {
         size_of::<E>() * self.packed.weights.len()
@@ -219,8 +233,24 @@ impl<E: Element> Conv<E> {
     /// the kernel reaches beyond the map, or a map that is written overlaps one that is read (but a sum may replace its
     /// addend).
     pub fn run(&self, arena: &mut Arena<E>, inputs: &[View], stores: Stores<'_>) {
+        self.run_ahead(arena, inputs, stores, None);
+    }
+
+    /// As [`Conv::run`], and asks the memory for the weights of the convolution that comes `next`, so
+    /// that they are in a cache by then.
+    ///
+    /// # Panics
+    /// As [`Conv::run`].
+    pub fn run_ahead(
+        &self,
+        arena: &mut Arena<E>,
+        inputs: &[View],
+        stores: Stores<'_>,
+        next: Option<&Self>,
+    ) {
         self.check(arena, inputs, &stores);
-        let job = Job::new(self, arena, inputs, stores);
+        let mut job = Job::new(self, arena, inputs, stores);
+        job.next = next;
         let tasks = job.tasks();
         if tasks.len() == 1 {
             tasks.into_iter().for_each(|task| job.run(task));
@@ -305,6 +335,32 @@ fn check_views<E: Element>(arena: &Arena<E>, views: &[View], segments: &[usize])
 struct Task {
     panels: [usize; 2],
     tiles: [usize; 2],
+    /// Cache lines of the next weights that it asks for.
+    ahead: [usize; 2],
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Divides the lines of the next weights among tasks. Threads take tasks in order, the first of them
+/// the first part; where the next weights will be divided among threads, each asks for its own part,
+/// else each asks for all.
+fn ask_ahead<E: Element>(tasks: &mut [Task], next: &Conv<E>) {
+    let threads = rayon::current_num_threads();
+    let lines = size_of_val(next.packed.weights.as_slice()) / LINE_BYTES;
+    let is_divided = next.packed.panels.len().div_ceil(next.panels_in_group()) >= threads;
+    let count = tasks.len();
+    for (index, task) in tasks.iter_mut().enumerate() {
+        let thread = index * threads / count;
+        let [from, to] = [thread, thread + 1].map(|thread| (thread * count).div_ceil(threads));
+        let [first, end] = match is_divided {
+            true => [thread, thread + 1].map(|thread| thread * lines / threads),
+            false => [0, lines],
+        };
+        let share = |index: usize| first + (end - first) * (index - from) / (to - from);
+        task.ahead = [share(index), share(index + 1)];
+    }
 }
 
 /// A convolution on given memory.
@@ -314,6 +370,8 @@ struct Job<'a, E: Element> {
     inputs: &'a [View],
     stores: Stores<'a>,
     taps: Vec<Tap>,
+    /// What is run after this job.
+    next: Option<&'a Conv<E>>,
     /// Rows, columns and images of the result; a pointwise job is one long row.
     rows: usize,
     columns: usize,
@@ -363,6 +421,7 @@ impl<'a, E: Element> Job<'a, E> {
             inputs,
             stores,
             taps,
+            next: None,
             rows,
             columns,
             images: input.images,
@@ -375,22 +434,31 @@ impl<'a, E: Element> Job<'a, E> {
         let conv = self.conv;
         let panels = conv.packed.panels.len();
         let tiles = self.images * self.rows * self.tiles_in_row;
-        let in_channels: usize = conv.inputs.iter().sum();
-        let panel_weights = in_channels * conv.window.taps() * conv.packed.panels[0].blocks * BLOCK;
-        let in_group = (GROUP_BYTES / size_of::<E>() / panel_weights.max(1)).clamp(1, panels);
+        let panel_weights = conv.panel_weights();
+        let in_group = conv.panels_in_group();
         let groups = panels.div_ceil(in_group);
         let macs = self.images * self.rows * self.columns * panel_weights * panels;
-        let wanted = (macs / TASK_MACS).clamp(1, 4 * rayon::current_num_threads());
-        let ranges = wanted.div_ceil(groups).min(tiles);
+        let threads = rayon::current_num_threads();
+        let wanted = (macs / TASK_MACS).clamp(1, 4 * threads);
+        let mut ranges = wanted.div_ceil(groups);
+        // As many tasks for one thread as for another.
+        if wanted > 1 {
+            let step = threads / gcd(groups, threads);
+            ranges = ranges.next_multiple_of(step);
+        }
+        let ranges = ranges.min(tiles);
         let mut tasks = Vec::with_capacity(groups * ranges);
         for group in 0..groups {
-            let first = group * in_group;
             for range in 0..ranges {
                 tasks.push(Task {
-                    panels: [first, (first + in_group).min(panels)],
-                    tiles: [range * tiles / ranges, (range + 1) * tiles / ranges],
+                    panels: [group, group + 1].map(|group| group * panels / groups),
+                    tiles: [range, range + 1].map(|range| range * tiles / ranges),
+                    ahead: [0; 2],
                 });
             }
+        }
+        if let Some(next) = self.next {
+            ask_ahead(&mut tasks, next);
         }
         tasks
     }
@@ -398,6 +466,9 @@ impl<'a, E: Element> Job<'a, E> {
     fn run(&self, task: Task) {
         let mut sources = Vec::new();
         let mut image_before = None;
+        let panels = task.panels[1] - task.panels[0];
+        let calls = panels * (task.tiles[1] - task.tiles[0]);
+        let mut call = 0;
         for tile in task.tiles[0]..task.tiles[1] {
             let (line, position) = (tile / self.tiles_in_row, tile % self.tiles_in_row);
             let (image, row) = (line / self.rows, line % self.rows);
@@ -409,8 +480,23 @@ impl<'a, E: Element> Job<'a, E> {
             let end = (position + 1) * self.columns / self.tiles_in_row;
             let pixels = end - first;
             for panel in &self.conv.packed.panels[task.panels[0]..task.panels[1]] {
-                self.run_tile(panel, &sources, [image, row, first], pixels);
+                let ahead = self.ahead(task.ahead, call, calls);
+                self.run_tile(panel, &sources, [image, row, first], pixels, ahead);
+                call += 1;
             }
+        }
+    }
+
+    /// The part of a task's lines that one of its calls asks for.
+    fn ahead(&self, [first, end]: [usize; 2], call: usize, calls: usize) -> Ahead {
+        let Some(next) = self.next else {
+            return Ahead::NOTHING;
+        };
+        let [first, end] = [call, call + 1].map(|call| first + (end - first) * call / calls);
+        let weights = next.packed.weights.as_slice().as_ptr().cast::<u8>();
+        Ahead {
+            first: weights.wrapping_add(first * LINE_BYTES),
+            lines: end - first,
         }
     }
 
@@ -438,6 +524,7 @@ impl<'a, E: Element> Job<'a, E> {
         sources: &[Source<E>],
         [image, row, column]: [usize; 3],
         pixels: usize,
+        ahead: Ahead,
     ) {
         let (conv, input) = (self.conv, self.inputs[0]);
         let Window { kernel, stride, .. } = conv.window;
@@ -466,6 +553,7 @@ impl<'a, E: Element> Job<'a, E> {
             bias: unsafe { conv.bias.as_slice().as_ptr().add(panel.first_block * BLOCK) },
             targets: &targets[..panel.blocks],
             scale: self.stores.sum.map_or(0.0, |sum| sum.scale),
+            ahead,
             value_relu: self.stores.value.is_some_and(|value| value.relu),
             sum_relu: self.stores.sum.is_some_and(|sum| sum.relu),
         };

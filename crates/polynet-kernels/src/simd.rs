@@ -200,6 +200,9 @@ pub trait Simd: Copy + 'static {
     unsafe fn load_pairs(from: *const bf16) -> Self::Pairs;
     /// Reads 2 bf16 for all lanes.
     unsafe fn splat_pair(from: *const bf16) -> Self::Pairs;
+    /// Asks for a cache line that is needed soon; it need not exist.
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
     /// `c + a₀ · b₀ + a₁ · b₁` of the pairs.
     unsafe fn dot_pairs(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V;
 }

@@ -5,13 +5,14 @@ use crate::output;
 use anyhow::{Result, ensure};
 use burn::tensor::{Tensor, TensorData};
 use polynet::arch::{Architecture, Report};
-use polynet::classify::{Classifier, CompileOptions};
+use polynet::classify::{Classifier, CompileOptions, ModelPredictor, Predictor};
 use polynet::nn::{Activations, DeviceName, LossOptions, Network, Paths, StepOptions};
 use polynet::train::recipe::OptimizerSection;
 use polynet::train::{Optimizer, Recipe};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -34,6 +35,9 @@ enum Work {
 struct Predict {
     #[command(flatten)]
     network: NetworkArguments,
+    /// A model folder, instead of --preset with random weights
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["preset", "size"])]
+    model: Option<PathBuf>,
     #[command(flatten)]
     kernels: Kernels,
 }
@@ -56,8 +60,8 @@ struct Train {
 #[derive(clap::Args)]
 struct NetworkArguments {
     /// The network: a preset or a specification
-    #[arg(long, value_name = "SPEC-OR-PRESET")]
-    preset: String,
+    #[arg(long, value_name = "SPEC-OR-PRESET", required_unless_present = "model")]
+    preset: Option<String>,
     /// Pixels of the square input; the network's own by default
     #[arg(long)]
     size: Option<usize>,
@@ -77,7 +81,7 @@ struct NetworkArguments {
 
 impl NetworkArguments {
     fn architecture(&self) -> Result<Architecture> {
-        super::architecture(&self.preset, self.size)
+        super::architecture(self.preset.as_deref().unwrap_or_default(), self.size)
     }
 }
 
@@ -135,14 +139,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn measure_prediction(predict: &Predict) -> Result<Measurement> {
     let arguments = &predict.network;
-    let architecture = arguments.architecture()?;
-    let network = Network::init(architecture.graph()?, 0, &DeviceName::Cpu.open());
     let options = predict.kernels.options();
-    let mut classifier = Classifier::new(&network, options);
-    drop(network);
-    let images = images(usize::from(arguments.batch), architecture.input_size);
+    let (architecture, mut predictor): (Architecture, Predictor) = match &predict.model {
+        Some(model) => {
+            let model = ModelPredictor::open(model, DeviceName::Cpu, options)?;
+            (model.config.architecture.parse()?, model.predictor)
+        }
+        None => {
+            let architecture = arguments.architecture()?;
+            let network = Network::init(architecture.graph()?, 0, &DeviceName::Cpu.open());
+            let classifier = Classifier::new(&network, options);
+            (architecture, Predictor::Classifier(Box::new(classifier)))
+        }
+    };
+    let (batch, size) = (usize::from(arguments.batch), architecture.input_size);
+    let images = images(batch, size);
     let seconds = arguments.time(|_| {
-        std::hint::black_box(classifier.logits(&images));
+        let images = images.clone();
+        std::hint::black_box(predictor.logits(images, [batch, 3, size, size]));
     });
     arguments.measurement("predict", &architecture, options, &seconds)
 }
@@ -223,7 +237,7 @@ impl NetworkArguments {
         options: CompileOptions,
         seconds: &[f64],
     ) -> Result<Measurement> {
-        let report = Report::new(&self.preset, architecture, 1)?;
+        let report = Report::new(&architecture.to_string(), architecture, 1)?;
         let batch = usize::from(self.batch);
         let median_s = seconds[seconds.len() / 2];
         Ok(Measurement {

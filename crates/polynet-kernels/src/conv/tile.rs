@@ -48,6 +48,21 @@ impl<E> Target<E> {
     };
 }
 
+/// Cache lines that are needed soon, such as the next convolution's weights: asking for them while
+/// others are multiplied keeps the processor from waiting for memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    pub(crate) first: *const u8,
+    pub(crate) lines: usize,
+}
+
+impl Ahead {
+    pub(crate) const NOTHING: Self = Self {
+        first: std::ptr::null(),
+        lines: 0,
+    };
+}
+
 /// The arguments of the microkernel.
 pub struct Tile<'a, E> {
     pub(crate) sources: &'a [Source<E>],
@@ -67,6 +82,8 @@ pub struct Tile<'a, E> {
     /// One for each output block of the panel, at the tile's first pixel.
     pub(crate) targets: &'a [Target<E>],
     pub(crate) scale: f32,
+    /// Memory to ask for on the way.
+    pub(crate) ahead: Ahead,
     pub(crate) value_relu: bool,
     pub(crate) sum_relu: bool,
 }
@@ -93,9 +110,16 @@ unsafe fn tile<S: Simd, E: Element, const NV: usize, const PX: usize, const STRI
             let bias = S::load(tile.bias.add(v * S::LANES));
             *sums = [bias; PX];
         }
+        let Ahead { first, lines } = tile.ahead;
+        let mut asked = 0;
+        let lines_at_once = lines.div_ceil((tile.sources.len() * tile.taps.len()).max(1));
         for source in tile.sources {
             let pixels = source.pixels.offset(tile.origin);
             for tap in tile.taps {
+                for _ in 0..lines_at_once {
+                    S::prefetch(first.wrapping_add(asked * 64));
+                    asked += 1;
+                }
                 let mut x = pixels.offset(tap.input);
                 let row = source.first_step * tile.all_taps + tap.index * source.steps;
                 let mut w = tile.weights.add(row * NV * S::LANES * E::DEPTH);

@@ -5,7 +5,7 @@
 //! inputs, multiply the channels for each point by the pointwise microkernel, transform back.
 
 use super::pack::block_channels;
-use super::tile::{Geometry, Source, Tap, Target, Tile, f32_tile_kernel};
+use super::tile::{Ahead, Geometry, Source, Tap, Target, Tile, f32_tile_kernel};
 use super::toom::{Toom, filter_matrix};
 use super::{Conv, Value, Window, check_views, pack_bias};
 use crate::element::Element;
@@ -359,6 +359,7 @@ impl<E: Element> Job<'_, E> {
                         },
                         targets: &targets[..panel.blocks],
                         scale: 0.0,
+                        ahead: Ahead::NOTHING,
                         value_relu: false,
                         sum_relu: false,
                     };

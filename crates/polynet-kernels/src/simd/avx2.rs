@@ -64,5 +64,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
 
+    #[inline(always)]
+    unsafe fn prefetch(line: *const u8) {
+        // SAFETY: a hint touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
+
     widened_pairs!();
 }

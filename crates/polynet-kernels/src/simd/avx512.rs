@@ -68,6 +68,12 @@ macro_rules! common {
             // SAFETY: the caller vouches for the instruction set.
             unsafe { _mm512_fmadd_ps(a, b, c) }
         }
+
+        #[inline(always)]
+        unsafe fn prefetch(line: *const u8) {
+            // SAFETY: a hint touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+        }
     };
 }
 

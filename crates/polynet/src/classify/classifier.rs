@@ -134,10 +134,12 @@ impl Classifier {
         if count == 0 {
             return Vec::new();
         }
-        let logits = match &mut self.engine {
-            Engine::F32(engine) => engine.run(self.isa, &self.program, images, count),
-            Engine::Bf16(engine) => engine.run(self.isa, &self.program, images, count),
-        };
+        // Inside the pool, so that no step has to wake its threads first.
+        let (isa, program) = (self.isa, &self.program);
+        let logits = rayon::scope(|_| match &mut self.engine {
+            Engine::F32(engine) => engine.run(isa, program, images, count),
+            Engine::Bf16(engine) => engine.run(isa, program, images, count),
+        });
         // The logits of an image are a column.
         let classes = logits.len() / count;
         (0..count * classes)
@@ -171,10 +173,21 @@ impl<E: Element> Compiled<E> {
                 })
             }
         };
-        for (step, kernel) in program.steps.iter().zip(&self.kernels) {
-            memory.run(isa, step, kernel, images);
+        for (index, (step, kernel)) in program.steps.iter().zip(&self.kernels).enumerate() {
+            let mut later = self.kernels[index + 1..].iter();
+            let next = later.find_map(Kernel::conv);
+            memory.run(isa, step, (kernel, next), images);
         }
         memory.plan.views[program.output].read_nchw(&memory.rows)
+    }
+}
+
+impl<E: Element> Kernel<E> {
+    fn conv(&self) -> Option<&Conv<E>> {
+        match self {
+            Self::Conv(conv) => Some(conv),
+            _ => None,
+        }
     }
 }
 
@@ -183,7 +196,14 @@ impl<E: Element> Memory<E> {
         ids.iter().map(|&id| self.plan.views[id]).collect()
     }
 
-    fn run(&mut self, isa: Isa, step: &Step, kernel: &Kernel<E>, images: &[f32]) {
+    /// Runs a step; `next` is the convolution after it.
+    fn run(
+        &mut self,
+        isa: Isa,
+        step: &Step,
+        (kernel, next): (&Kernel<E>, Option<&Conv<E>>),
+        images: &[f32],
+    ) {
         match (step, kernel) {
             (Step::Input { to }, _) => self.plan.views[*to].write_nchw(&mut self.maps, images),
             (
@@ -209,7 +229,7 @@ impl<E: Element> Memory<E> {
                     }),
                 };
                 let inputs = self.views(inputs);
-                conv.run(&mut self.maps, &inputs, stores);
+                conv.run_ahead(&mut self.maps, &inputs, stores, next);
             }
             (
                 Step::Conv {

@@ -107,7 +107,8 @@ pub(super) fn gradients(
             ),
         }),
     };
-    let output = step.processor.run(&graph, &input);
+    // Inside the pool, so that no kernel has to wake its threads first.
+    let output = rayon::scope(|_| step.processor.run(&graph, &input));
     for (index, values) in tensors.into_iter().enumerate() {
         let tensor = on_device(values, network.device());
         network.set_tensor(index, tensor);
