@@ -6,6 +6,9 @@
 //! computations. This allocator keeps freed large blocks in lists by size and hands them out
 //! again; small blocks go straight to the system's allocator.
 //!
+//! Large blocks are cut from mappings that ask for huge pages, where the system has them: one page
+//! fault for 2 MiB instead of 512, and fewer misses of the address cache in every kernel.
+//!
 //! Memory stays bounded: blocks in use and blocks kept together stay below 1.5 times the most
 //! that was in use at once, or everything kept is released.
 //!
@@ -17,6 +20,8 @@
 //! drop(map);
 //! assert!(ALLOCATOR.bytes_kept() >= 4 << 20);
 //! ```
+
+mod system;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
@@ -35,10 +40,24 @@ const CLASSES: usize = (LARGEST_LOG2 - SMALLEST_LOG2) as usize * STEPS;
 /// Every kept block has this alignment: a cache line, and an AVX-512 register.
 const ALIGNMENT: usize = 64;
 
-/// A kept block holds the address of the next one in its first bytes.
+/// Bytes that are taken from the system at once; larger blocks have mappings of their own.
+const SLAB: usize = 64 << 20;
+
+/// What a kept block holds in its first bytes.
 struct Kept {
     next: *mut Kept,
+    /// Whether its memory was given back to the system: the addresses alone are kept.
+    is_released: bool,
 }
+
+/// The rest of a mapping that blocks are cut from.
+struct Slab {
+    next: *mut u8,
+    left: usize,
+}
+
+// SAFETY: a slab owns the memory that is left in it.
+unsafe impl Send for Slab {}
 
 struct List(*mut Kept);
 
@@ -48,6 +67,7 @@ unsafe impl Send for List {}
 /// Keeps large blocks for reuse; see the [module documentation](self).
 pub struct CachingAllocator {
     lists: [Mutex<List>; CLASSES],
+    slab: Mutex<Slab>,
     in_use: AtomicUsize,
     kept: AtomicUsize,
     peak: AtomicUsize,
@@ -58,6 +78,10 @@ impl CachingAllocator {
     pub const fn new() -> Self {
         Self {
             lists: [const { Mutex::new(List(ptr::null_mut())) }; CLASSES],
+            slab: Mutex::new(Slab {
+                next: ptr::null_mut(),
+                left: 0,
+            }),
             in_use: AtomicUsize::new(0),
             kept: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
@@ -74,37 +98,52 @@ impl CachingAllocator {
         self.kept.load(Ordering::Relaxed)
     }
 
-    /// Returns every kept block to the operating system.
+    /// Gives the memory of every kept block back to the operating system.
     pub fn release(&self) {
         for (class, list) in self.lists.iter().enumerate() {
-            let layout = class_layout(class);
-            let mut block = {
-                let mut list = lock(list);
-                std::mem::replace(&mut list.0, ptr::null_mut())
-            };
+            let size = class_size(class);
+            let mut list = lock(list);
+            let mut block = std::mem::replace(&mut list.0, ptr::null_mut());
             while !block.is_null() {
-                // SAFETY: a kept block holds a valid link, and came from `System` with the layout
-                // of its class.
+                // SAFETY: a kept block holds a valid link, and this list alone links it. A block of a
+                // mapping of its own is unmapped whole; of others the first bytes stay.
                 unsafe {
-                    let next = (*block).next;
-                    System.dealloc(block.cast(), layout);
+                    let Kept { next, is_released } = block.read();
+                    if !is_released {
+                        self.kept.fetch_sub(size, Ordering::Relaxed);
+                    }
+                    if size >= SLAB {
+                        system::unmap(block.cast(), size);
+                    } else {
+                        if !is_released {
+                            system::discard(block.cast(), size, size_of::<Kept>());
+                        }
+                        block.write(Kept {
+                            next: list.0,
+                            is_released: true,
+                        });
+                        list.0 = block;
+                    }
                     block = next;
                 }
-                self.kept.fetch_sub(layout.size(), Ordering::Relaxed);
             }
         }
     }
 
-    fn pop(&self, class: usize) -> *mut u8 {
+    /// A kept block, or null; and whether its memory is there.
+    fn pop(&self, class: usize) -> (*mut u8, bool) {
         let mut list = lock(&self.lists[class]);
         let block = list.0;
-        if !block.is_null() {
-            // SAFETY: a kept block holds a valid link, and this list alone links it.
-            list.0 = unsafe { (*block).next };
-            self.kept
-                .fetch_sub(class_layout(class).size(), Ordering::Relaxed);
+        if block.is_null() {
+            return (ptr::null_mut(), false);
         }
-        block.cast()
+        // SAFETY: a kept block holds a valid link, and this list alone links it.
+        let Kept { next, is_released } = unsafe { block.read() };
+        list.0 = next;
+        if !is_released {
+            self.kept.fetch_sub(class_size(class), Ordering::Relaxed);
+        }
+        (block.cast(), !is_released)
     }
 
     fn push(&self, class: usize, block: *mut u8) {
@@ -112,10 +151,33 @@ impl CachingAllocator {
         let mut list = lock(&self.lists[class]);
         // SAFETY: the block is at least `SMALLEST` bytes, aligned to `ALIGNMENT`, and its owner
         // gave it back.
-        unsafe { block.write(Kept { next: list.0 }) };
+        unsafe {
+            block.write(Kept {
+                next: list.0,
+                is_released: false,
+            });
+        }
         list.0 = block;
-        self.kept
-            .fetch_add(class_layout(class).size(), Ordering::Relaxed);
+        self.kept.fetch_add(class_size(class), Ordering::Relaxed);
+    }
+
+    /// A block of zeros that nobody has had before, or null.
+    fn fresh(&self, size: usize) -> *mut u8 {
+        if size >= SLAB {
+            return system::map(size);
+        }
+        let mut slab = lock(&self.slab);
+        if slab.left < size {
+            let next = system::map(SLAB);
+            if next.is_null() {
+                return next;
+            }
+            *slab = Slab { next, left: SLAB };
+        }
+        let block = slab.next;
+        slab.next = block.wrapping_add(size);
+        slab.left -= size;
+        block
     }
 
     /// Notes a block taken, and makes room where too much would be held.
@@ -134,8 +196,9 @@ impl Default for CachingAllocator {
     }
 }
 
-fn lock(list: &Mutex<List>) -> MutexGuard<'_, List> {
-    list.lock()
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -152,31 +215,26 @@ fn class_of(layout: Layout) -> Option<usize> {
     (class < CLASSES).then_some(class)
 }
 
-/// The layout of every block of a class.
-fn class_layout(class: usize) -> Layout {
+/// Bytes of every block of a class: a multiple of `ALIGNMENT`.
+fn class_size(class: usize) -> usize {
     let exponent = SMALLEST_LOG2 as usize + class / STEPS;
-    let size = (1 << exponent) + (class % STEPS) * (1 << (exponent - STEPS_LOG2 as usize));
-    // SAFETY: the alignment is a power of two, and the size is far below `isize::MAX`.
-    unsafe { Layout::from_size_align_unchecked(size, ALIGNMENT) }
+    (1 << exponent) + (class % STEPS) * (1 << (exponent - STEPS_LOG2 as usize))
 }
 
-// SAFETY: every block comes from `System` with the layout of its class (or the caller's own), goes
-// to one owner at a time because a list is locked while it changes, and is released with the same
-// layout, which `class_of` derives from the caller's layout alone.
+// SAFETY: every block comes from a mapping, where blocks of multiples of `ALIGNMENT` stand one after
+// the other, or from `System` with the caller's layout; which of them, `class_of` derives from the
+// layout alone. A block has one owner at a time because a list is locked while it changes.
 unsafe impl GlobalAlloc for CachingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(class) = class_of(layout) else {
             // SAFETY: the caller's contract is passed on.
             return unsafe { System.alloc(layout) };
         };
-        let layout = class_layout(class);
-        let kept = self.pop(class);
-        self.note_taken(layout.size(), kept.is_null());
-        if kept.is_null() {
-            // SAFETY: the layout of a class has a non-zero size.
-            unsafe { System.alloc(layout) }
-        } else {
-            kept
+        let (block, is_there) = self.pop(class);
+        self.note_taken(class_size(class), !is_there);
+        match block.is_null() {
+            true => self.fresh(class_size(class)),
+            false => block,
         }
     }
 
@@ -185,22 +243,20 @@ unsafe impl GlobalAlloc for CachingAllocator {
             // SAFETY: the caller's contract is passed on.
             return unsafe { System.alloc_zeroed(layout) };
         };
-        let kept = self.pop(class);
-        self.note_taken(class_layout(class).size(), kept.is_null());
-        if kept.is_null() {
-            // SAFETY: the layout of a class has a non-zero size.
-            return unsafe { System.alloc_zeroed(class_layout(class)) };
+        let (block, is_there) = self.pop(class);
+        self.note_taken(class_size(class), !is_there);
+        if block.is_null() {
+            return self.fresh(class_size(class));
         }
         // SAFETY: the block holds at least `layout.size()` bytes and has no other owner.
-        unsafe { ptr::write_bytes(kept, 0, layout.size()) };
-        kept
+        unsafe { ptr::write_bytes(block, 0, layout.size()) };
+        block
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match class_of(layout) {
             Some(class) => {
-                self.in_use
-                    .fetch_sub(class_layout(class).size(), Ordering::Relaxed);
+                self.in_use.fetch_sub(class_size(class), Ordering::Relaxed);
                 self.push(class, block);
             }
             // SAFETY: the caller's contract is passed on.
@@ -245,7 +301,8 @@ mod tests {
         let mut size = SMALLEST;
         while size < 1 << 30 {
             let class = class_of(layout(size)).unwrap();
-            let held = class_layout(class).size();
+            let held = class_size(class);
+            assert!(held.is_multiple_of(ALIGNMENT));
             assert!(held >= size && held - size <= size / 8, "{size}: {held}");
             assert_eq!(class_of(layout(held)), Some(class));
             size += size / 13 + 1;
@@ -278,6 +335,31 @@ mod tests {
         assert!(allocator.bytes_kept() > SMALLEST);
         allocator.release();
         assert_eq!(allocator.bytes_kept(), 0);
+        // SAFETY: as above.
+        unsafe {
+            let third = allocator.alloc_zeroed(layout);
+            assert!((0..layout.size()).all(|index| third.add(index).read() == 0));
+            allocator.dealloc(third, layout);
+        }
+        assert!(allocator.bytes_kept() > SMALLEST);
+    }
+
+    #[test]
+    fn blocks_larger_than_a_slab_are_mapped_and_unmapped() {
+        let allocator = CachingAllocator::new();
+        let layout = layout(SLAB + 5);
+        // SAFETY: the blocks are used within their layout and freed once.
+        unsafe {
+            let block = allocator.alloc_zeroed(layout);
+            assert_eq!(block.add(SLAB).read(), 0);
+            block.add(SLAB).write(1);
+            allocator.dealloc(block, layout);
+            allocator.release();
+            let block = allocator.alloc_zeroed(layout);
+            assert_eq!(block.add(SLAB).read(), 0);
+            allocator.dealloc(block, layout);
+        }
+        allocator.release();
     }
 
     #[test]
