@@ -247,15 +247,17 @@ impl Work {
 
     /// Makes one network input, `[3, input_size, input_size]`.
     fn load(&self, epoch: u64, index: usize, input: &mut [f32]) -> Result<(), DataError> {
-        let image = self.dataset.decode(index)?;
         match &self.config.view {
-            View::Evaluate { preprocessing } => preprocessing.apply_into(&image, input),
+            View::Evaluate { preprocessing } => {
+                preprocessing.apply_into(&self.dataset.decode(index)?, input);
+            }
             View::Train {
                 augmentation,
                 preprocessing,
             } => {
                 let mut rng = sample_rng(self.config.seed, epoch, index);
-                augmentation.apply_into(&image, preprocessing, &mut rng, input);
+                let bytes = self.dataset.read(index)?;
+                augmentation.decode_into(&bytes, preprocessing, &mut rng, input)?;
             }
         }
         Ok(())

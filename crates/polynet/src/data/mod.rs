@@ -12,6 +12,7 @@
 //! 3. A batch depends on (seed, epoch, batch number) alone, not on threads or timing, so a run
 //!    goes on at (epoch, batch) exactly where it stopped.
 //! 4. Memory is bounded by the index, the batches in flight and one image a thread.
+//! 5. Evaluation and prediction decode whole pictures, training only what its crop needs.
 //!
 //! ```
 //! use polynet::data::Preprocessing;
@@ -29,7 +30,9 @@ mod classes;
 mod dataset;
 mod decode;
 mod error;
+mod excerpt;
 mod folder;
+mod jpeg;
 mod layout;
 mod loader;
 mod preprocessing;
@@ -38,6 +41,8 @@ mod resample;
 mod splitting;
 mod tarball;
 
+#[cfg(test)]
+mod agreement;
 #[cfg(test)]
 mod sample_images;
 
