@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 mod compute;
 pub(crate) mod bench_data;
+pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod grow;
 pub(crate) mod import;

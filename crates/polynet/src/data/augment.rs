@@ -373,6 +373,39 @@ mod tests {
     }
 
     #[test]
+    fn the_range_of_aspect_ratios_is_kept() {
+        for index in 0..200 {
+            let square = multi_area_region(0.08, [1.0; 2], 640, 480, &mut sample_rng(1, 0, index));
+            assert!((square.width / square.height - 1.0).abs() < 1e-9);
+            let wide = multi_area_region(0.08, [2.0, 3.0], 640, 480, &mut sample_rng(1, 0, index));
+            assert!((2.0 - 1e-9..=3.0 + 1e-9).contains(&(wide.width / wide.height)));
+        }
+    }
+
+    #[test]
+    fn decoding_a_part_changes_nothing_but_rounding() {
+        let bytes = crate::data::agreement::fixture("photo.jpg");
+        let image = decode(&bytes).unwrap();
+        let preprocessing = Preprocessing::imagenet(64);
+        let augmentation = Augmentation::multi_area_crop();
+        let mut part = vec![0.0; preprocessing.input_len()];
+        for index in 0..30 {
+            let rng = || sample_rng(4, 0, index);
+            augmentation
+                .decode_into(&bytes, &preprocessing, &mut rng(), &mut part)
+                .unwrap();
+            let whole = augmentation.apply(&image, &preprocessing, &mut rng());
+            // One step of a byte is 1 / 255 / 0.224 = 0.0175.
+            let furthest = whole
+                .iter()
+                .zip(&part)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
+            assert!(furthest < 0.018, "{index}: {furthest}");
+        }
+    }
+
+    #[test]
     fn a_picture_in_which_nothing_fits_gives_its_centre() {
         // 100 × 2: the tallest allowed part is 2 high, 8/3 wide, 2.7 % of the area.
         let region = multi_area_region(0.08, paper_aspect(), 100, 2, &mut sample_rng(0, 0, 0));
@@ -444,6 +477,7 @@ mod tests {
                 "kind = 'multi-area-crop'\nmin_area = 0.25\nflip = 0.0",
                 Augmentation::MultiAreaCrop {
                     min_area: 0.25,
+                    aspect: paper_aspect(),
                     flip: 0.0,
                 },
             ),
@@ -471,6 +505,7 @@ mod tests {
                 "min_area",
                 Augmentation::MultiAreaCrop {
                     min_area: 0.0,
+                    aspect: paper_aspect(),
                     flip: 0.5,
                 },
             ),
@@ -478,6 +513,7 @@ mod tests {
                 "min_area",
                 Augmentation::MultiAreaCrop {
                     min_area: f64::NAN,
+                    aspect: paper_aspect(),
                     flip: 0.5,
                 },
             ),
@@ -485,10 +521,19 @@ mod tests {
                 "flip",
                 Augmentation::MultiAreaCrop {
                     min_area: 0.1,
+                    aspect: paper_aspect(),
                     flip: 1.5,
                 },
             ),
             ("padding", Augmentation::pad_crop(32)),
+            (
+                "aspect",
+                Augmentation::MultiAreaCrop {
+                    min_area: 0.1,
+                    aspect: [2.0, 1.0],
+                    flip: 0.5,
+                },
+            ),
         ];
         for (key, augmentation) in cases {
             let error = augmentation.validate(32).unwrap_err().to_string();
@@ -507,7 +552,7 @@ mod tests {
             let preprocessing = Preprocessing::imagenet(input_size);
             for augmentation in [
                 Augmentation::pad_crop(padding.min(input_size - 1)),
-                Augmentation::MultiAreaCrop { min_area, flip: 0.5 },
+                Augmentation::MultiAreaCrop { min_area, aspect: paper_aspect(), flip: 0.5 },
             ] {
                 let mut rng = sample_rng(1, 2, index);
                 let got = augmentation.apply(&image, &preprocessing, &mut rng);

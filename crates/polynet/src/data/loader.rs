@@ -40,6 +40,7 @@ use super::{
     dataset::Dataset,
     error::{DataError, DataErrorKind},
     random::{order_rng, sample_rng},
+    shards::{self, SHUFFLE_BUFFER},
 };
 
 /// Makes the batches of any epoch of a data set.
@@ -240,7 +241,12 @@ impl Work {
     fn order(&self, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.dataset.len()).collect();
         if self.config.order == Order::Shuffled {
-            order.shuffle(&mut order_rng(self.config.seed, epoch));
+            let mut rng = order_rng(self.config.seed, epoch);
+            let shards = self.dataset.shards();
+            if !shards.is_empty() {
+                return shards::order(shards, SHUFFLE_BUFFER, &mut rng);
+            }
+            order.shuffle(&mut rng);
         }
         order
     }
