@@ -33,6 +33,8 @@ enum Command {
     Eval(commands::eval::Arguments),
     /// Classify images
     Predict(commands::predict::Arguments),
+    /// Look at a data set
+    Data(commands::data::Arguments),
     /// Make the start of a larger network from a trained model
     Grow(commands::grow::Arguments),
     /// Make a model folder from a public weight file
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => commands::train::run(arguments),
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Predict(arguments) => commands::predict::run(arguments),
+        Command::Data(arguments) => commands::data::run(arguments),
         Command::Grow(arguments) => commands::grow::run(arguments),
         Command::Import(arguments) => commands::import::run(arguments),
         Command::Bench(arguments) => commands::bench::run(arguments),

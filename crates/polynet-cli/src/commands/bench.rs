@@ -1,4 +1,4 @@
-//! `polynet bench predict|train`: how fast a network runs here.
+//! `polynet bench predict|train`: how fast a network runs here; `bench data` is in `bench_data.rs`.
 
 use super::compute::Kernels;
 use crate::output;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Measure the speed of a network with random weights
+/// Measure the speed of a network with random weights, or of loading photographs
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -29,6 +29,8 @@ enum Work {
     Predict(Predict),
     /// Training steps: gradients, running statistics and the optimizer's update
     Train(Train),
+    /// Photographs to training inputs
+    Data(super::bench_data::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -109,6 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let network = match &arguments.work {
         Work::Predict(predict) => &predict.network,
         Work::Train(train) => &train.network,
+        Work::Data(data) => return super::bench_data::run(data),
     };
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = network.threads {
@@ -119,6 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let measurement = match &arguments.work {
         Work::Predict(predict) => measure_prediction(predict)?,
         Work::Train(train) => measure_training(train)?,
+        Work::Data(data) => return super::bench_data::run(data),
     };
     if network.json {
         output::json(&measurement)?;

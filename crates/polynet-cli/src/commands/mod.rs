@@ -1,7 +1,9 @@
 //! One file for each command: its arguments and what it does.
 
 pub(crate) mod bench;
+pub(crate) mod bench_data;
 mod compute;
+pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod grow;
 pub(crate) mod import;

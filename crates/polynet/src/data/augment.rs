@@ -21,10 +21,13 @@ use image::RgbImage;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use super::{error::DataError, preprocessing::Preprocessing, resample::Region};
-
-/// Aspect ratios (width : height) of a multi-area crop: 3/4 to 4/3 (paper §4).
-const ASPECT_RATIOS: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
+use super::{
+    decode::decode,
+    error::DataError,
+    excerpt::{Target, decode_region},
+    preprocessing::Preprocessing,
+    resample::Region,
+};
 
 /// Draws before a multi-area crop falls back to the centre.
 const ATTEMPTS: usize = 10;
@@ -36,7 +39,7 @@ pub enum Augmentation {
     /// Not at all: the picture as evaluation sees it.
     None,
     /// A part of the picture, of any area from `min_area` to 1 (uniform) and any aspect ratio
-    /// from 3/4 to 4/3, resized to the input size (paper §4). The paper gives only the range of
+    /// of a range, from 3/4 to 4/3 in the paper, resized to the input size (paper §4). The paper gives only the range of
     /// the ratio; it is drawn uniformly in its logarithm, so that wide and tall parts are
     /// equally likely. After ten draws that don't fit, the largest part in the centre that has
     /// an allowed ratio.
@@ -44,6 +47,9 @@ pub enum Augmentation {
         /// The smallest share of the picture's area.
         #[serde(default = "paper_min_area")]
         min_area: f64,
+        /// The narrowest and the widest ratio of width to height.
+        #[serde(default = "paper_aspect")]
+        aspect: [f64; 2],
         /// The chance that the picture is mirrored left to right.
         #[serde(default = "paper_flip")]
         flip: f64,
@@ -76,6 +82,10 @@ fn paper_min_area() -> f64 {
     0.08
 }
 
+fn paper_aspect() -> [f64; 2] {
+    [3.0 / 4.0, 4.0 / 3.0]
+}
+
 fn paper_flip() -> f64 {
     0.5
 }
@@ -85,6 +95,7 @@ impl Augmentation {
     pub fn multi_area_crop() -> Self {
         Self::MultiAreaCrop {
             min_area: paper_min_area(),
+            aspect: paper_aspect(),
             flip: paper_flip(),
         }
     }
@@ -105,7 +116,17 @@ impl Augmentation {
     pub fn validate(&self, input_size: usize) -> Result<(), DataError> {
         let flip = match *self {
             Self::None => return Ok(()),
-            Self::MultiAreaCrop { min_area, flip } => {
+            Self::MultiAreaCrop {
+                min_area,
+                aspect: [narrowest, widest],
+                flip,
+            } => {
+                if !(narrowest > 0.0 && narrowest <= widest && widest.is_finite()) {
+                    return Err(DataError::configuration(format!(
+                        "augmentation: expected two positive numbers in aspect, the smaller \
+                         first, got [{narrowest}, {widest}]"
+                    )));
+                }
                 if !(min_area > 0.0 && min_area <= 1.0) {
                     return Err(DataError::configuration(format!(
                         "augmentation: expected min_area above 0 and at most 1, got {min_area}"
@@ -161,8 +182,12 @@ impl Augmentation {
         let unmoved: Vec<_> = (0..size).map(Some).collect();
         match *self {
             Self::None => preprocessing.apply_into(image, out),
-            Self::MultiAreaCrop { min_area, flip } => {
-                let region = multi_area_region(min_area, width, height, rng);
+            Self::MultiAreaCrop {
+                min_area,
+                aspect,
+                flip,
+            } => {
+                let region = multi_area_region(min_area, aspect, width, height, rng);
                 let columns = mirrored(unmoved.clone(), flip, rng);
                 preprocessing.render(image, region, &unmoved, &columns, out);
             }
@@ -180,10 +205,55 @@ impl Augmentation {
     }
 }
 
+impl Augmentation {
+    /// [`Self::apply_into`] from an image file's bytes. Of a JPEG only what a multi-area crop
+    /// needs is decoded, smaller where the crop is much larger than the input.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    ///
+    /// # Panics
+    /// As [`Self::apply_into`].
+    pub fn decode_into(
+        &self,
+        bytes: &[u8],
+        preprocessing: &Preprocessing,
+        rng: &mut impl Rng,
+        out: &mut [f32],
+    ) -> Result<(), DataError> {
+        let Self::MultiAreaCrop {
+            min_area,
+            aspect,
+            flip,
+        } = *self
+        else {
+            self.apply_into(&decode(bytes)?, preprocessing, rng, out);
+            return Ok(());
+        };
+        let size = preprocessing.input_size;
+        let target = Target {
+            size,
+            interpolation: preprocessing.interpolation,
+        };
+        let excerpt = decode_region(bytes, &target, |width, height| {
+            multi_area_region(min_area, aspect, width, height, rng)
+        })?;
+        let rows: Vec<_> = (0..size).map(Some).collect();
+        let columns = mirrored(rows.clone(), flip, rng);
+        preprocessing.render(&excerpt.image, excerpt.region, &rows, &columns, out);
+        Ok(())
+    }
+}
+
 /// The part of a `width`×`height` picture that one multi-area crop takes.
-fn multi_area_region(min_area: f64, width: u32, height: u32, rng: &mut impl Rng) -> Region {
+fn multi_area_region(
+    min_area: f64,
+    [narrowest, widest]: [f64; 2],
+    width: u32,
+    height: u32,
+    rng: &mut impl Rng,
+) -> Region {
     let (width, height) = (f64::from(width), f64::from(height));
-    let (narrowest, widest) = ASPECT_RATIOS;
     for _ in 0..ATTEMPTS {
         let area = width * height * rng.random_range(min_area..=1.0);
         let ratio = rng.random_range(narrowest.ln()..=widest.ln()).exp();
@@ -249,7 +319,15 @@ mod tests {
     fn multi_area_crops_keep_to_the_papers_ranges_and_use_all_of_them() {
         let (width, height) = (640, 480);
         let draws: Vec<_> = (0..20_000)
-            .map(|index| multi_area_region(0.08, width, height, &mut sample_rng(1, 0, index)))
+            .map(|index| {
+                multi_area_region(
+                    0.08,
+                    paper_aspect(),
+                    width,
+                    height,
+                    &mut sample_rng(1, 0, index),
+                )
+            })
             .collect();
         let areas: Vec<_> = draws
             .iter()
@@ -295,9 +373,42 @@ mod tests {
     }
 
     #[test]
+    fn the_range_of_aspect_ratios_is_kept() {
+        for index in 0..200 {
+            let square = multi_area_region(0.08, [1.0; 2], 640, 480, &mut sample_rng(1, 0, index));
+            assert!((square.width / square.height - 1.0).abs() < 1e-9);
+            let wide = multi_area_region(0.08, [2.0, 3.0], 640, 480, &mut sample_rng(1, 0, index));
+            assert!((2.0 - 1e-9..=3.0 + 1e-9).contains(&(wide.width / wide.height)));
+        }
+    }
+
+    #[test]
+    fn decoding_a_part_changes_nothing_but_rounding() {
+        let bytes = crate::data::agreement::fixture("photo.jpg");
+        let image = decode(&bytes).unwrap();
+        let preprocessing = Preprocessing::imagenet(64);
+        let augmentation = Augmentation::multi_area_crop();
+        let mut part = vec![0.0; preprocessing.input_len()];
+        for index in 0..30 {
+            let rng = || sample_rng(4, 0, index);
+            augmentation
+                .decode_into(&bytes, &preprocessing, &mut rng(), &mut part)
+                .unwrap();
+            let whole = augmentation.apply(&image, &preprocessing, &mut rng());
+            // One step of a byte is 1 / 255 / 0.224 = 0.0175.
+            let furthest = whole
+                .iter()
+                .zip(&part)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
+            assert!(furthest < 0.018, "{index}: {furthest}");
+        }
+    }
+
+    #[test]
     fn a_picture_in_which_nothing_fits_gives_its_centre() {
         // 100 × 2: the tallest allowed part is 2 high, 8/3 wide, 2.7 % of the area.
-        let region = multi_area_region(0.08, 100, 2, &mut sample_rng(0, 0, 0));
+        let region = multi_area_region(0.08, paper_aspect(), 100, 2, &mut sample_rng(0, 0, 0));
         assert!((region.width - 8.0 / 3.0).abs() < 1e-9 && (region.height - 2.0).abs() < 1e-9);
         assert!((region.left - (50.0 - 4.0 / 3.0)).abs() < 1e-9 && region.top == 0.0);
     }
@@ -366,6 +477,7 @@ mod tests {
                 "kind = 'multi-area-crop'\nmin_area = 0.25\nflip = 0.0",
                 Augmentation::MultiAreaCrop {
                     min_area: 0.25,
+                    aspect: paper_aspect(),
                     flip: 0.0,
                 },
             ),
@@ -393,6 +505,7 @@ mod tests {
                 "min_area",
                 Augmentation::MultiAreaCrop {
                     min_area: 0.0,
+                    aspect: paper_aspect(),
                     flip: 0.5,
                 },
             ),
@@ -400,6 +513,7 @@ mod tests {
                 "min_area",
                 Augmentation::MultiAreaCrop {
                     min_area: f64::NAN,
+                    aspect: paper_aspect(),
                     flip: 0.5,
                 },
             ),
@@ -407,10 +521,19 @@ mod tests {
                 "flip",
                 Augmentation::MultiAreaCrop {
                     min_area: 0.1,
+                    aspect: paper_aspect(),
                     flip: 1.5,
                 },
             ),
             ("padding", Augmentation::pad_crop(32)),
+            (
+                "aspect",
+                Augmentation::MultiAreaCrop {
+                    min_area: 0.1,
+                    aspect: [2.0, 1.0],
+                    flip: 0.5,
+                },
+            ),
         ];
         for (key, augmentation) in cases {
             let error = augmentation.validate(32).unwrap_err().to_string();
@@ -429,7 +552,7 @@ mod tests {
             let preprocessing = Preprocessing::imagenet(input_size);
             for augmentation in [
                 Augmentation::pad_crop(padding.min(input_size - 1)),
-                Augmentation::MultiAreaCrop { min_area, flip: 0.5 },
+                Augmentation::MultiAreaCrop { min_area, aspect: paper_aspect(), flip: 0.5 },
             ] {
                 let mut rng = sample_rng(1, 2, index);
                 let got = augmentation.apply(&image, &preprocessing, &mut rng);

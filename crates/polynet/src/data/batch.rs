@@ -34,7 +34,8 @@ pub struct LoaderConfig {
 /// The order of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// A new permutation each epoch, drawn from seed and epoch alone.
+    /// A new permutation each epoch, drawn from seed and epoch alone. Shards are read one after
+    /// the other, in a drawn order, and mixed by a buffer of 4096 samples.
     Shuffled,
     /// The data set's own.
     InOrder,

@@ -10,11 +10,26 @@ use super::error::{DataError, DataErrorKind};
 /// How many unknown names an error shows.
 const SHOWN: usize = 10;
 
+/// What a class is known by: the synset that its name begins with (`n01440764 tench, Tinca tinca`,
+/// as in ILSVRC's lists), or else its name.
+pub(crate) fn key(name: &str) -> &str {
+    let first = name.split_whitespace().next().unwrap_or(name);
+    if is_synset(first) { first } else { name }
+}
+
+/// Whether it reads like `n01440764`.
+pub(crate) fn is_synset(word: &str) -> bool {
+    word.len() == 9
+        && word
+            .strip_prefix('n')
+            .is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// The position of each name of `classes` in `known`.
 pub(crate) fn positions(classes: &[String], known: &[String]) -> Result<Vec<u32>, DataError> {
     let mut by_name = HashMap::with_capacity(known.len());
     for (position, name) in (0u32..).zip(known) {
-        if by_name.insert(name.as_str(), position).is_some() {
+        if by_name.insert(key(name), position).is_some() {
             return Err(DataError::configuration(format!(
                 "expected each class of the model once, {name} is there twice"
             )));
@@ -22,12 +37,12 @@ pub(crate) fn positions(classes: &[String], known: &[String]) -> Result<Vec<u32>
     }
     let unknown: Vec<_> = classes
         .iter()
-        .filter(|name| !by_name.contains_key(name.as_str()))
+        .filter(|name| !by_name.contains_key(key(name)))
         .collect();
     if !unknown.is_empty() {
         return Err(unknown_classes(&unknown, known));
     }
-    Ok(classes.iter().map(|name| by_name[name.as_str()]).collect())
+    Ok(classes.iter().map(|name| by_name[key(name)]).collect())
 }
 
 fn unknown_classes(unknown: &[&String], known: &[String]) -> DataError {

@@ -12,6 +12,7 @@
 //! ```
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     path::{Path, PathBuf},
 };
@@ -22,7 +23,9 @@ use super::{
     classes, decode,
     error::{DataError, DataErrorKind},
     folder,
+    ground_truth::{GroundTruth, LABEL_FILES},
     layout::{Index, IndexedImage, Listing, Place},
+    shards,
     splitting::{Split, Splitting},
     tarball,
 };
@@ -31,10 +34,17 @@ use super::{
 #[derive(Debug)]
 pub struct Dataset {
     path: PathBuf,
-    archive: Option<File>,
+    archives: Vec<Archive>,
     classes: Vec<String>,
     samples: Vec<IndexedImage>,
     ignored: usize,
+}
+
+/// An open archive.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
 }
 
 /// What the index knows of one image.
@@ -49,7 +59,11 @@ pub struct Sample<'a> {
 impl Dataset {
     /// Indexes one part of a folder or an uncompressed `.tar`, which hold
     /// `train/<class>/…` and `val|valid|validation|test/<class>/…`, or one folder for each class
-    /// that is then split by [`Splitting::default`]. One more folder around it all is fine.
+    /// that is then split by [`Splitting::default`]. Or ILSVRC's own layout: synset folders in
+    /// `train`, images directly in `val`, and a list of their classes in the data set or in one
+    /// of the three folders above it. Or shards: `train-000000.tar`, … and `val-000000.tar`, … in
+    /// a folder, or a path such as `photos-{000000..000099}.tar`; each holds a folder for each
+    /// class, or `key.jpg` and `key.cls` side by side. One more folder around it all is fine.
     ///
     /// # Errors
     /// If the path can't be read, is laid out otherwise, or has a class without images.
@@ -69,16 +83,14 @@ impl Dataset {
     ) -> Result<Self, DataError> {
         let path = path.as_ref();
         let place = || path.display().to_string();
-        let metadata = fs::metadata(path).map_err(|error| DataError::io(place(), &error))?;
-        let (archive, listing): (Option<File>, Listing) = if metadata.is_dir() {
-            (None, folder::list(path)?)
-        } else if metadata.is_file() {
-            let (file, listing) = tarball::list(path)?;
-            (Some(file), listing)
-        } else {
-            let message = "expected a folder or a .tar file";
-            return Err(DataError::new(DataErrorKind::Layout, message).at(place()));
-        };
+        let (archives, mut listing) = list(path)?;
+        if listing.has_flat_validation()
+            && let Some(truth) = ground_truth(path, &listing, archives.first())?
+        {
+            listing
+                .label_flat_validation(&truth)
+                .map_err(|error| error.at(place()))?;
+        }
         let Index {
             classes,
             samples,
@@ -88,7 +100,7 @@ impl Dataset {
             .map_err(|error| error.at(place()))?;
         Ok(Self {
             path: path.to_owned(),
-            archive,
+            archives,
             classes,
             samples,
             ignored,
@@ -162,11 +174,39 @@ impl Dataset {
     /// # Panics
     /// If there are not that many.
     pub fn location(&self, index: usize) -> String {
-        let name = self.sample(index).name;
-        match self.archive {
-            Some(_) => format!("{}:{name}", self.path.display()),
-            None => self.path.join(name).display().to_string(),
+        let image = &self.samples[index].image;
+        let name = image.real_path();
+        match image.place {
+            Place::Member { archive, .. } => {
+                let archive = self.archives[archive as usize].path.display();
+                format!("{archive}:{name}")
+            }
+            _ => self.path.join(&*name).display().to_string(),
         }
+    }
+
+    /// For a set of several archives the numbers of the images of each, as they lie in it; for
+    /// any other set nothing.
+    pub(crate) fn shards(&self) -> Vec<Vec<usize>> {
+        if self.archives.len() < 2 {
+            return Vec::new();
+        }
+        let mut shards = vec![Vec::new(); self.archives.len()];
+        for (index, sample) in self.samples.iter().enumerate() {
+            if let Place::Member {
+                archive, offset, ..
+            } = sample.image.place
+            {
+                shards[archive as usize].push((offset, index));
+            }
+        }
+        shards
+            .into_iter()
+            .map(|mut shard| {
+                shard.sort_unstable();
+                shard.into_iter().map(|(_, index)| index).collect()
+            })
+            .collect()
     }
 
     /// The bytes of image `index`.
@@ -178,11 +218,13 @@ impl Dataset {
     /// If there are not that many.
     pub fn read(&self, index: usize) -> Result<Vec<u8>, DataError> {
         let image = &self.samples[index].image;
-        match (&self.archive, image.place) {
-            (Some(file), Place::Member { offset, size }) => {
-                tarball::read_member(file, offset, size)
-            }
-            _ => decode::read_file(&self.path.join(&*image.path)),
+        match image.place {
+            Place::Member {
+                archive,
+                offset,
+                size,
+            } => tarball::read_member(&self.archives[archive as usize].file, offset, size),
+            _ => decode::read_file(&self.path.join(&*image.real_path())),
         }
         .map_err(|error| error.at(self.location(index)))
     }
@@ -200,10 +242,74 @@ impl Dataset {
     }
 }
 
+/// Opens archives and lists what is there.
+fn list(path: &Path) -> Result<(Vec<Archive>, Listing), DataError> {
+    if let Some(shards) = shards::find(path)? {
+        return shards::list(&shards);
+    }
+    let place = || path.display().to_string();
+    let metadata = fs::metadata(path).map_err(|error| DataError::io(place(), &error))?;
+    if metadata.is_dir() {
+        return Ok((Vec::new(), folder::list(path)?));
+    }
+    if !metadata.is_file() {
+        let message = "expected a folder or a .tar file";
+        return Err(DataError::new(DataErrorKind::Layout, message).at(place()));
+    }
+    let (file, listing) = tarball::list(path)?;
+    let path = path.to_owned();
+    Ok((vec![Archive { path, file }], listing))
+}
+
+/// How far above a folder the list of its classes may lie: Kaggle's archive has it four folders
+/// above `val`.
+const FOLDERS_ABOVE: usize = 3;
+
+/// The classes of a flat validation folder, from lists inside the data set or beside it.
+fn ground_truth(
+    path: &Path,
+    listing: &Listing,
+    archive: Option<&Archive>,
+) -> Result<Option<GroundTruth>, DataError> {
+    let mut texts = HashMap::new();
+    let mut add = |at: String, bytes: Result<Vec<u8>, DataError>| -> Result<(), DataError> {
+        let Some(&name) = LABEL_FILES.iter().find(|name| at.ends_with(**name)) else {
+            return Ok(());
+        };
+        let text = String::from_utf8(bytes.map_err(|error| error.at(at.clone()))?);
+        let text = text.map_err(|_| {
+            DataError::new(DataErrorKind::Layout, "expected text in UTF-8").at(at.clone())
+        })?;
+        texts.entry(name).or_insert(text);
+        Ok(())
+    };
+    for file in listing.label_files() {
+        let at = path.join(&*file.path);
+        let bytes = match (archive, file.place) {
+            (Some(archive), Place::Member { offset, size, .. }) => {
+                tarball::read_member(&archive.file, offset, size)
+            }
+            _ => decode::read_file(&at),
+        };
+        add(at.display().to_string(), bytes)?;
+    }
+    let whole = fs::canonicalize(path)
+        .map_err(|error| DataError::io(path.display().to_string(), &error))?;
+    for folder in whole.ancestors().skip(1).take(FOLDERS_ABOVE) {
+        for name in LABEL_FILES {
+            let at = folder.join(name);
+            if at.is_file() {
+                add(at.display().to_string(), decode::read_file(&at))?;
+            }
+        }
+    }
+    GroundTruth::parse(&texts).map_err(|error| error.at(path.display().to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::sample_images::{picture_set, write_files, write_tar};
+    use crate::data::sample_images::{flat_png, picture_set, write_files, write_tar};
 
     fn sample_set() -> Vec<(String, Vec<u8>)> {
         let mut files = picture_set("train/", &[("cat", 3), ("dog", 2)]);
@@ -243,6 +349,66 @@ mod tests {
         assert!(error.to_string().contains("none: "), "{error}");
         let error = Dataset::open(root.path(), Split::All).unwrap_err();
         assert_eq!(error.kind(), DataErrorKind::NoImages);
+    }
+
+    fn ilsvrc() -> Vec<(String, Vec<u8>)> {
+        let mut files = picture_set("train/", &[("n01440764", 2), ("n01751748", 1)]);
+        for (number, value) in [(1, 77), (2, 88)] {
+            files.push((
+                format!("val/ILSVRC2012_val_{number:08}.JPEG"),
+                flat_png(9, value),
+            ));
+        }
+        files.push(("test/ILSVRC2012_test_00000001.JPEG".into(), flat_png(9, 1)));
+        files
+    }
+
+    #[test]
+    fn a_flat_validation_folder_is_labelled_by_its_list() {
+        let list = b"ImageId,PredictionString\nILSVRC2012_val_00000001,n01751748 1 2 3 4\n\
+            ILSVRC2012_val_00000002,n01440764 1 2 3 4\n";
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("ILSVRC/Data/CLS-LOC");
+        write_files(&path, &ilsvrc());
+        let error = Dataset::open(&path, Split::Validation).unwrap_err();
+        assert!(
+            error.to_string().contains("images lying directly"),
+            "{error}"
+        );
+
+        std::fs::write(root.path().join("LOC_val_solution.csv"), list).unwrap();
+        let archive = root.path().join("set.tar");
+        let in_archive = [
+            ilsvrc(),
+            vec![("LOC_val_solution.csv".into(), list.to_vec())],
+        ]
+        .concat();
+        write_tar(&archive, &in_archive);
+        let model = ["n01440764 tench, Tinca tinca", "n01751748 sea snake"].map(str::to_owned);
+        for path in [&path, &archive] {
+            let set = Dataset::open(path, Split::Validation).unwrap();
+            let set = set.with_classes(&model).unwrap();
+            let labels: Vec<_> = (0..set.len())
+                .map(|index| (set.read(index).unwrap(), set.sample(index).label))
+                .collect();
+            assert_eq!(labels, [(flat_png(9, 88), 0), (flat_png(9, 77), 1)]);
+            assert!(
+                set.location(0)
+                    .ends_with("val/ILSVRC2012_val_00000002.JPEG")
+                    || path == &archive
+            );
+            assert_eq!(Dataset::open(path, Split::Train).unwrap().len(), 3);
+            assert_eq!(Dataset::open(path, Split::All).unwrap().len(), 5);
+        }
+        let list = &list[..list.len() - 46];
+        std::fs::write(root.path().join("LOC_val_solution.csv"), list).unwrap();
+        let error = Dataset::open(&path, Split::Validation)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("ILSVRC2012_val_00000002.JPEG has none"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -13,9 +13,14 @@
 
 use std::{fs::File, io::Cursor, io::Read, path::Path};
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{
+    DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation,
+};
 
-use super::error::{DataError, DataErrorKind};
+use super::{
+    error::{DataError, DataErrorKind},
+    jpeg::{Jpeg, Part, Shrink},
+};
 
 /// The most pixels an image may have: 100 million, 300 MB as RGB. More is refused before any
 /// memory for them is asked for.
@@ -33,6 +38,39 @@ const MAX_DECODER_BYTES: u64 = 8 * MAX_PIXELS;
 /// [`DataErrorKind::Decode`] for anything that is not a whole JPEG or PNG,
 /// [`DataErrorKind::TooLarge`] beyond [`MAX_PIXELS`].
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, DataError> {
+    match usual_jpeg(bytes).and_then(|jpeg| whole(&jpeg)) {
+        Some(image) => Ok(image),
+        None => decode_any(bytes),
+    }
+}
+
+/// A JPEG that our own decoder knows.
+pub(super) fn usual_jpeg(bytes: &[u8]) -> Option<Jpeg<'_>> {
+    let jpeg = Jpeg::parse(bytes)?;
+    let (width, height) = jpeg.dimensions();
+    (u64::from(width) * u64::from(height) <= MAX_PIXELS).then_some(jpeg)
+}
+
+fn whole(jpeg: &Jpeg<'_>) -> Option<RgbImage> {
+    let (width, height) = jpeg.dimensions();
+    let part = Part {
+        left: 0,
+        top: 0,
+        width: width as usize,
+        height: height as usize,
+    };
+    let image = RgbImage::from_raw(width, height, jpeg.decode(Shrink::Full, part)?)?;
+    let orientation = jpeg.orientation();
+    if orientation == Orientation::NoTransforms {
+        return Some(image);
+    }
+    let mut image = DynamicImage::from(image);
+    image.apply_orientation(orientation);
+    Some(image.into_rgb8())
+}
+
+/// [`decode`] by the crate `image`, which knows every kind of JPEG and PNG.
+pub(super) fn decode_any(bytes: &[u8]) -> Result<RgbImage, DataError> {
     let format = recognise(bytes)?;
     if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
         return Err(broken("the file ends before its JPEG image does"));

@@ -5,21 +5,25 @@
 //!         | [top/] class/ image…             one folder, split here by a seed
 //! ```
 //!
+//! ILSVRC's own layout counts, too: images directly in `val`, and a list of their classes
+//! (`ground_truth.rs`).
+//!
 //! Folders and archives are both listed as paths with `/` and then read by the same rules, so an
 //! archive means what the folder it was made from means. Images may lie deeper inside their
 //! class. A single folder around everything (`cifar10/train/…`) is stepped into.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{
     error::{DataError, DataErrorKind},
+    ground_truth::{GroundTruth, LABEL_FILES},
     splitting::{Split, Splitting},
 };
 
 /// The names under which held-out images are found, the preferred one first.
-const VALIDATION_NAMES: [&str; 4] = ["val", "valid", "validation", "test"];
+pub(crate) const VALIDATION_NAMES: [&str; 4] = ["val", "valid", "validation", "test"];
 
-const TRAIN_NAME: &str = "train";
+pub(crate) const TRAIN_NAME: &str = "train";
 
 const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "jpe", "jfif", "png"];
 
@@ -28,8 +32,15 @@ const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "jpe", "jfif", "png"];
 pub(crate) enum Place {
     /// In a file of its own.
     File,
+    /// In a file of a flat folder: its class, the folder in its path, was read from a list.
+    FlatFile,
     /// Inside an archive.
-    Member { offset: u64, size: u64 },
+    Member {
+        /// Which of the archives.
+        archive: u32,
+        offset: u64,
+        size: u64,
+    },
 }
 
 /// An image of a listing; its path uses `/` and is relative to the folder or archive.
@@ -44,6 +55,8 @@ pub(crate) struct ListedImage {
 pub(crate) struct Listing {
     images: Vec<ListedImage>,
     folders: BTreeSet<String>,
+    /// Files that say what images show.
+    label_files: Vec<ListedImage>,
     ignored: usize,
 }
 
@@ -60,6 +73,19 @@ pub(crate) struct Index {
     pub(crate) classes: Vec<String>,
     pub(crate) samples: Vec<IndexedImage>,
     pub(crate) ignored: usize,
+}
+
+impl ListedImage {
+    /// Its path as a file or member.
+    pub(crate) fn real_path(&self) -> Cow<'_, str> {
+        match (self.place, self.path.rsplit_once('/')) {
+            (Place::FlatFile, Some((folder, name))) => {
+                let above = folder.rsplit_once('/').map_or("", |(above, _)| above);
+                Cow::Owned(join(above, name))
+            }
+            _ => Cow::Borrowed(&self.path),
+        }
+    }
 }
 
 impl Listing {
@@ -79,9 +105,75 @@ impl Listing {
                 path: path.into(),
                 place,
             });
-        } else {
-            self.ignored += 1;
+            return;
         }
+        let name = path.rsplit('/').next().unwrap_or(path);
+        if LABEL_FILES.contains(&name) {
+            self.label_files.push(ListedImage {
+                path: path.into(),
+                place,
+            });
+        }
+        self.ignored += 1;
+    }
+
+    /// The files that say what images show.
+    pub(crate) fn label_files(&self) -> &[ListedImage] {
+        &self.label_files
+    }
+
+    /// Whether images lie directly in a folder for validation.
+    pub(crate) fn has_flat_validation(&self) -> bool {
+        self.images
+            .iter()
+            .any(|image| flat_validation(&image.path).is_some())
+    }
+
+    /// Gives images that lie directly in a folder for validation the classes that `truth` says,
+    /// as if they lay in folders of these names. Folders of which it knows no image (`test`) are
+    /// left out.
+    pub(crate) fn label_flat_validation(&mut self, truth: &GroundTruth) -> Result<(), DataError> {
+        let mut labelled = BTreeSet::new();
+        let mut unlabelled = Vec::new();
+        for (index, image) in self.images.iter_mut().enumerate() {
+            let Some((folder, name)) = flat_validation(&image.path) else {
+                continue;
+            };
+            let Some(class) = truth.class_of(name) else {
+                unlabelled.push(index);
+                continue;
+            };
+            let class_folder = format!("{folder}/{class}");
+            labelled.insert(folder.to_owned());
+            image.path = format!("{class_folder}/{name}").into();
+            if image.place == Place::File {
+                image.place = Place::FlatFile;
+            }
+            self.folders.insert(class_folder);
+        }
+        let folder_of = |index: &usize| self.images[*index].path.rsplit_once('/').map(|(f, _)| f);
+        let is_known = |index: &usize| folder_of(index).is_some_and(|f| labelled.contains(f));
+        if let Some(index) = unlabelled.iter().find(|index| is_known(index)) {
+            return Err(DataError::new(
+                DataErrorKind::Layout,
+                format!(
+                    "expected a class for every validation image, {} has none in the list of \
+                     classes; add it, or take the image away",
+                    self.images[*index].path
+                ),
+            ));
+        }
+        let left_out: BTreeSet<String> = unlabelled
+            .iter()
+            .filter_map(folder_of)
+            .map(str::to_owned)
+            .collect();
+        self.ignored += unlabelled.len();
+        self.folders.retain(|folder| !left_out.contains(folder));
+        for index in unlabelled.into_iter().rev() {
+            self.images.swap_remove(index);
+        }
+        Ok(())
     }
 
     /// Adds a folder and those around it, unless hidden.
@@ -288,6 +380,13 @@ fn choose<'a>(splits: &[&'a str], split: Split) -> Result<Vec<&'a str>, DataErro
     Ok(chosen)
 }
 
+/// Folder and name of an image that lies directly in a folder for validation.
+fn flat_validation(path: &str) -> Option<(&str, &str)> {
+    let (folder, name) = path.rsplit_once('/')?;
+    let split = folder.rsplit('/').next().unwrap_or(folder);
+    VALIDATION_NAMES.contains(&split).then_some((folder, name))
+}
+
 fn join(folder: &str, name: &str) -> String {
     prefix_of(folder) + name
 }
@@ -307,7 +406,7 @@ fn shown(folder: &str) -> &str {
     if folder.is_empty() { "it" } else { folder }
 }
 
-fn has_image_extension(path: &str) -> bool {
+pub(crate) fn has_image_extension(path: &str) -> bool {
     let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
     EXTENSIONS
         .iter()
@@ -480,11 +579,19 @@ mod tests {
     fn of_members_with_one_name_the_last_counts() {
         let mut listing = Listing::default();
         for offset in [512, 2048] {
-            listing.add_file("a/1.jpg", Place::Member { offset, size: 3 });
+            listing.add_file(
+                "a/1.jpg",
+                Place::Member {
+                    archive: 0,
+                    offset,
+                    size: 3,
+                },
+            );
         }
         let index = listing.index(Split::All, Splitting::default()).unwrap();
         assert_eq!(index.samples.len(), 1);
         let place = Place::Member {
+            archive: 0,
             offset: 2048,
             size: 3,
         };

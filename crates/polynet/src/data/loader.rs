@@ -40,6 +40,7 @@ use super::{
     dataset::Dataset,
     error::{DataError, DataErrorKind},
     random::{order_rng, sample_rng},
+    shards::{self, SHUFFLE_BUFFER},
 };
 
 /// Makes the batches of any epoch of a data set.
@@ -240,22 +241,29 @@ impl Work {
     fn order(&self, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.dataset.len()).collect();
         if self.config.order == Order::Shuffled {
-            order.shuffle(&mut order_rng(self.config.seed, epoch));
+            let mut rng = order_rng(self.config.seed, epoch);
+            let shards = self.dataset.shards();
+            if !shards.is_empty() {
+                return shards::order(shards, SHUFFLE_BUFFER, &mut rng);
+            }
+            order.shuffle(&mut rng);
         }
         order
     }
 
     /// Makes one network input, `[3, input_size, input_size]`.
     fn load(&self, epoch: u64, index: usize, input: &mut [f32]) -> Result<(), DataError> {
-        let image = self.dataset.decode(index)?;
         match &self.config.view {
-            View::Evaluate { preprocessing } => preprocessing.apply_into(&image, input),
+            View::Evaluate { preprocessing } => {
+                preprocessing.apply_into(&self.dataset.decode(index)?, input);
+            }
             View::Train {
                 augmentation,
                 preprocessing,
             } => {
                 let mut rng = sample_rng(self.config.seed, epoch, index);
-                augmentation.apply_into(&image, preprocessing, &mut rng, input);
+                let bytes = self.dataset.read(index)?;
+                augmentation.decode_into(&bytes, preprocessing, &mut rng, input)?;
             }
         }
         Ok(())

@@ -12,6 +12,7 @@
 //! 3. A batch depends on (seed, epoch, batch number) alone, not on threads or timing, so a run
 //!    goes on at (epoch, batch) exactly where it stopped.
 //! 4. Memory is bounded by the index, the batches in flight and one image a thread.
+//! 5. Evaluation and prediction decode whole pictures, training only what its crop needs.
 //!
 //! ```
 //! use polynet::data::Preprocessing;
@@ -25,28 +26,38 @@
 
 mod augment;
 mod batch;
+mod check;
 mod classes;
 mod dataset;
 mod decode;
 mod error;
+mod excerpt;
 mod folder;
+mod ground_truth;
+mod inspection;
+mod jpeg;
 mod layout;
 mod loader;
 mod preprocessing;
 mod random;
 mod resample;
+mod shards;
 mod splitting;
 mod tarball;
 
+#[cfg(test)]
+mod agreement;
 #[cfg(test)]
 mod sample_images;
 
 pub use augment::{Augmentation, PadFill};
 pub use batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Skipped, View};
+pub use check::{CheckReport, FileFinding, Sizes, SplitReport, check};
 pub use dataset::{Dataset, Sample};
 pub use decode::{MAX_FILE_BYTES, MAX_PIXELS, decode, read_image};
 pub use error::{DataError, DataErrorKind};
 pub use folder::image_files;
+pub use inspection::{Finding, OVERSIZED_PIXELS};
 pub use loader::{Epoch, Loader};
 pub use preprocessing::{Crop, Preprocessing, Resize};
 pub use random::sample_rng;

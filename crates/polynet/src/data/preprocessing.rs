@@ -201,6 +201,7 @@ impl Preprocessing {
     ) {
         assert_eq!(out.len(), self.input_len(), "one input's worth of numbers");
         let size = self.input_size;
+        let order = ColumnOrder::of(columns);
         with_resized(image, region, size, self.interpolation, |pixels| {
             for (channel, plane) in out.chunks_exact_mut(size * size).enumerate() {
                 let table = self.normalised_bytes(channel);
@@ -210,10 +211,7 @@ impl Preprocessing {
                         continue;
                     };
                     let source = &pixels[3 * size * row..][..3 * size];
-                    for (value, column) in line.iter_mut().zip(columns) {
-                        *value =
-                            column.map_or(0.0, |x| table[usize::from(source[3 * x + channel])]);
-                    }
+                    write_row(source, channel, columns, order, &table, line);
                 }
             }
         });
@@ -222,6 +220,58 @@ impl Preprocessing {
     /// What each of the 256 values of a channel becomes.
     fn normalised_bytes(&self, channel: usize) -> [f32; 256] {
         std::array::from_fn(|byte| (byte as f32 / 255.0 - self.mean[channel]) / self.std[channel])
+    }
+}
+
+/// Which columns of the resized region a row takes.
+#[derive(Clone, Copy)]
+enum ColumnOrder {
+    AsTheyAre,
+    Mirrored,
+    Other,
+}
+
+impl ColumnOrder {
+    fn of(columns: &[Option<usize>]) -> Self {
+        let forward = columns.iter().copied().eq((0..columns.len()).map(Some));
+        let backward = columns
+            .iter()
+            .copied()
+            .eq((0..columns.len()).rev().map(Some));
+        match (forward, backward) {
+            (true, _) => Self::AsTheyAre,
+            (_, true) => Self::Mirrored,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// One channel of a row of RGB bytes, normalised by `table`.
+fn write_row(
+    source: &[u8],
+    channel: usize,
+    columns: &[Option<usize>],
+    order: ColumnOrder,
+    table: &[f32; 256],
+    line: &mut [f32],
+) {
+    let values = source.as_chunks::<3>().0.iter();
+    match order {
+        ColumnOrder::AsTheyAre => {
+            for (to, pixel) in line.iter_mut().zip(values) {
+                *to = table[usize::from(pixel[channel])];
+            }
+        }
+        ColumnOrder::Mirrored => {
+            for (to, pixel) in line.iter_mut().zip(values.rev()) {
+                *to = table[usize::from(pixel[channel])];
+            }
+        }
+        ColumnOrder::Other => {
+            for (to, column) in line.iter_mut().zip(columns) {
+                *to = column.map_or(0.0, |x| table[usize::from(source[3 * x + channel])]);
+            }
+        }
     }
 }
 

@@ -31,6 +31,17 @@ pub enum Interpolation {
     Lanczos,
 }
 
+impl Interpolation {
+    /// How far a new pixel looks, in old pixels where the picture isn't shrunk.
+    pub(crate) fn support(self) -> f64 {
+        match self {
+            Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
+            Self::Lanczos => 3.0,
+        }
+    }
+}
+
 /// A part of a picture, in pixels of the picture; edges may lie between pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Region {
@@ -52,6 +63,16 @@ impl Region {
             top: 0.0,
             width: f64::from(width),
             height: f64::from(height),
+        }
+    }
+
+    /// The same region of a picture that is smaller by `factor`.
+    pub(crate) fn divided_by(self, factor: f64) -> Self {
+        Self {
+            left: self.left / factor,
+            top: self.top / factor,
+            width: self.width / factor,
+            height: self.height / factor,
         }
     }
 

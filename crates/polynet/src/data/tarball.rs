@@ -23,15 +23,45 @@ const COMPRESSIONS: [(&str, &[u8]); 4] = [
     ("bzip2", b"BZh"),
 ];
 
+/// A member of an archive, by its path.
+pub(crate) enum Member {
+    Folder(String),
+    File {
+        path: String,
+        offset: u64,
+        size: u64,
+    },
+}
+
 /// Opens an archive and lists its members.
 pub(crate) fn list(path: &Path) -> Result<(File, Listing), DataError> {
+    let mut listing = Listing::default();
+    let file = walk(path, |member| match member {
+        Member::Folder(path) => listing.add_folder(&path),
+        Member::File { path, offset, size } => {
+            let archive = 0;
+            listing.add_file(
+                &path,
+                Place::Member {
+                    archive,
+                    offset,
+                    size,
+                },
+            );
+        }
+    })?;
+    Ok((file, listing))
+}
+
+/// Opens an archive and calls `visit` for each member, in order. Only headers are read.
+pub(crate) fn walk(path: &Path, visit: impl FnMut(Member)) -> Result<File, DataError> {
     let at = |error: &io::Error| DataError::io(path.display().to_string(), error);
     let file = File::open(path).map_err(|error| at(&error))?;
     let length = file.metadata().map_err(|error| at(&error))?.len();
-    refuse_compressed(&file).map_err(|error| error.at(path.display().to_string()))?;
-    let listing =
-        list_members(&file, length).map_err(|error| error.at(path.display().to_string()))?;
-    Ok((file, listing))
+    refuse_compressed(&file)
+        .and_then(|()| walk_members(&file, length, visit))
+        .map_err(|error| error.at(path.display().to_string()))?;
+    Ok(file)
 }
 
 fn refuse_compressed(file: &File) -> Result<(), DataError> {
@@ -56,9 +86,8 @@ fn read_at_most(file: &File, count: u64, into: &mut Vec<u8>) -> io::Result<()> {
     file.rewind()
 }
 
-fn list_members(file: &File, length: u64) -> Result<Listing, DataError> {
+fn walk_members(file: &File, length: u64, mut visit: impl FnMut(Member)) -> Result<(), DataError> {
     let broken = |error: io::Error| archive(format!("expected a .tar archive: {error}"));
-    let mut listing = Listing::default();
     let mut members = tar::Archive::new(file);
     for member in members.entries_with_seek().map_err(broken)? {
         let member = member.map_err(broken)?;
@@ -68,14 +97,14 @@ fn list_members(file: &File, length: u64) -> Result<Listing, DataError> {
         let (offset, size) = (member.raw_file_position(), member.size());
         let kind = member.header().entry_type();
         if kind.is_dir() {
-            listing.add_folder(&path);
+            visit(Member::Folder(path));
         } else if kind.is_file() || kind.is_contiguous() {
             if offset.checked_add(size).is_none_or(|end| end > length) {
                 return Err(archive(format!(
                     "the archive ends inside its member {path}; it was not copied whole"
                 )));
             }
-            listing.add_file(&path, Place::Member { offset, size });
+            visit(Member::File { path, offset, size });
         } else if kind.is_hard_link() || kind.is_symlink() || kind.is_gnu_sparse() {
             return Err(archive(format!(
                 "expected plain files, the member {path} is a link or sparse; pack with \
@@ -83,7 +112,7 @@ fn list_members(file: &File, length: u64) -> Result<Listing, DataError> {
             )));
         }
     }
-    Ok(listing)
+    Ok(())
 }
 
 /// A member's path without `.` and doubled slashes; nothing for the archive's root itself.
@@ -166,7 +195,7 @@ mod tests {
         let index = listing.index(Split::All, Splitting::default()).unwrap();
         assert_eq!(index.samples.len(), 6);
         for sample in index.samples {
-            let Place::Member { offset, size } = sample.image.place else {
+            let Place::Member { offset, size, .. } = sample.image.place else {
                 panic!("a member");
             };
             let bytes = read_member(&file, offset, size).unwrap();

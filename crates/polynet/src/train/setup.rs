@@ -252,9 +252,15 @@ fn preprocessing(recipe: &Recipe, architecture: &Architecture) -> Preprocessing 
 
 fn augmentation(section: &AugmentationSection) -> Augmentation {
     match *section {
-        AugmentationSection::MultiArea { min_area, flip, .. } => {
-            Augmentation::MultiAreaCrop { min_area, flip }
-        }
+        AugmentationSection::MultiArea {
+            min_area,
+            aspect,
+            flip,
+        } => Augmentation::MultiAreaCrop {
+            min_area,
+            aspect,
+            flip,
+        },
         AugmentationSection::PadCrop { padding, flip } => Augmentation::PadCrop {
             padding: padding as usize,
             fill: PadFill::Mean,

@@ -1,0 +1,115 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::data::agreement::fixture;
+
+const NAMES: [&str; 6] = [
+    "444.jpg",
+    "422.jpg",
+    "420.jpg",
+    "finest.jpg",
+    "restarts.jpg",
+    "grey.jpg",
+];
+
+fn whole(jpeg: &Jpeg<'_>, shrink: Shrink) -> Part {
+    let (width, height) = jpeg.shrunk_dimensions(shrink);
+    Part {
+        left: 0,
+        top: 0,
+        width,
+        height,
+    }
+}
+
+#[test]
+fn the_usual_kinds_are_decoded_here_and_others_are_left_alone() {
+    for name in NAMES {
+        let bytes = fixture(name);
+        let jpeg = Jpeg::parse(&bytes).unwrap();
+        assert!(
+            jpeg.decode(Shrink::Full, whole(&jpeg, Shrink::Full))
+                .is_some(),
+            "{name}"
+        );
+    }
+    for name in [
+        "progressive.jpg",
+        "cmyk.jpg",
+        "ycck.jpg",
+        "rgb.jpg",
+        "alpha.png",
+    ] {
+        assert!(Jpeg::parse(&fixture(name)).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn a_shrunk_picture_shows_the_means_of_the_full_one() {
+    for name in NAMES {
+        let bytes = fixture(name);
+        let jpeg = Jpeg::parse(&bytes).unwrap();
+        let full = jpeg
+            .decode(Shrink::Full, whole(&jpeg, Shrink::Full))
+            .unwrap();
+        for shrink in [Shrink::Half, Shrink::Quarter, Shrink::Eighth] {
+            let part = whole(&jpeg, shrink);
+            let small = jpeg.decode(shrink, part).unwrap();
+            let k = shrink as usize;
+            let mean = |x: usize, y: usize, c: usize| {
+                let at = |i: usize| {
+                    let (row, column) = (k * y + i / k, k * x + i % k);
+                    f64::from(full[3 * (row * jpeg.width + column) + c])
+                };
+                (0..k * k).map(at).sum::<f64>() / (k * k) as f64
+            };
+            let (mut here, mut beside) = (0.0, 0.0);
+            for (y, x) in
+                (0..jpeg.height / k).flat_map(|y| (1..jpeg.width / k).map(move |x| (y, x)))
+            {
+                for c in 0..3 {
+                    let value = f64::from(small[3 * (y * part.width + x) + c]);
+                    here += (mean(x, y, c) - value).abs();
+                    beside += (mean(x - 1, y, c) - value).abs();
+                }
+            }
+            // A low-pass filter and a mean differ, but much less than neighbours do.
+            assert!(here < 0.4 * beside, "{name} {shrink:?}: {here} {beside}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_part_is_the_part_of_the_whole(
+        name in 0..NAMES.len(), shrink in 0usize..4, corners in proptest::array::uniform4(0.0f64..1.0),
+    ) {
+        let bytes = fixture(NAMES[name]);
+        let jpeg = Jpeg::parse(&bytes).unwrap();
+        let shrink = Shrink::ALL[shrink];
+        let all = whole(&jpeg, shrink);
+        let full = jpeg.decode(shrink, all).unwrap();
+        let left = (corners[0] * all.width as f64) as usize;
+        let top = (corners[1] * all.height as f64) as usize;
+        let width = 1 + (corners[2] * (all.width - left - 1) as f64) as usize;
+        let height = 1 + (corners[3] * (all.height - top - 1) as f64) as usize;
+        let part = jpeg.decode(shrink, Part { left, top, width, height }).unwrap();
+        for (y, row) in part.chunks_exact(3 * width).enumerate() {
+            let from = 3 * ((top + y) * all.width + left);
+            prop_assert_eq!(row, &full[from..from + 3 * width]);
+        }
+    }
+
+    #[test]
+    fn damaged_files_never_panic(
+        name in 0..NAMES.len(), position: prop::sample::Index, value: u8, shrink in 0usize..4,
+    ) {
+        let mut bytes = fixture(NAMES[name]);
+        let position = position.index(bytes.len());
+        bytes[position] = value;
+        if let Some(jpeg) = Jpeg::parse(&bytes).filter(|j| j.width * j.height < 1 << 20) {
+            let shrink = Shrink::ALL[shrink];
+            let _ = jpeg.decode(shrink, whole(&jpeg, shrink));
+        }
+    }
+}
