@@ -42,7 +42,7 @@ mod tarball;
 mod sample_images;
 
 pub use augment::{Augmentation, PadFill};
-pub use batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Skipped, View};
+pub use batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Share, Skipped, View};
 pub use dataset::{Dataset, Sample};
 pub use decode::{MAX_FILE_BYTES, MAX_PIXELS, decode, read_image};
 pub use error::{DataError, DataErrorKind};
