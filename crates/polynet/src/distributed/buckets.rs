@@ -27,10 +27,16 @@ pub(crate) struct Buckets<'a> {
 pub(crate) struct Summed {
     /// By tensor index.
     pub(crate) tensors: Vec<Option<Vec<f32>>>,
-    /// How long all collectives took.
-    pub(crate) communication: Duration,
-    /// For how much of that the rank had to wait after its backward pass.
-    pub(crate) waited: Duration,
+    pub(crate) exchange: Exchange,
+}
+
+/// Where the time of ranks goes that exchange gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// How long the sums took, waiting for slower ranks included.
+    pub communication: Duration,
+    /// For how much of that a rank had nothing else to do.
+    pub waited: Duration,
 }
 
 impl<'a> Buckets<'a> {
@@ -124,8 +130,10 @@ impl<'a> Buckets<'a> {
         }
         Ok(Summed {
             tensors,
-            communication,
-            waited: started.elapsed(),
+            exchange: Exchange {
+                communication,
+                waited: started.elapsed(),
+            },
         })
     }
 

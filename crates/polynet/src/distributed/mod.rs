@@ -34,6 +34,7 @@ pub mod threads;
 mod transport;
 
 pub(crate) use buckets::Buckets;
+pub use buckets::Exchange;
 pub use communicator::{Communicator, Pending};
 pub use launch::{LaunchError, local_rank};
 pub use sum::Contribution;

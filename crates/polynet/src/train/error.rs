@@ -91,6 +91,45 @@ pub enum TrainError {
         /// The tensor's name.
         tensor: String,
     },
+    #[error(transparent)]
+    Launch(#[from] crate::distributed::LaunchError),
+    #[error(transparent)]
+    Communication(#[from] crate::distributed::CommunicationError),
+    /// One rank cannot go on, so none can.
+    #[error("rank {rank}: {message}")]
+    Rank {
+        /// Which one.
+        rank: usize,
+        /// What it says.
+        message: String,
+    },
+    /// Ranks that would not train the same network.
+    #[error(
+        "rank {rank} differs from rank 0, and all must have the same program, recipe, data and \
+         processor features: expected\n{expected}\nfound\n{found}"
+    )]
+    Different {
+        /// The first that differs.
+        rank: usize,
+        /// What rank 0 says of itself.
+        expected: String,
+        /// What the other says.
+        found: String,
+    },
+    /// A batch that the ranks cannot share.
+    #[error(
+        "training.accumulate: a batch of {batch_size} images in {parts} equal parts cannot be shared \
+         evenly by {ranks} ranks; start as many ranks as divide {parts} parts, or set \
+         training.batch_size and training.accumulate to multiples of the ranks in a new run"
+    )]
+    Parts {
+        /// Parts of a batch.
+        parts: u64,
+        /// Images of a batch.
+        batch_size: u64,
+        /// Ranks.
+        ranks: u64,
+    },
     /// The loss is infinite or no number.
     #[error(
         "the loss is {loss} at step {step} (learning rate {learning_rate}); lower \
