@@ -89,7 +89,9 @@ impl Communicator {
         };
         let failed = |reason: String| LaunchError::Start { reason };
         let thread = std::thread::Builder::new().name("communication".into());
-        let thread = thread.spawn(serving).map_err(|error| failed(error.to_string()))?;
+        let thread = thread
+            .spawn(serving)
+            .map_err(|error| failed(error.to_string()))?;
         let answer = answer.recv();
         let (rank, ranks) = answer.map_err(|_| failed("its thread has ended".to_owned()))??;
         Ok(Self {
@@ -190,14 +192,16 @@ fn serve(transport: &mut dyn Transport, requests: &Receiver<Request>) {
 }
 
 /// Bytes of any number from each rank: the numbers first, then all in blocks as long as the longest.
-fn gather(
-    transport: &mut dyn Transport,
-    own: &[u8],
-) -> Result<Vec<Vec<u8>>, CommunicationError> {
+fn gather(transport: &mut dyn Transport, own: &[u8]) -> Result<Vec<Vec<u8>>, CommunicationError> {
     let lengths = transport.all_gather((own.len() as u64).to_le_bytes().to_vec())?;
     let lengths: Vec<usize> = lengths
         .chunks_exact(8)
-        .map(|bytes| bytes.iter().rev().fold(0, |sum, &b| sum << 8 | usize::from(b)))
+        .map(|bytes| {
+            bytes
+                .iter()
+                .rev()
+                .fold(0, |sum, &b| sum << 8 | usize::from(b))
+        })
         .collect();
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let mut padded = own.to_vec();

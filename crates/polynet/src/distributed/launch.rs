@@ -25,7 +25,9 @@ pub enum LaunchError {
         ranks: usize,
     },
     /// MPI did not start.
-    #[error("MPI does not start: {reason}; start the command by the mpirun of the MPI it was built with")]
+    #[error(
+        "MPI does not start: {reason}; start the command by the mpirun of the MPI it was built with"
+    )]
     Start {
         /// Why not.
         reason: String,

@@ -309,7 +309,10 @@ impl PartRecord {
 }
 
 fn word(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |sum, &b| sum << 8 | u64::from(b))
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |sum, &b| sum << 8 | u64::from(b))
 }
 
 fn take_word(from: &mut &[u8]) -> Option<u64> {

@@ -140,25 +140,29 @@ fn shared(
     let (rows, tensors) = (ranks.rows(start), network.specs().len());
     let factor = |part: &Part<'_>| share(part.labels.len(), start.total());
     let (mut earlier, mut records) = (Vec::new(), Vec::new());
-    let mut compute = |network: &mut Network, part: &Part<'_>, observe: &mut GradientObserver<'_>| {
-        let images = part.images.clone();
-        let gradients =
-            network.gradients_observed(images, part.labels, options, &mut rng(part), observe);
-        records.push(PartRecord {
-            loss: gradients.loss,
-            correct: count_correct(&gradients.logits, part.labels),
-            images: part.labels.len(),
-            statistics: gradients.host_statistics(),
-        });
-        gradients.tensors
-    };
+    let mut compute =
+        |network: &mut Network, part: &Part<'_>, observe: &mut GradientObserver<'_>| {
+            let images = part.images.clone();
+            let gradients =
+                network.gradients_observed(images, part.labels, options, &mut rng(part), observe);
+            records.push(PartRecord {
+                loss: gradients.loss,
+                correct: count_correct(&gradients.logits, part.labels),
+                images: part.labels.len(),
+                statistics: gradients.host_statistics(),
+            });
+            gradients.tensors
+        };
     let mut parts = parts;
     let last = parts.pop();
     for part in &parts {
         let factor = factor(part);
         let gradients = compute(network, part, &mut |_, _| {});
         let weighted = |gradient: Tensor<1>| -> Vec<f32> {
-            host_values(gradient).into_iter().map(|g| g * factor).collect()
+            host_values(gradient)
+                .into_iter()
+                .map(|g| g * factor)
+                .collect()
         };
         let gradients = gradients.into_iter().map(|gradient| gradient.map(weighted));
         earlier.push(gradients.collect::<Vec<_>>());

@@ -74,7 +74,13 @@ impl Trainer {
         command: &[String],
         progress: &mut dyn Progress,
     ) -> Result<Self, TrainError> {
-        Self::start_on(&Arc::new(Communicator::alone()), recipe, folder, command, progress)
+        Self::start_on(
+            &Arc::new(Communicator::alone()),
+            recipe,
+            folder,
+            command,
+            progress,
+        )
     }
 
     /// As [`Trainer::start`], as one of several ranks. The recipe's `training.accumulate`, if it is 1,
@@ -96,13 +102,27 @@ impl Trainer {
             let network = setup.initial_network(&recipe, progress)?;
             if !ranks.is_writer() {
                 let folder = RunFolder::of_writer(folder);
-                return Ok(Self::new(recipe.clone(), folder, setup, network, None, ranks));
+                return Ok(Self::new(
+                    recipe.clone(),
+                    folder,
+                    setup,
+                    network,
+                    None,
+                    ranks,
+                ));
             }
             let folder = RunFolder::create(folder)?;
             folder.write_recipe(&recipe)?;
             folder.add_command(command)?;
             let metrics = MetricsLog::create(&folder.metrics(), &folder.metrics_table())?;
-            Ok(Self::new(recipe.clone(), folder, setup, network, Some(metrics), ranks))
+            Ok(Self::new(
+                recipe.clone(),
+                folder,
+                setup,
+                network,
+                Some(metrics),
+                ranks,
+            ))
         };
         let mut trainer = ranks::agree(communicator, prepare())?;
         trainer.compare_ranks()?;
