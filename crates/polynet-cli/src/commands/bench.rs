@@ -1,4 +1,6 @@
-//! `polynet bench predict|train`: how fast a network runs here.
+//! `polynet bench predict|train|ranks`: how fast a network runs here.
+
+mod ranks;
 
 use super::compute::Kernels;
 use crate::output;
@@ -29,6 +31,8 @@ enum Work {
     Predict(Predict),
     /// Training steps: gradients, running statistics and the optimizer's update
     Train(Train),
+    /// Training steps on several ranks, on the processor: `mpirun -n 2 polynet bench ranks …`
+    Ranks(NetworkArguments),
 }
 
 #[derive(clap::Args)]
@@ -109,6 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let network = match &arguments.work {
         Work::Predict(predict) => &predict.network,
         Work::Train(train) => &train.network,
+        Work::Ranks(network) => network,
     };
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = network.threads {
@@ -119,6 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let measurement = match &arguments.work {
         Work::Predict(predict) => measure_prediction(predict)?,
         Work::Train(train) => measure_training(train)?,
+        Work::Ranks(network) => return ranks::run(network),
     };
     if network.json {
         output::json(&measurement)?;

@@ -5,12 +5,14 @@ use super::sum::Contribution;
 use super::transport::CommunicationError;
 use std::time::{Duration, Instant};
 
-/// Values of a full bucket: 4 MiB, long enough for a network's bandwidth, short enough that most of
-/// the gradients are on their way before the backward pass ends.
-const BUCKET: usize = 1 << 20;
+/// Bytes of a full bucket: long enough for a network's bandwidth, short enough that most of the
+/// gradients are on their way before the backward pass ends.
+pub const BUCKET_BYTES: u64 = 4 << 20;
+/// Values of a full bucket.
+const BUCKET: usize = BUCKET_BYTES as usize / size_of::<f32>();
 
 /// The gradients of one rank's parts of a step, by tensor index.
-pub(crate) struct Buckets<'a> {
+pub struct Buckets<'a> {
     communicator: &'a Communicator,
     /// Parts with images, by rank.
     rows: Vec<usize>,
@@ -24,10 +26,11 @@ pub(crate) struct Buckets<'a> {
 }
 
 /// The summed gradients and where the time went.
-pub(crate) struct Summed {
+pub struct Summed {
     /// By tensor index.
-    pub(crate) tensors: Vec<Option<Vec<f32>>>,
-    pub(crate) exchange: Exchange,
+    pub tensors: Vec<Option<Vec<f32>>>,
+    /// Where the time went.
+    pub exchange: Exchange,
 }
 
 /// Where the time of ranks goes that exchange gradients.
@@ -40,9 +43,10 @@ pub struct Exchange {
 }
 
 impl<'a> Buckets<'a> {
-    /// For a network of `tensors` tensors; `rows[r]` is how many parts with images rank `r` has.
+    /// For a network of `tensors` tensors; `rows[r]` is how many parts with images rank `r` has, which
+    /// every rank knows.
     /// `earlier` holds this rank's gradients of all its parts but the last.
-    pub(crate) fn new(
+    pub fn new(
         communicator: &'a Communicator,
         rows: Vec<usize>,
         earlier: Vec<Vec<Option<Vec<f32>>>>,
@@ -62,7 +66,7 @@ impl<'a> Buckets<'a> {
 
     /// Adds the last part's gradient of a tensor, which then is final. Every rank adds the same
     /// tensors in the same order.
-    pub(crate) fn add(&mut self, index: usize, gradient: impl Iterator<Item = f32>) {
+    pub fn add(&mut self, index: usize, gradient: impl Iterator<Item = f32>) {
         let Some((last, earlier)) = self.parts.split_last_mut() else {
             return;
         };
@@ -85,7 +89,7 @@ impl<'a> Buckets<'a> {
     }
 
     /// Whether [`Buckets::add`] has had a tensor.
-    pub(crate) fn has(&self, index: usize) -> bool {
+    pub fn has(&self, index: usize) -> bool {
         self.added[index]
     }
 
@@ -108,7 +112,7 @@ impl<'a> Buckets<'a> {
     ///
     /// # Errors
     /// If a rank is gone.
-    pub(crate) fn finish(mut self) -> Result<Summed, CommunicationError> {
+    pub fn finish(mut self) -> Result<Summed, CommunicationError> {
         let started = Instant::now();
         if !self.all_have_images() {
             self.layout = self.shared_layout()?;

@@ -26,6 +26,7 @@
 
 mod buckets;
 mod communicator;
+pub mod cost;
 mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -33,8 +34,7 @@ mod sum;
 pub mod threads;
 mod transport;
 
-pub(crate) use buckets::Buckets;
-pub use buckets::Exchange;
+pub use buckets::{BUCKET_BYTES, Buckets, Exchange, Summed};
 pub use communicator::{Communicator, Pending};
 pub use launch::{LaunchError, local_rank};
 pub use sum::Contribution;

@@ -144,3 +144,13 @@ pub enum TrainError {
         learning_rate: f64,
     },
 }
+
+impl TrainError {
+    /// Whether every rank of the run has the same error, so that none waits for another.
+    pub fn is_known_to_all_ranks(&self) -> bool {
+        matches!(
+            self,
+            Self::Rank { .. } | Self::Different { .. } | Self::NotFinite { .. }
+        )
+    }
+}
