@@ -10,7 +10,7 @@ mod launch;
 mod scaling;
 
 use anyhow::{Context, Result, ensure};
-use launch::{Ended, Run};
+use launch::Run;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;

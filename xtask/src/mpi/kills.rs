@@ -36,7 +36,7 @@ pub(super) fn run(program: &Path, folder: &Path, kills: u32, seed: Option<u64>) 
                 ensure!(ended.is_success, "the last run failed:\n{}", ended.errors);
                 break;
             }
-            let moment = whole.mul_f64(random.below(1000) as f64 / 1000.0);
+            let moment = whole.mul_f64(random.below(700) as f64 / 1000.0);
             std::thread::sleep(moment);
             let targets = running.ranks();
             if running.has_ended()? || targets.is_empty() {
