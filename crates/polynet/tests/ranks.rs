@@ -254,6 +254,26 @@ fn batches_that_ranks_cannot_share_are_refused() {
 }
 
 #[test]
+fn synchronised_batch_norm_is_refused_where_it_would_not_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    images(&data, 8);
+    let recipe = recipe(&data, &["training.batch_norm=synchronised"]);
+    let errors = on_ranks(2, |communicator| {
+        let folder = folder.path().join("run");
+        let trainer = Trainer::start_on(communicator, recipe.clone(), &folder, &[], &mut Silent);
+        trainer.err().unwrap().to_string()
+    });
+    for error in errors {
+        assert!(
+            error.contains("`synchronised` statistics over 2 parts"),
+            "{error}"
+        );
+    }
+    train(1, &recipe, &folder.path().join("alone"));
+}
+
+#[test]
 fn ranks_with_different_recipes_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

@@ -70,6 +70,10 @@ impl Transport for MpiTransport {
 
     fn all_gather(&mut self, own: Vec<u8>) -> Result<Vec<u8>, CommunicationError> {
         let mut all = vec![0; own.len() * self.ranks()];
+        // Every rank has as many, and MPI refuses none.
+        if all.is_empty() {
+            return Ok(all);
+        }
         mpi::request::scope(|scope| {
             let (own, all) = (&own[..], &mut all[..]);
             finish(self.world.immediate_all_gather_into(scope, own, all));
@@ -79,6 +83,10 @@ impl Transport for MpiTransport {
 
     fn all_gather_values(&mut self, own: Vec<f32>) -> Result<Vec<f32>, CommunicationError> {
         let mut all = vec![0.0; own.len() * self.ranks()];
+        // Every rank has as many, and MPI refuses none.
+        if all.is_empty() {
+            return Ok(all);
+        }
         mpi::request::scope(|scope| {
             let (own, all) = (&own[..], &mut all[..]);
             finish(self.world.immediate_all_gather_into(scope, own, all));
@@ -88,6 +96,10 @@ impl Transport for MpiTransport {
 
     fn all_to_all(&mut self, own: Vec<f32>) -> Result<Vec<f32>, CommunicationError> {
         let mut all = vec![0.0; own.len()];
+        // Every rank has as many, and MPI refuses none.
+        if all.is_empty() {
+            return Ok(all);
+        }
         mpi::request::scope(|scope| {
             let (own, all) = (&own[..], &mut all[..]);
             finish(self.world.immediate_all_to_all_into(scope, own, all));

@@ -130,6 +130,16 @@ pub enum TrainError {
         /// Ranks.
         ranks: u64,
     },
+    /// Batch norm over parts, which is not there yet.
+    #[error(
+        "training.batch_norm: `synchronised` statistics over {parts} parts of a batch are not there \
+         yet; write batch_norm = \"local\", as in the paper, with parts of at least 16 images, or \
+         train whole batches on one rank"
+    )]
+    Synchronised {
+        /// Parts of a batch.
+        parts: u64,
+    },
     /// The loss is infinite or no number.
     #[error(
         "the loss is {loss} at step {step} (learning rate {learning_rate}); lower \

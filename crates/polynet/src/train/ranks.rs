@@ -7,7 +7,7 @@
 //! silent there.
 
 use super::error::TrainError;
-use super::recipe::Recipe;
+use super::recipe::{NormGroup, Recipe};
 use crate::data::{Batch, DataError, Skipped};
 use crate::distributed::Communicator;
 use crate::eval::Scores;
@@ -78,6 +78,9 @@ impl Ranks {
                 batch_size: training.batch_size,
                 ranks,
             });
+        }
+        if training.batch_norm == NormGroup::Synchronised && parts > 1 {
+            return Err(TrainError::Synchronised { parts });
         }
         training.accumulate = parts;
         Ok(Self {
