@@ -11,6 +11,9 @@ pub const BUCKET_BYTES: u64 = 4 << 20;
 /// Values of a full bucket.
 const BUCKET: usize = BUCKET_BYTES as usize / size_of::<f32>();
 
+/// The tensors of a bucket in their order, each with its number of values.
+type Layout = Vec<(usize, usize)>;
+
 /// The gradients of one rank's parts of a step, by tensor index.
 pub struct Buckets<'a> {
     communicator: &'a Communicator,
@@ -18,10 +21,10 @@ pub struct Buckets<'a> {
     rows: Vec<usize>,
     /// Gradients of the parts before the last.
     earlier: Vec<Vec<Option<Vec<f32>>>>,
-    /// Tensor and length, in the open bucket.
-    layout: Vec<(usize, usize)>,
+    /// Of the open bucket.
+    layout: Layout,
     parts: Vec<Vec<f32>>,
-    under_way: Vec<(Vec<(usize, usize)>, Pending<Vec<f32>>)>,
+    under_way: Vec<(Layout, Pending<Vec<f32>>)>,
     added: Vec<bool>,
 }
 
@@ -142,7 +145,7 @@ impl<'a> Buckets<'a> {
     }
 
     /// The layout of the first rank that has images.
-    fn shared_layout(&self) -> Result<Vec<(usize, usize)>, CommunicationError> {
+    fn shared_layout(&self) -> Result<Layout, CommunicationError> {
         let text = serde_json::to_vec(&self.layout).unwrap_or_default();
         let all = self.communicator.gather(text)?;
         let first = self.rows.iter().position(|&rows| rows > 0);
