@@ -5,6 +5,7 @@ mod check;
 mod experiment;
 mod fixtures;
 mod licenses;
+mod mpi;
 mod vulkan;
 
 use anyhow::{Context, Result, ensure};
@@ -29,6 +30,8 @@ enum Task {
     Experiment(experiment::Arguments),
     /// Make the parity fixtures anew with public implementations in PyTorch
     Fixtures(fixtures::Arguments),
+    /// Build with MPI and train on several ranks, killing runs; or measure how ranks scale
+    Mpi(mpi::Arguments),
     /// Build for Vulkan and compare the network with the processor's results
     Vulkan(vulkan::Arguments),
 }
@@ -40,6 +43,7 @@ fn main() -> Result<()> {
         Task::Check => check::run(),
         Task::Experiment(arguments) => experiment::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
+        Task::Mpi(arguments) => mpi::run(&arguments),
         Task::Vulkan(arguments) => vulkan::run(&arguments),
     }
 }

@@ -5,6 +5,7 @@
 pub mod arch;
 pub mod classify;
 pub mod data;
+pub mod distributed;
 pub mod eval;
 pub mod files;
 pub mod grow;

@@ -1,4 +1,7 @@
-//! `polynet bench predict|train`: how fast a network runs here; `bench data` is in `bench_data.rs`.
+//! `polynet bench predict|train|data|ranks`: how fast things run here.
+
+mod data;
+mod ranks;
 
 use super::compute::Kernels;
 use crate::output;
@@ -30,7 +33,9 @@ enum Work {
     /// Training steps: gradients, running statistics and the optimizer's update
     Train(Train),
     /// Photographs to training inputs
-    Data(super::bench_data::Arguments),
+    Data(data::Arguments),
+    /// Training steps on several ranks, on the processor: `mpirun -n 2 polynet bench ranks …`
+    Ranks(NetworkArguments),
 }
 
 #[derive(clap::Args)]
@@ -111,7 +116,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let network = match &arguments.work {
         Work::Predict(predict) => &predict.network,
         Work::Train(train) => &train.network,
-        Work::Data(data) => return super::bench_data::run(data),
+        Work::Data(data) => return data::run(data),
+        Work::Ranks(network) => network,
     };
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = network.threads {
@@ -122,7 +128,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let measurement = match &arguments.work {
         Work::Predict(predict) => measure_prediction(predict)?,
         Work::Train(train) => measure_training(train)?,
-        Work::Data(data) => return super::bench_data::run(data),
+        Work::Data(data) => return data::run(data),
+        Work::Ranks(network) => return ranks::run(network),
     };
     if network.json {
         output::json(&measurement)?;

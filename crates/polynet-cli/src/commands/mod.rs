@@ -1,8 +1,7 @@
 //! One file for each command: its arguments and what it does.
 
 pub(crate) mod bench;
-pub(crate) mod bench_data;
-mod compute;
+pub(crate) mod compute;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod grow;

@@ -4,9 +4,11 @@ use crate::output;
 use crate::progress;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Tensor, TensorData};
+use polynet::distributed::Communicator;
 use polynet::eval::{EvalReport, ranked};
 use polynet::plot;
-use polynet::train::{Outcome, Recipe, RunFolder, Trainer};
+use polynet::train::progress::Silent;
+use polynet::train::{Outcome, Progress, Recipe, RunFolder, TrainError, Trainer};
 use polynet::weights::ModelConfig;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Every key of the recipe can be given on the command line as well:
 /// `polynet train recipes/first.toml training.duration="20 epochs" seed=1`.
 /// Ctrl-C saves a checkpoint first; a second one stops at once.
+///
+/// In a build with MPI, `mpirun -n 4 polynet train …` trains on four ranks, one for each device.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The recipe
@@ -35,19 +39,57 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let stop = stop_on_signals()?;
-    let mut progress = progress::on_stderr();
+    let ranks = Arc::new(Communicator::of_launcher()?);
+    let result = train(arguments, &ranks);
+    if ranks.ranks() == 1 {
+        return result;
+    }
+    let code = match result {
+        Ok(code) => code,
+        Err(error) => failed_rank(&ranks, &error),
+    };
+    // All ranks come here: MPI ends in order.
+    drop(ranks);
+    Ok(code)
+}
+
+/// Says what has ended the run. If the other ranks do not know, they are waiting for this one: the
+/// process ends at once, and mpirun ends them.
+fn failed_rank(ranks: &Communicator, error: &anyhow::Error) -> ExitCode {
+    let known = error.downcast_ref::<TrainError>();
+    let is_known = known.is_some_and(TrainError::is_known_to_all_ranks);
+    if is_known && ranks.is_writer() {
+        eprintln!("error: {}", output::explain(error));
+    } else if !is_known {
+        eprintln!("error: rank {}: {}", ranks.rank(), output::explain(error));
+        std::process::exit(1);
+    }
+    ExitCode::FAILURE
+}
+
+fn train(arguments: &Arguments, ranks: &Arc<Communicator>) -> Result<ExitCode> {
+    let stop = stop_on_signals(ranks.is_writer())?;
+    let mut progress: Box<dyn Progress> = match ranks.is_writer() {
+        true => progress::on_stderr(),
+        false => Box::new(Silent),
+    };
     let command: Vec<String> = std::env::args().collect();
     let mut trainer = match (&arguments.resume, &arguments.recipe) {
-        (Some(folder), _) => Trainer::resume(folder, &command, progress.as_mut())?,
+        (Some(folder), _) => Trainer::resume_on(ranks, folder, &command, progress.as_mut())?,
         (None, Some(path)) => {
             let recipe = Recipe::load(path, &arguments.overrides)?;
             let folder = run_folder(arguments, &recipe);
-            Trainer::start(recipe, &folder, &command, progress.as_mut())?
+            Trainer::start_on(ranks, recipe, &folder, &command, progress.as_mut())?
         }
         (None, None) => bail!("expected a recipe, or --resume with a run folder"),
     };
     let outcome = trainer.run(progress.as_mut(), &stop)?;
+    if !ranks.is_writer() {
+        return Ok(match outcome {
+            Outcome::Finished(_) => ExitCode::SUCCESS,
+            Outcome::Interrupted { .. } => ExitCode::FAILURE,
+        });
+    }
     let folder = trainer.folder();
     match outcome {
         Outcome::Finished(report) => {
@@ -112,14 +154,16 @@ fn run_folder(arguments: &Arguments, recipe: &Recipe) -> PathBuf {
 }
 
 /// A flag that the first Ctrl-C or SIGTERM sets; the second ends the process.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+fn stop_on_signals(is_writer: bool) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this step; once more to stop at once");
+        if is_writer {
+            eprintln!("stopping after this step; once more to stop at once");
+        }
     })
     .context("cannot watch for Ctrl-C")?;
     Ok(stop)

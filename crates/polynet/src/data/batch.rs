@@ -8,6 +8,8 @@
 //! assert_eq!(config.prefetch, 2);
 //! ```
 
+use std::ops::Range;
+
 use super::{augment::Augmentation, error::DataError, preprocessing::Preprocessing};
 
 /// How a [`Loader`](super::Loader) makes batches.
@@ -29,6 +31,19 @@ pub struct LoaderConfig {
     pub on_error: OnError,
     /// What a picture becomes.
     pub view: View,
+    /// Which images are loaded.
+    pub share: Share,
+}
+
+/// Which images of an epoch are loaded: those of one rank, where several share the work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Share {
+    /// All of them.
+    Whole,
+    /// Those at these positions of every batch.
+    OfBatch(Range<usize>),
+    /// Those at these positions of the epoch; batches are made of them alone.
+    OfEpoch(Range<usize>),
 }
 
 /// The order of an epoch.
@@ -86,6 +101,8 @@ pub struct Batch {
     pub labels: Vec<usize>,
     /// Which sample of the data set each image is, `[n]`.
     pub indices: Vec<usize>,
+    /// The place of each image in the batch as it was drawn, before any were left out, `[n]`.
+    pub positions: Vec<usize>,
     /// What was left out because of [`OnError::Skip`].
     pub skipped: Vec<Skipped>,
     /// The batch's number in its epoch.
@@ -116,6 +133,7 @@ impl LoaderConfig {
             prefetch: 2,
             on_error: OnError::Fail,
             view,
+            share: Share::Whole,
         }
     }
 
@@ -168,8 +186,9 @@ impl Batch {
         self.labels.is_empty()
     }
 
-    /// Counts the image at `position` of the full batch in, moving it up if others were skipped.
-    pub(super) fn keep(&mut self, position: usize, index: usize, label: usize) {
+    /// Counts the image at `position` of the share in, moving it up if others were skipped; the share
+    /// begins at `first` of the whole batch.
+    pub(super) fn keep(&mut self, first: usize, position: usize, index: usize, label: usize) {
         let length = 3 * self.input_size * self.input_size;
         let target = self.labels.len();
         if target != position {
@@ -178,5 +197,6 @@ impl Batch {
         }
         self.labels.push(label);
         self.indices.push(index);
+        self.positions.push(first + position);
     }
 }

@@ -23,6 +23,7 @@
 
 use std::{
     any::Any,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -36,7 +37,7 @@ use rand::seq::SliceRandom;
 use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
 
 use super::{
-    batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Skipped, View},
+    batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Share, Skipped, View},
     dataset::Dataset,
     error::{DataError, DataErrorKind},
     random::{order_rng, sample_rng},
@@ -187,7 +188,8 @@ impl Producer {
         for number in first_batch..self.work.batches() {
             let start = number * self.work.config.batch_size;
             let end = order.len().min(start + self.work.config.batch_size);
-            let batch = self.batch(number, &order[start..end]);
+            let (first, indices) = self.work.share_of(&order[start..end]);
+            let batch = self.batch(number, first, indices);
             let failed = batch.is_err();
             if batches.send(batch).is_err() || failed {
                 return;
@@ -195,7 +197,8 @@ impl Producer {
         }
     }
 
-    fn batch(&self, number: usize, indices: &[usize]) -> Result<Batch, DataError> {
+    /// The batch of `indices`, which begin at position `first` of the whole batch.
+    fn batch(&self, number: usize, first: usize, indices: &[usize]) -> Result<Batch, DataError> {
         let Work { dataset, config } = &*self.work;
         let preprocessing = config.view.preprocessing();
         let mut images = vec![0.0; indices.len() * preprocessing.input_len()];
@@ -208,13 +211,14 @@ impl Producer {
             images,
             labels: Vec::with_capacity(indices.len()),
             indices: Vec::with_capacity(indices.len()),
+            positions: Vec::with_capacity(indices.len()),
             skipped: Vec::new(),
             number,
             input_size: preprocessing.input_size,
         };
         for (position, (&index, outcome)) in indices.iter().zip(outcomes).enumerate() {
             match outcome.map_err(|error| error.at(dataset.location(index))) {
-                Ok(()) => batch.keep(position, index, dataset.sample(index).label),
+                Ok(()) => batch.keep(first, position, index, dataset.sample(index).label),
                 Err(error) if config.on_error == OnError::Fail => return Err(error),
                 Err(error) => batch.skipped.push(Skipped {
                     path: dataset.location(index),
@@ -231,9 +235,24 @@ impl Producer {
 
 impl Work {
     fn batches(&self) -> usize {
+        let images = match &self.config.share {
+            Share::OfEpoch(range) => clip(range, self.dataset.len()).len(),
+            Share::Whole | Share::OfBatch(_) => self.dataset.len(),
+        };
         match self.config.last {
-            LastBatch::Keep => self.dataset.len().div_ceil(self.config.batch_size),
-            LastBatch::Drop => self.dataset.len() / self.config.batch_size,
+            LastBatch::Keep => images.div_ceil(self.config.batch_size),
+            LastBatch::Drop => images / self.config.batch_size,
+        }
+    }
+
+    /// The part of a batch that is loaded, and its first position.
+    fn share_of<'a>(&self, batch: &'a [usize]) -> (usize, &'a [usize]) {
+        match &self.config.share {
+            Share::OfBatch(range) => {
+                let range = clip(range, batch.len());
+                (range.start, &batch[range])
+            }
+            Share::Whole | Share::OfEpoch(_) => (0, batch),
         }
     }
 
@@ -247,6 +266,9 @@ impl Work {
                 return shards::order(shards, SHUFFLE_BUFFER, &mut rng);
             }
             order.shuffle(&mut rng);
+        }
+        if let Share::OfEpoch(range) = &self.config.share {
+            order = order[clip(range, order.len())].to_vec();
         }
         order
     }
@@ -270,6 +292,12 @@ impl Work {
     }
 }
 
+/// The part of a range that is below `length`.
+fn clip(range: &Range<usize>, length: usize) -> Range<usize> {
+    let end = range.end.min(length);
+    range.start.min(end)..end
+}
+
 /// Fills each image's part of `images` on the threads of the pool it is called in. A crash of a
 /// decoder is an error of its image.
 fn fill(
@@ -278,7 +306,7 @@ fn fill(
     cancelled: &AtomicBool,
     load: impl Fn(usize, &mut [f32]) -> Result<(), DataError> + Sync,
 ) -> Vec<Result<(), DataError>> {
-    let length = images.len() / indices.len().max(1);
+    let length = (images.len() / indices.len().max(1)).max(1);
     images
         .par_chunks_exact_mut(length)
         .zip(indices)

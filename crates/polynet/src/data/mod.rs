@@ -51,7 +51,7 @@ mod agreement;
 mod sample_images;
 
 pub use augment::{Augmentation, PadFill};
-pub use batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Skipped, View};
+pub use batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Share, Skipped, View};
 pub use check::{CheckReport, FileFinding, Sizes, SplitReport, check};
 pub use dataset::{Dataset, Sample};
 pub use decode::{MAX_FILE_BYTES, MAX_PIXELS, decode, read_image};

@@ -25,8 +25,21 @@ pub fn evaluate(
     predictor: &mut Predictor,
     classes: &[String],
     loader: &Loader,
-    mut observe: impl FnMut(&Batch),
+    observe: impl FnMut(&Batch),
 ) -> Result<EvalReport, EvalError> {
+    Ok(score(predictor, classes, loader, observe)?.report())
+}
+
+/// As [`evaluate`], with scores that can be added to those of other images.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn score(
+    predictor: &mut Predictor,
+    classes: &[String],
+    loader: &Loader,
+    mut observe: impl FnMut(&Batch),
+) -> Result<Scores, EvalError> {
     let mut scores = Scores::new(classes);
     for batch in loader.epoch(0, 0) {
         let mut batch = batch?;
@@ -37,7 +50,7 @@ pub fn evaluate(
         }
         observe(&batch);
     }
-    Ok(scores.report())
+    Ok(scores)
 }
 
 /// A class and its probability.

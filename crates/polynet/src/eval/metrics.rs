@@ -132,6 +132,33 @@ impl Scores {
         self.images
     }
 
+    /// No images, for the same classes.
+    pub(crate) fn cleared(&self) -> Self {
+        Self::new(&self.classes)
+    }
+
+    /// All counts, for [`Scores::add_words`] of another process: images, the bits of the loss's sum,
+    /// then each class's images in the best five, then the confusion matrix by rows.
+    pub(crate) fn to_words(&self) -> Vec<u64> {
+        let mut words = vec![self.images, self.loss_sum.to_bits()];
+        words.extend(&self.in_top5);
+        words.extend(&self.confusion.counts);
+        words
+    }
+
+    /// Adds the images that [`Scores::to_words`] of scores for the same classes has counted.
+    pub(crate) fn add_words(&mut self, words: &[u64]) {
+        let (totals, counts) = words.split_at(words.len().min(2));
+        if let [images, loss_sum] = *totals {
+            self.images += images;
+            self.loss_sum += f64::from_bits(loss_sum);
+        }
+        let own = self.in_top5.iter_mut().chain(&mut self.confusion.counts);
+        for (own, count) in own.zip(counts) {
+            *own += count;
+        }
+    }
+
     /// The scores so far.
     pub fn report(&self) -> EvalReport {
         let right: u64 = (0..self.classes.len())

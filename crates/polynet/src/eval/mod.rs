@@ -3,5 +3,5 @@
 mod evaluate;
 pub mod metrics;
 
-pub use evaluate::{EvalError, Ranked, count_correct, evaluate, ranked};
+pub use evaluate::{EvalError, Ranked, count_correct, evaluate, ranked, score};
 pub use metrics::{ClassReport, ConfusionMatrix, EvalReport, Scores, ScoresError};

@@ -33,6 +33,23 @@ impl DeviceName {
         "cuda[:N]",
     ];
 
+    /// The device of this process where a launcher has started one for each device of a machine: the
+    /// GPU as many after the named one as the process has before it on its machine.
+    #[must_use]
+    pub fn of_local_rank(self) -> Self {
+        match self {
+            Self::Cpu => self,
+            #[cfg(any(feature = "wgpu", feature = "vulkan"))]
+            Self::Wgpu => self,
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => self,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(first) => {
+                Self::Cuda(first + crate::distributed::local_rank().unwrap_or_default())
+            }
+        }
+    }
+
     /// The device.
     pub fn open(self) -> Device {
         match self {

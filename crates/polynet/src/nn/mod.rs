@@ -35,7 +35,8 @@ pub use network::{HostTensor, Network, TensorMismatch};
 pub(crate) use network::{host_values, on_device};
 pub use paths::{PathCount, Paths};
 pub use training::{
-    Activations, Gradients, LossOptions, Precision, StepOptions, TrainingPass, UnknownPrecision,
+    Activations, GradientObserver, Gradients, LossOptions, NormStatistics, Precision, StepOptions,
+    TrainingPass, UnknownPrecision,
 };
 
 /// Share of the batch's statistics in the running ones, as in the released model.

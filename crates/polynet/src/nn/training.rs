@@ -4,7 +4,7 @@ use super::NORM_MOMENTUM;
 use super::conv_norm::{self, BatchNorm, BatchStatistics, Norm, Window};
 use super::frozen::Frozen;
 use super::interpret::{self, Layers, Walk};
-use super::network::{Network, host_values};
+use super::network::{Network, host_values, on_device};
 use super::paths::Paths;
 use super::{processor, recompute};
 use crate::arch::Activation;
@@ -42,6 +42,34 @@ pub struct Gradients {
     pub tensors: Vec<Option<Tensor<1>>>,
     pub(super) statistics: Statistics,
 }
+
+/// What a batch norm saw in a step, in the host's memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NormStatistics {
+    /// The batch norm, by its index in the graph.
+    pub norm: usize,
+    /// Mean of each channel.
+    pub mean: Vec<f32>,
+    /// Variance of each channel over `n − 1`, as running statistics take it.
+    pub unbiased_var: Vec<f32>,
+}
+
+impl Gradients {
+    /// What each batch norm saw, in the order of evaluation.
+    pub fn host_statistics(&self) -> Vec<NormStatistics> {
+        let statistics = self.statistics.iter();
+        statistics
+            .map(|(norm, statistics)| NormStatistics {
+                norm: *norm,
+                mean: host_values(statistics.mean.clone()),
+                unbiased_var: host_values(statistics.unbiased_var.clone()),
+            })
+            .collect()
+    }
+}
+
+/// Who is shown each parameter's gradient, by tensor index, as soon as it is final.
+pub type GradientObserver<'a> = dyn FnMut(usize, &[f32]) + Send + 'a;
 
 /// Nothing is frozen.
 static NOTHING: Frozen = Frozen::NOTHING;
@@ -161,10 +189,29 @@ impl Network {
         options: &StepOptions<'_>,
         rng: &mut ChaCha8Rng,
     ) -> Gradients {
+        self.gradients_observed(images, labels, options, rng, &mut |_, _| {})
+    }
+
+    /// As [`Network::gradients`], while `observe` is shown each gradient as soon as the backward pass
+    /// is done with it, in an order that follows from graph and options alone. Only the processor's
+    /// own training steps show them; where Burn differentiates, nothing is shown.
+    ///
+    /// # Panics
+    /// As [`Network::gradients`].
+    pub fn gradients_observed(
+        &mut self,
+        images: Tensor<4>,
+        labels: &[usize],
+        options: &StepOptions<'_>,
+        rng: &mut ChaCha8Rng,
+        observe: &mut GradientObserver<'_>,
+    ) -> Gradients {
         let is_f32 = options.precision == Precision::F32 && images.dtype() == DType::F32;
         let is_on_processor = is_f32 && self.device == Device::flex();
         match options.activations {
-            _ if is_on_processor => processor::gradients(self, images, labels, options, rng),
+            _ if is_on_processor => {
+                processor::gradients(self, images, labels, options, rng, observe)
+            }
             Activations::Kept => self
                 .pass(images, options, rng)
                 .backward(labels, options.loss),
@@ -211,12 +258,27 @@ impl Network {
     /// Moves the running statistics towards those of the batch.
     pub fn update_statistics(&mut self, gradients: &Gradients) {
         for (norm, statistics) in &gradients.statistics {
-            let [_, _, mean, var] = self.graph.norm_tensors(*norm);
-            for (index, batch) in [(mean, &statistics.mean), (var, &statistics.unbiased_var)] {
-                let running = self.take_tensor(index);
-                let moved = running * (1.0 - NORM_MOMENTUM) + batch.clone() * NORM_MOMENTUM;
-                self.set_tensor(index, moved);
-            }
+            let BatchStatistics { mean, unbiased_var } = statistics;
+            self.move_statistics(*norm, [mean, unbiased_var].map(Clone::clone));
+        }
+    }
+
+    /// Moves the running statistics towards those of a batch that another rank may have seen.
+    pub fn update_statistics_from(&mut self, statistics: &[NormStatistics]) {
+        for seen in statistics {
+            let batch = [&seen.mean, &seen.unbiased_var];
+            let batch = batch.map(|values| on_device(values.clone(), &self.device));
+            self.move_statistics(seen.norm, batch);
+        }
+    }
+
+    /// Moves a batch norm's running mean and variance towards those of a batch.
+    fn move_statistics(&mut self, norm: usize, batch: [Tensor<1>; 2]) {
+        let [_, _, mean, var] = self.graph.norm_tensors(norm);
+        for (index, batch) in [mean, var].into_iter().zip(batch) {
+            let running = self.take_tensor(index);
+            let moved = running * (1.0 - NORM_MOMENTUM) + batch * NORM_MOMENTUM;
+            self.set_tensor(index, moved);
         }
     }
 }

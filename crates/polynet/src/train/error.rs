@@ -91,6 +91,55 @@ pub enum TrainError {
         /// The tensor's name.
         tensor: String,
     },
+    #[error(transparent)]
+    Launch(#[from] crate::distributed::LaunchError),
+    #[error(transparent)]
+    Communication(#[from] crate::distributed::CommunicationError),
+    /// One rank cannot go on, so none can.
+    #[error("rank {rank}: {message}")]
+    Rank {
+        /// Which one.
+        rank: usize,
+        /// What it says.
+        message: String,
+    },
+    /// Ranks that would not train the same network.
+    #[error(
+        "rank {rank} differs from rank 0, and all must have the same program, recipe, data and \
+         processor features: expected\n{expected}\nfound\n{found}"
+    )]
+    Different {
+        /// The first that differs.
+        rank: usize,
+        /// What rank 0 says of itself.
+        expected: String,
+        /// What the other says.
+        found: String,
+    },
+    /// A batch that the ranks cannot share.
+    #[error(
+        "training.accumulate: a batch of {batch_size} images in {parts} equal parts cannot be shared \
+         evenly by {ranks} ranks; start as many ranks as divide {parts} parts, or set \
+         training.batch_size and training.accumulate to multiples of the ranks in a new run"
+    )]
+    Parts {
+        /// Parts of a batch.
+        parts: u64,
+        /// Images of a batch.
+        batch_size: u64,
+        /// Ranks.
+        ranks: u64,
+    },
+    /// Batch norm over parts, which is not there yet.
+    #[error(
+        "training.batch_norm: `synchronised` statistics over {parts} parts of a batch are not there \
+         yet; write batch_norm = \"local\", as in the paper, with parts of at least 16 images, or \
+         train whole batches on one rank"
+    )]
+    Synchronised {
+        /// Parts of a batch.
+        parts: u64,
+    },
     /// The loss is infinite or no number.
     #[error(
         "the loss is {loss} at step {step} (learning rate {learning_rate}); lower \
@@ -104,4 +153,14 @@ pub enum TrainError {
         /// The learning rate of the step.
         learning_rate: f64,
     },
+}
+
+impl TrainError {
+    /// Whether every rank of the run has the same error, so that none waits for another.
+    pub fn is_known_to_all_ranks(&self) -> bool {
+        matches!(
+            self,
+            Self::Rank { .. } | Self::Different { .. } | Self::NotFinite { .. }
+        )
+    }
 }

@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod optimizer;
 mod paths;
 pub mod progress;
+mod ranks;
 pub mod recipe;
 pub mod run_folder;
 pub mod schedule;

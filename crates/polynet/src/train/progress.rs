@@ -129,7 +129,7 @@ pub enum Warning {
     #[error(
         "batch norm takes its statistics from {group} images at a time, fewer than {least}, the \
          paper's least (§4): training is noisier and prediction differs more from it; raise \
-         training.batch_size or lower training.accumulate \
+         training.batch_size, lower training.accumulate or start fewer ranks \
          (activations = \"recomputed\" makes room for more images)"
     )]
     SmallNormGroup {

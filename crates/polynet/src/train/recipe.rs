@@ -60,7 +60,7 @@ use crate::nn::{Activations, Precision};
 
 pub use error::{Fault, RecipeError};
 pub use fine_tuning::FineTuningSection;
-pub use method::{MomentumForm, StochasticPathsSection, When};
+pub use method::{MomentumForm, NormGroup, StochasticPathsSection, When};
 
 /// The longest recipe that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -307,8 +307,11 @@ pub struct TrainingSection {
     /// Images of a step. Default 256.
     pub batch_size: u64,
     /// Parts that a step's batch is computed in, one after the other, to save memory; batch norm
-    /// sees one part at a time, and the gradient is the mean over all images. Default 1.
+    /// sees one part at a time, and the gradient is the mean over all images. Ranks share the parts.
+    /// Default 1, or as many as there are ranks.
     pub accumulate: u64,
+    /// Whose images batch norm takes its statistics from. Default `local` (§4).
+    pub batch_norm: NormGroup,
     /// Length of the whole run. Default 560000 steps.
     pub duration: Duration,
     /// Share of the target that is spread over all classes, in [0, 1). Default 0 (§4: none).

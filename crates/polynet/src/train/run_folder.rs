@@ -93,6 +93,13 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// The folder of a run that another rank makes and writes.
+    pub(super) fn of_writer(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
     /// Opens the folder of a run that is to be continued.
     ///
     /// # Errors

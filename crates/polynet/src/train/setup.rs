@@ -4,12 +4,13 @@ use super::error::TrainError;
 use super::fine_tuning::{self, FineTuning};
 use super::paths::PathSchedule;
 use super::progress::{Progress, Warning};
+use super::ranks::Ranks;
 use super::recipe::{AugmentationSection, OnError, Recipe, Resize as RecipeResize, When};
 use super::{Epoch, RunFolder, Schedule, metrics};
 use crate::arch::{Architecture, Family, Graph};
 use crate::data::{
     self, Augmentation, Dataset, LastBatch, Loader, LoaderConfig, Order, PadFill, Preprocessing,
-    Resize, Split, Splitting, View,
+    Resize, Share, Split, Splitting, View,
 };
 use crate::nn::{DeviceName, Network, Precision};
 use crate::weights::{Model, ModelConfig, TensorMap, WeightError};
@@ -39,8 +40,12 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn new(recipe: &Recipe, progress: &mut dyn Progress) -> Result<Self, TrainError> {
-        let device = recipe.device.parse::<DeviceName>()?;
+    pub(super) fn new(
+        recipe: &Recipe,
+        ranks: &Ranks,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, TrainError> {
+        let device = recipe.device.parse::<DeviceName>()?.of_local_rank();
         check_precision(recipe, device)?;
         let device = device.open();
         let mut architecture: Architecture = recipe.model.architecture.parse()?;
@@ -63,6 +68,7 @@ impl Setup {
         let epoch = Epoch::new(dataset.len() as u64, recipe.training.batch_size)?;
         let config = LoaderConfig {
             last: LastBatch::Drop,
+            share: Share::OfBatch(ranks.own_positions()),
             ..loader_config(
                 recipe,
                 View::Train {
@@ -72,7 +78,7 @@ impl Setup {
             )
         };
         let training = Loader::new(Arc::new(dataset), config)?;
-        let validation = validation(recipe, &classes, &preprocessing, progress)?;
+        let validation = validation(recipe, ranks, (&classes, &preprocessing), progress)?;
         let schedule = recipe.schedule.resolve(&epoch);
         let paths = PathSchedule::new(&recipe.stochastic_paths, &epoch);
         warn_of_warm_up(recipe, &epoch, &schedule, progress);
@@ -199,8 +205,8 @@ fn open(recipe: &Recipe, split: Split) -> Result<Dataset, TrainError> {
 
 fn validation(
     recipe: &Recipe,
-    classes: &[String],
-    preprocessing: &Preprocessing,
+    ranks: &Ranks,
+    (classes, preprocessing): (&[String], &Preprocessing),
     progress: &mut dyn Progress,
 ) -> Result<Option<Loader>, TrainError> {
     let dataset = open(recipe, Split::Validation)?;
@@ -212,6 +218,7 @@ fn validation(
     let dataset = dataset.with_classes(classes)?;
     let config = LoaderConfig {
         order: Order::InOrder,
+        share: Share::OfEpoch(ranks.share_of(dataset.len())),
         batch_size: VALIDATION_BATCH.min(recipe.training.batch_size) as usize,
         ..loader_config(
             recipe,

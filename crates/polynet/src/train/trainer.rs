@@ -2,7 +2,8 @@
 //!
 //! A step: the next batch, the gradients of its loss, running statistics, the optimizer's update.
 //! Between steps: records, validation, checkpoints, all at step numbers that follow from the
-//! recipe alone, so that a resumed run does the same things at the same steps.
+//! recipe alone, so that a resumed run does the same things at the same steps. Where several ranks
+//! train together, all do this with the same numbers, and rank 0 alone writes files.
 
 use super::RunFolder;
 use super::average::WeightAverage;
@@ -11,12 +12,14 @@ use super::error::TrainError;
 use super::metrics::{EventRecord, MetricsLog, Record};
 use super::optimizer::Optimizer;
 use super::progress::{Progress, RunStart, Warning};
+use super::ranks::{self, Ranks};
 use super::recipe::Recipe;
 use super::setup::{self, Setup};
 use super::speed::Speed;
 use super::step::GradientRule;
 use crate::arch::{Architecture, Graph};
 use crate::data::Dataset;
+use crate::distributed::{Communicator, Exchange};
 use crate::eval::EvalReport;
 use crate::nn::Network;
 use crate::weights::{Model, ModelConfig};
@@ -50,10 +53,13 @@ pub struct Trainer {
     optimizer: Optimizer,
     average: Option<WeightAverage>,
     position: Position,
-    metrics: MetricsLog,
+    /// Only rank 0 has one.
+    metrics: Option<MetricsLog>,
+    ranks: Ranks,
     saved_step: Option<u64>,
     started: Instant,
     speed: Speed,
+    exchange: Exchange,
 }
 
 impl Trainer {
@@ -68,13 +74,58 @@ impl Trainer {
         command: &[String],
         progress: &mut dyn Progress,
     ) -> Result<Self, TrainError> {
-        let setup = Setup::new(&recipe, progress)?;
-        let network = setup.initial_network(&recipe, progress)?;
-        let folder = RunFolder::create(folder)?;
-        folder.write_recipe(&recipe)?;
-        folder.add_command(command)?;
-        let metrics = MetricsLog::create(&folder.metrics(), &folder.metrics_table())?;
-        let mut trainer = Self::new(recipe, folder, setup, network, metrics);
+        Self::start_on(
+            &Arc::new(Communicator::alone()),
+            recipe,
+            folder,
+            command,
+            progress,
+        )
+    }
+
+    /// As [`Trainer::start`], as one of several ranks. The recipe's `training.accumulate`, if it is 1,
+    /// becomes the number of ranks. Only rank 0 writes.
+    ///
+    /// # Errors
+    /// As [`Trainer::start`], on every rank if on one; and if the ranks cannot share a batch evenly or
+    /// differ in program, recipe, data or processor features.
+    pub fn start_on(
+        communicator: &Arc<Communicator>,
+        mut recipe: Recipe,
+        folder: &Path,
+        command: &[String],
+        progress: &mut dyn Progress,
+    ) -> Result<Self, TrainError> {
+        let mut prepare = || {
+            let ranks = Ranks::new(communicator, &mut recipe)?;
+            let setup = Setup::new(&recipe, &ranks, progress)?;
+            let network = setup.initial_network(&recipe, progress)?;
+            if !ranks.is_writer() {
+                let folder = RunFolder::of_writer(folder);
+                return Ok(Self::new(
+                    recipe.clone(),
+                    folder,
+                    setup,
+                    network,
+                    None,
+                    ranks,
+                ));
+            }
+            let folder = RunFolder::create(folder)?;
+            folder.write_recipe(&recipe)?;
+            folder.add_command(command)?;
+            let metrics = MetricsLog::create(&folder.metrics(), &folder.metrics_table())?;
+            Ok(Self::new(
+                recipe.clone(),
+                folder,
+                setup,
+                network,
+                Some(metrics),
+                ranks,
+            ))
+        };
+        let mut trainer = ranks::agree(communicator, prepare())?;
+        trainer.compare_ranks()?;
         trainer.announce_paths(progress)?;
         Ok(trainer)
     }
@@ -88,9 +139,36 @@ impl Trainer {
         command: &[String],
         progress: &mut dyn Progress,
     ) -> Result<Self, TrainError> {
+        Self::resume_on(&Arc::new(Communicator::alone()), folder, command, progress)
+    }
+
+    /// As [`Trainer::resume`], as one of several ranks: as many as before or another number that
+    /// divides the recipe's `training.accumulate`. All ranks read the run's folder.
+    ///
+    /// # Errors
+    /// As [`Trainer::resume`] and [`Trainer::start_on`].
+    pub fn resume_on(
+        communicator: &Arc<Communicator>,
+        folder: &Path,
+        command: &[String],
+        progress: &mut dyn Progress,
+    ) -> Result<Self, TrainError> {
+        let prepared = Self::resume_alone(communicator, folder, command, progress);
+        let trainer = ranks::agree(communicator, prepared)?;
+        trainer.compare_ranks()?;
+        Ok(trainer)
+    }
+
+    fn resume_alone(
+        communicator: &Arc<Communicator>,
+        folder: &Path,
+        command: &[String],
+        progress: &mut dyn Progress,
+    ) -> Result<Self, TrainError> {
         let folder = RunFolder::open(folder)?;
-        let recipe = Recipe::load(&folder.recipe(), &[])?;
-        let setup = Setup::new(&recipe, progress)?;
+        let mut recipe = Recipe::load(&folder.recipe(), &[])?;
+        let ranks = Ranks::new(communicator, &mut recipe)?;
+        let setup = Setup::new(&recipe, &ranks, progress)?;
         let saved = checkpoint::load_newest(&folder.checkpoints())?;
         let (network, saved) = match saved {
             Some((position, mut tensors)) => {
@@ -100,18 +178,37 @@ impl Trainer {
             None => (setup.initial_network(&recipe, progress)?, None),
         };
         let step = saved.as_ref().map_or(0, |(position, _)| position.step);
-        folder.add_command(command)?;
-        let (metrics, torn_line) =
-            MetricsLog::resume(&folder.metrics(), &folder.metrics_table(), step)?;
-        if let Some(line) = torn_line {
-            let path = folder.metrics();
-            progress.warning(&Warning::TornMetrics { path, line });
+        let mut metrics = None;
+        if ranks.is_writer() {
+            folder.write_recipe(&recipe)?;
+            folder.add_command(command)?;
+            let (log, torn_line) =
+                MetricsLog::resume(&folder.metrics(), &folder.metrics_table(), step)?;
+            if let Some(line) = torn_line {
+                let path = folder.metrics();
+                progress.warning(&Warning::TornMetrics { path, line });
+            }
+            metrics = Some(log);
         }
-        let mut trainer = Self::new(recipe, folder, setup, network, metrics);
+        let mut trainer = Self::new(recipe, folder, setup, network, metrics, ranks);
         if let Some((position, tensors)) = saved {
             trainer.restore(position, tensors)?;
         }
         Ok(trainer)
+    }
+
+    /// Whether all ranks would compute the same.
+    fn compare_ranks(&self) -> Result<(), TrainError> {
+        let images = self.setup.training.dataset().len();
+        let validation = self.validation().map_or(0, Dataset::len);
+        self.ranks.compare(&format!(
+            "polynet {}, kernels for {}, from step {}, {images} training and {validation} validation \
+             images\n{}",
+            env!("CARGO_PKG_VERSION"),
+            polynet_kernels::Isa::best(),
+            self.position.step,
+            self.recipe.to_toml().unwrap_or_default(),
+        ))
     }
 
     fn new(
@@ -119,7 +216,8 @@ impl Trainer {
         folder: RunFolder,
         setup: Setup,
         network: Network,
-        metrics: MetricsLog,
+        metrics: Option<MetricsLog>,
+        ranks: Ranks,
     ) -> Self {
         let origin = setup::origin(&recipe);
         let config = ModelConfig::new(
@@ -140,9 +238,11 @@ impl Trainer {
             network,
             position: Position::default(),
             metrics,
+            ranks,
             saved_step: None,
             started: Instant::now(),
             speed: Speed::default(),
+            exchange: Exchange::default(),
         }
     }
 
@@ -210,6 +310,11 @@ impl Trainer {
         &self.folder
     }
 
+    /// What exchanging gradients has cost this rank so far.
+    pub fn exchange(&self) -> Exchange {
+        self.exchange
+    }
+
     /// Steps of the whole run.
     pub fn total_steps(&self) -> u64 {
         self.recipe.training.duration.steps(&self.setup.epoch)
@@ -248,10 +353,19 @@ impl Trainer {
             let epoch = self.position.step / epoch_steps;
             let first = (self.position.step % epoch_steps) as usize;
             for batch in self.setup.training.epoch(epoch, first) {
-                if stop.load(Ordering::Relaxed) {
+                let stop = stop.load(Ordering::Relaxed);
+                let (batch, start) = match self.ranks.begin_step(batch, stop) {
+                    Ok(begun) => begun,
+                    Err(error) => {
+                        // All ranks stand at the same step: nothing is lost.
+                        self.save_checkpoint()?;
+                        return Err(error);
+                    }
+                };
+                if start.stop {
                     return self.interrupt(progress);
                 }
-                self.step(&batch?, progress)?;
+                self.step(&batch, &start, progress)?;
                 self.after_step(progress)?;
                 if self.position.step == total {
                     break;
@@ -274,11 +388,16 @@ impl Trainer {
         self.announce(self.position.paths.summary(), progress)?;
         self.save_model()?;
         self.save_checkpoint()?;
-        setup::write_curves(&self.folder, &self.recipe.name)?;
+        if self.ranks.is_writer() {
+            setup::write_curves(&self.folder, &self.recipe.name)?;
+        }
         Ok(Outcome::Finished(report))
     }
 
     fn save_model(&self) -> Result<(), TrainError> {
+        if !self.ranks.is_writer() {
+            return Ok(());
+        }
         Ok(Model::save(
             &self.folder.model(),
             &self.config,
@@ -287,7 +406,7 @@ impl Trainer {
     }
 
     fn save_checkpoint(&mut self) -> Result<(), TrainError> {
-        if self.saved_step == Some(self.position.step) {
+        if self.saved_step == Some(self.position.step) || !self.ranks.is_writer() {
             return Ok(());
         }
         let folder = self.folder.checkpoints();
@@ -303,11 +422,17 @@ impl Trainer {
     }
 
     fn record_event(&mut self, message: &str) -> Result<(), TrainError> {
-        self.metrics.record(&Record::Event(EventRecord {
+        self.record(&Record::Event(EventRecord {
             step: self.position.step,
             epoch: self.epoch(),
             message: message.to_owned(),
-        }))?;
+        }))
+    }
+
+    fn record(&mut self, record: &Record) -> Result<(), TrainError> {
+        if let Some(metrics) = &mut self.metrics {
+            metrics.record(record)?;
+        }
         Ok(())
     }
 

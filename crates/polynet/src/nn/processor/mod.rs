@@ -13,7 +13,7 @@ mod run;
 
 use super::conv_norm::{BatchStatistics, dropout_factors};
 use super::network::{Network, host_values, on_device};
-use super::training::{Activations, Gradients, StepOptions, targets};
+use super::training::{Activations, GradientObserver, Gradients, StepOptions, targets};
 use super::{Frozen, Paths};
 use crate::arch::graph::Op;
 use burn::tensor::Tensor;
@@ -42,13 +42,14 @@ impl Clone for Compiled {
     }
 }
 
-/// The gradients of a batch's loss; see [`Network::gradients`].
+/// The gradients of a batch's loss; see [`Network::gradients_observed`].
 pub(super) fn gradients(
     network: &mut Network,
     images: Tensor<4>,
     labels: &[usize],
     options: &StepOptions<'_>,
     rng: &mut ChaCha8Rng,
+    observe: &mut GradientObserver<'_>,
 ) -> Gradients {
     let graph = network.shared_graph();
     let &StepOptions {
@@ -108,7 +109,7 @@ pub(super) fn gradients(
         }),
     };
     // Inside the pool, so that no kernel has to wake its threads first.
-    let output = rayon::scope(|_| step.processor.run(&graph, &input));
+    let output = rayon::scope(|_| step.processor.run(&graph, &input, observe));
     for (index, values) in tensors.into_iter().enumerate() {
         let tensor = on_device(values, network.device());
         network.set_tensor(index, tensor);
@@ -234,7 +235,17 @@ mod tests {
                     masks: &[],
                     frozen: &Frozen::NOTHING,
                 };
-                let found = processor.run(&graph, &input);
+                let mut shown: Vec<(usize, Vec<f32>)> = Vec::new();
+                let found = processor.run(&graph, &input, &mut |index, gradient| {
+                    shown.push((index, gradient.to_vec()));
+                });
+                // Each gradient is shown once, when it is final.
+                shown.sort_by_key(|(index, _)| *index);
+                let every = found.gradients.iter().enumerate();
+                let every: Vec<(usize, Vec<f32>)> = every
+                    .filter_map(|(index, gradient)| Some((index, gradient.clone()?)))
+                    .collect();
+                assert_eq!(shown, every, "{spec} {isa}");
                 assert!(
                     (found.loss - expected.loss).abs() < 1e-4,
                     "{spec} {isa}: loss {} for {}",

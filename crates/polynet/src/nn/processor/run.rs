@@ -2,13 +2,14 @@
 
 use super::program::{Buffer, Program, Step};
 use crate::arch::graph::Graph;
-use crate::nn::{Frozen, StepOptions};
+use crate::nn::{Frozen, GradientObserver, StepOptions};
 use polynet_kernels::Isa;
 use polynet_kernels::conv::{Conv, InputGradient, Stores, Value, Window, weight_gradient};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};
 use polynet_kernels::norm::{Applied, moments};
 use polynet_kernels::{plan, pool};
+use std::collections::HashSet;
 
 /// What a step starts from.
 pub(super) struct StepInput<'a> {
@@ -43,6 +44,8 @@ pub(in crate::nn) struct Processor {
     views: Vec<View>,
     arena: Arena,
     packing: Packing,
+    /// After which step which tensors' gradients are final.
+    finals: Vec<Vec<usize>>,
 }
 
 /// Memory of packed weights, for one convolution after the other.
@@ -100,6 +103,7 @@ impl Processor {
         Self {
             isa,
             images,
+            finals: finals(graph, &program),
             program,
             views,
             arena: memory
@@ -114,8 +118,13 @@ impl Processor {
         self.arena
     }
 
-    /// Computes a step.
-    pub(super) fn run(&mut self, graph: &Graph, input: &StepInput<'_>) -> StepOutput {
+    /// Computes a step, and shows each gradient when it is final.
+    pub(super) fn run(
+        &mut self,
+        graph: &Graph,
+        input: &StepInput<'_>,
+        observe: &mut GradientObserver<'_>,
+    ) -> StepOutput {
         let mut run = Run {
             isa: self.isa,
             images: self.images,
@@ -132,11 +141,35 @@ impl Processor {
                 statistics: Vec::new(),
             },
         };
-        for step in &self.program.steps {
+        for (step, finals) in self.program.steps.iter().zip(&self.finals) {
             run.step(step);
+            for &index in finals {
+                if let Some(gradient) = &run.output.gradients[index] {
+                    observe(index, gradient);
+                }
+            }
         }
         run.output
     }
+}
+
+/// After which step of a program which tensors' gradients get no more: several steps may add to one.
+fn finals(graph: &Graph, program: &Program) -> Vec<Vec<usize>> {
+    let mut finals = vec![Vec::new(); program.steps.len()];
+    let mut seen = HashSet::new();
+    for (step, finals) in program.steps.iter().zip(&mut finals).rev() {
+        let tensors = match step {
+            Step::LinearGradient { .. } => {
+                vec![graph.linear_tensor(), graph.linear_tensor() + 1]
+            }
+            Step::BiasGradient { bias, .. } => vec![graph.bias_tensor(*bias)],
+            Step::NormGradient { norm, .. } => graph.norm_tensors(*norm)[..2].to_vec(),
+            Step::WeightGradient { weight, .. } => vec![*weight],
+            _ => continue,
+        };
+        finals.extend(tensors.into_iter().filter(|&tensor| seen.insert(tensor)));
+    }
+    finals
 }
 
 /// The channels of a map's parts.

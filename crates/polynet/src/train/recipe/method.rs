@@ -88,6 +88,23 @@ pub enum MomentumForm {
     Directions,
 }
 
+/// Whose images batch norm takes its statistics from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NormGroup {
+    /// `local`, the paper's: each part of a batch has its own.
+    Local,
+    /// `synchronised`: all images of a step. So far only where the batch is one part on one rank; other
+    /// runs are refused.
+    Synchronised,
+}
+
+/// Words of [`NormGroup`]; the first is the default.
+pub(super) const NORM_GROUPS: [(&str, NormGroup); 2] = [
+    ("local", NormGroup::Local),
+    ("synchronised", NormGroup::Synchronised),
+];
+
 /// Words of [`Activations`]; the first is the default.
 pub(super) const ACTIVATIONS: [(&str, Activations); 2] = [
     ("kept", Activations::Kept),

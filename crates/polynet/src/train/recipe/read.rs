@@ -423,6 +423,7 @@ fn training(section: &mut Section<'_, '_>) -> TrainingSection {
     TrainingSection {
         batch_size: section.or("batch_size", 256),
         accumulate: section.or("accumulate", 1),
+        batch_norm: section.word("batch_norm", &method::NORM_GROUPS),
         duration: section.or("duration", Duration::Steps(560_000)),
         label_smoothing: section.or("label_smoothing", 0.0),
         clip_norm: section.optional("clip_norm"),

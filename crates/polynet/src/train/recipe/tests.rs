@@ -271,7 +271,7 @@ fn a_fault_of_an_override_shows_the_override() {
     assert_eq!(
         errors(LEAST, &["seed=1", "training.batch_sise=32"]),
         "override: `batch_sise` is no key of [training]: the nearest is `batch_size`, all are \
-         batch_size, accumulate, duration, label_smoothing, clip_norm, clip_value, ema, \
+         batch_size, accumulate, batch_norm, duration, label_smoothing, clip_norm, clip_value, ema, \
          precision, activations, validate_every, checkpoint_every, log_every\n   \
          | training.batch_sise=32\n   |          ^^^^^^^^^^"
     );

@@ -3,11 +3,12 @@
 
 use super::Trainer;
 use crate::classify::Predictor;
-use crate::data::{Batch, Loader};
-use crate::eval::{self, EvalReport};
+use crate::data::{Batch, Loader, Share};
+use crate::eval::{self, EvalReport, Scores};
 use crate::nn::Network;
 use crate::train::metrics::{Record, TrainRecord, ValidationRecord};
 use crate::train::progress::{Progress, StepReport, Warning};
+use crate::train::ranks::StepStart;
 use crate::train::{Duration, TrainError};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -18,20 +19,24 @@ impl Trainer {
     pub(super) fn step(
         &mut self,
         batch: &Batch,
+        start: &StepStart,
         progress: &mut dyn Progress,
     ) -> Result<(), TrainError> {
-        self.note_skipped(batch, progress);
+        self.note_skipped(start, progress);
         let step = self.position.step;
         let rate = self.setup.schedule.learning_rate(step, self.total_steps());
         self.position.step += 1;
-        if batch.is_empty() {
+        if start.total() == 0 {
             return Ok(());
         }
         let paths = {
             let (graph, state) = (self.network.graph(), &mut self.position.paths);
             self.setup.paths.draw(graph, self.recipe.seed, step, state)
         };
-        let gradients = self.rule.gradients(&mut self.network, batch, &paths, step);
+        let (network, ranks) = (&mut self.network, &self.ranks);
+        let gradients = (self.rule).gradients(network, (batch, start), &paths, step, ranks)?;
+        self.exchange.communication += gradients.exchange.communication;
+        self.exchange.waited += gradients.exchange.waited;
         if !gradients.loss.is_finite() {
             return Err(TrainError::NotFinite {
                 step: step + 1,
@@ -45,13 +50,12 @@ impl Trainer {
         if let Some(average) = &mut self.average {
             average.update(&self.network, self.position.updates);
         }
-        let correct = eval::count_correct(&gradients.logits, &batch.labels);
-        let (images, loss) = (batch.len() as u64, gradients.loss);
+        let (images, correct, loss) = (start.total() as u64, gradients.correct, gradients.loss);
         self.position.window.add(images, correct, loss);
         self.position.paths.add(images, correct, loss);
         self.describe_scale();
         self.speed
-            .add(batch.len(), self.started.elapsed().as_secs_f64());
+            .add(start.total(), self.started.elapsed().as_secs_f64());
         progress.step(&StepReport {
             step: self.position.step,
             epoch: self.epoch(),
@@ -62,18 +66,18 @@ impl Trainer {
         Ok(())
     }
 
-    fn note_skipped(&mut self, batch: &Batch, progress: &mut dyn Progress) {
-        let Some(first) = batch.skipped.first() else {
+    fn note_skipped(&mut self, start: &StepStart, progress: &mut dyn Progress) {
+        let Some(first) = &start.first_skipped else {
             return;
         };
         if self.position.skipped == 0 {
             progress.warning(&Warning::SkippedImages {
-                count: batch.skipped.len() as u64,
+                count: start.skipped,
                 first: PathBuf::from(&first.path),
                 reason: first.reason.clone(),
             });
         }
-        self.position.skipped += batch.skipped.len() as u64;
+        self.position.skipped += start.skipped;
     }
 
     /// Records, validation and checkpoint where the step number asks for them.
@@ -128,7 +132,7 @@ impl Trainer {
         }
         let step = self.position.step;
         let schedule = &self.setup.schedule;
-        self.metrics.record(&Record::Train(TrainRecord {
+        self.record(&Record::Train(TrainRecord {
             step,
             epoch: self.epoch(),
             images: step * self.recipe.training.batch_size,
@@ -136,8 +140,7 @@ impl Trainer {
             top1: window.top1(),
             learning_rate: schedule.learning_rate(step - 1, self.total_steps()),
             images_per_s: self.speed.images_per_s(),
-        }))?;
-        Ok(())
+        }))
     }
 
     pub(super) fn validate(
@@ -148,7 +151,8 @@ impl Trainer {
             return Ok(None);
         };
         let paused = Instant::now();
-        let report = validate(&self.network(), loader, &self.config.classes, progress)?;
+        let scores = validate(&self.network(), loader, &self.config.classes, progress);
+        let report = self.ranks.merge(self.ranks.agree(scores)?)?.report();
         let record = ValidationRecord {
             step: self.position.step,
             epoch: self.epoch(),
@@ -156,7 +160,7 @@ impl Trainer {
             top1: report.top1.unwrap_or_default(),
             top5: report.top5.unwrap_or_default(),
         };
-        self.metrics.record(&Record::Validation(record))?;
+        self.record(&Record::Validation(record))?;
         progress.validation(&record);
         let best = self.position.best_top1;
         self.position.best_top1 = Some(best.map_or(record.top1, |best| best.max(record.top1)));
@@ -166,17 +170,20 @@ impl Trainer {
     }
 }
 
-/// Scores the validation images.
+/// Scores this rank's share of the validation images.
 fn validate(
     network: &Network,
     loader: &Loader,
     classes: &[String],
     progress: &mut dyn Progress,
-) -> Result<EvalReport, TrainError> {
-    let total = loader.dataset().len() as u64;
+) -> Result<Scores, TrainError> {
+    let total = match &loader.config().share {
+        Share::OfEpoch(images) => images.len() as u64,
+        Share::Whole | Share::OfBatch(_) => loader.dataset().len() as u64,
+    };
     let mut done = 0;
     let mut predictor = Predictor::new(network);
-    Ok(eval::evaluate(&mut predictor, classes, loader, |batch| {
+    Ok(eval::score(&mut predictor, classes, loader, |batch| {
         done += (batch.len() + batch.skipped.len()) as u64;
         progress.validating(done, total);
     })?)

@@ -1,0 +1,185 @@
+//! `cargo xtask mpi`: several processes that train one network, over MPI.
+//!
+//! Installs Open MPI and libclang by apt-get where they are missing, builds the command with the
+//! feature `mpi` beside the default build (Burn is not compiled again), and runs it under mpirun:
+//! ranks give the weights of one process, errors end all ranks, and runs that are killed at random
+//! moments go on to the same weights.
+
+mod kills;
+mod launch;
+mod scaling;
+
+use anyhow::{Context, Result, ensure};
+use launch::Run;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// What Debian calls the needed packages.
+const PACKAGES: [&str; 3] = ["openmpi-bin", "libopenmpi-dev", "libclang-dev"];
+
+/// Build with MPI and train on several ranks
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Measure one rank against two instead, and compare with the cost model
+    #[arg(long)]
+    scaling: bool,
+    /// How many times a run is killed
+    #[arg(long, default_value_t = 20)]
+    kills: u32,
+    /// Seed of the moments; by default a new one
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    install()?;
+    let build = ["build", "--workspace", "--features", "polynet-cli/mpi"];
+    crate::run(&mut crate::cargo(&build))?;
+    // A build without the feature, which the next check makes, would take its place.
+    let folder = std::env::temp_dir().join(format!("polynet-mpi-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let program = folder.join("polynet");
+    std::fs::copy("target/debug/polynet", &program).context("cannot copy the command")?;
+    let result = if arguments.scaling {
+        scaling::run(&program)
+    } else {
+        check(&program, &folder, arguments)
+    };
+    if result.is_ok() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    result.with_context(|| format!("what the runs left is in {}", folder.display()))
+}
+
+/// Installs what is missing.
+fn install() -> Result<()> {
+    let is_there = |program: &str| {
+        let found = Command::new(program).arg("--version").output();
+        found.is_ok_and(|output| output.status.success())
+    };
+    let has_clang = ["/usr/lib", "/usr/lib64", "/usr/local/lib"]
+        .iter()
+        .any(|&folder| {
+            let found = Command::new("find")
+                .args([folder, "-name", "libclang*.so*"])
+                .output();
+            found.is_ok_and(|output| !output.stdout.is_empty())
+        });
+    if is_there("mpirun") && is_there("mpicc") && has_clang {
+        return Ok(());
+    }
+    eprintln!("installing {}", PACKAGES.join(", "));
+    crate::run(Command::new("apt-get").arg("update"))?;
+    let install = ["install", "--yes", "--no-install-recommends"];
+    crate::run(Command::new("apt-get").args(install).args(PACKAGES))
+        .context("install an MPI with its headers, and libclang, by hand")
+}
+
+fn check(program: &Path, folder: &Path, arguments: &Arguments) -> Result<()> {
+    let started = Instant::now();
+    ranks_give_the_weights_of_one_process(program, folder)?;
+    an_error_ends_all_ranks(program, folder)?;
+    a_signal_stops_all_ranks_at_one_step(program, folder)?;
+    kills::run(program, folder, arguments.kills, arguments.seed)?;
+    println!(
+        "MPI: all tests passed in {:.0} s",
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn ranks_give_the_weights_of_one_process(program: &Path, folder: &Path) -> Result<()> {
+    let mut models = Vec::new();
+    for ranks in [1, 2, 4] {
+        let out = folder.join(format!("equal-{ranks}"));
+        let ended = Run::start(program, ranks, &out).wait()?;
+        ensure!(ended.is_success, "{ranks} ranks failed:\n{}", ended.errors);
+        models.push(model(&out)?);
+    }
+    ensure!(
+        models[0] == models[1],
+        "two ranks give other weights than one"
+    );
+    ensure!(
+        models[0] == models[2],
+        "four ranks give other weights than one"
+    );
+    println!("ok: 1, 2 and 4 ranks give the same weights to the bit");
+    Ok(())
+}
+
+/// A folder of images of which one is broken.
+fn an_error_ends_all_ranks(program: &Path, folder: &Path) -> Result<()> {
+    let data = folder.join("data");
+    for split in ["train", "val"] {
+        for class in ["a", "b"] {
+            let folder = data.join(split).join(class);
+            std::fs::create_dir_all(&folder)?;
+            for number in 0..40 {
+                std::fs::write(folder.join(format!("{number:02}.png")), PIXEL)?;
+            }
+        }
+    }
+    std::fs::write(data.join("train/b/17.png"), "not an image")?;
+    let out = folder.join("broken");
+    let path = format!("data.path={}", data.display());
+    let started = Instant::now();
+    let ended = Run::start(program, 2, &out)
+        .with(&path)
+        .with("model.architecture=small-ir-1-2-1; width = 0.0625; classes = 2")
+        .wait()?;
+    let seconds = started.elapsed().as_secs_f64();
+    ensure!(!ended.is_success, "a broken image did not end the run");
+    let says = ended.errors.contains("17.png") && ended.errors.contains("error: rank ");
+    ensure!(
+        says,
+        "the run did not name the broken image:\n{}",
+        ended.errors
+    );
+    ensure!(seconds < 20.0, "the run took {seconds:.0} s to end");
+    println!("ok: a broken image on one rank ended all after {seconds:.1} s and was named");
+    Ok(())
+}
+
+/// One white pixel as a PNG.
+const PIXEL: &[u8] = &[
+    137, 80, 78, 71, 13, 10, 26, 10, 0, 0, 0, 13, 73, 72, 68, 82, 0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0,
+    0, 0, 58, 126, 155, 85, 0, 0, 0, 10, 73, 68, 65, 84, 120, 218, 99, 248, 15, 0, 1, 1, 1, 0, 28,
+    176, 140, 153, 0, 0, 0, 0, 73, 69, 78, 68, 174, 66, 96, 130,
+];
+
+fn a_signal_stops_all_ranks_at_one_step(program: &Path, folder: &Path) -> Result<()> {
+    let out = folder.join("stopped");
+    let running = Run::start(program, 2, &out).spawn()?;
+    running.wait_for_checkpoint(&out)?;
+    let ranks = running.ranks();
+    let last = ranks
+        .last()
+        .context("the run has ended too early to be stopped")?;
+    launch::signal("-TERM", *last)?;
+    let ended = running.wait()?;
+    ensure!(!ended.is_success, "a stopped run says that it has finished");
+    let says = ended.output.contains("stopped after step");
+    ensure!(
+        says,
+        "the run did not stop in order:\n{}\n{}",
+        ended.output,
+        ended.errors
+    );
+    let ended = Run::resume(program, 4, &out).wait()?;
+    ensure!(
+        ended.is_success,
+        "the stopped run did not go on:\n{}",
+        ended.errors
+    );
+    let same = model(&out)? == model(&folder.join("equal-1"))?;
+    ensure!(same, "the stopped run has come to other weights");
+    println!("ok: SIGTERM to one of 2 ranks stopped both; 4 ranks came to the same weights");
+    Ok(())
+}
+
+fn model(out: &Path) -> Result<Vec<u8>> {
+    let path: PathBuf = out.join("model/model.safetensors");
+    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+}
