@@ -48,6 +48,7 @@ pub use decode::{MAX_FILE_BYTES, MAX_PIXELS, decode, read_image};
 pub use error::{DataError, DataErrorKind};
 pub use folder::image_files;
 pub use loader::{Epoch, Loader};
+pub(crate) use preprocessing::centre_offset;
 pub use preprocessing::{Crop, Preprocessing, Resize};
 pub use random::sample_rng;
 pub use resample::{Interpolation, Region};
