@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 mod compute;
+mod crops;
 pub(crate) mod eval;
 pub(crate) mod grow;
 pub(crate) mod import;

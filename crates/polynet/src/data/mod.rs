@@ -39,7 +39,7 @@ mod splitting;
 mod tarball;
 
 #[cfg(test)]
-mod sample_images;
+pub(crate) mod sample_images;
 
 pub use augment::{Augmentation, PadFill};
 pub use batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Skipped, View};
@@ -51,5 +51,6 @@ pub use loader::{Epoch, Loader};
 pub(crate) use preprocessing::centre_offset;
 pub use preprocessing::{Crop, Preprocessing, Resize};
 pub use random::sample_rng;
+pub(crate) use resample::with_resized;
 pub use resample::{Interpolation, Region};
 pub use splitting::{Split, Splitting};
