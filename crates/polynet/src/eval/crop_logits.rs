@@ -91,7 +91,8 @@ impl CropView {
         let mut results: Vec<ImageLogits> = (0..count).map(|_| Ok(Vec::new())).collect();
         let errors = std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(1);
-            let producer = scope.spawn(|| self.produce(count, &decode, sender));
+            let decode = &decode;
+            let producer = scope.spawn(move || self.produce(count, decode, &sender));
             for CropBatch { inputs, images } in receiver {
                 let crops = images.len() * self.plan.crops_per_square();
                 let logits = forward(inputs, [crops, 3, input, input]);
@@ -118,7 +119,7 @@ impl CropView {
         &self,
         count: usize,
         decode: impl Fn(usize) -> Result<RgbImage, DataError> + Sync,
-        batches: SyncSender<CropBatch>,
+        batches: &SyncSender<CropBatch>,
     ) -> Vec<(usize, DataError)> {
         let squares = self.plan.squares_per_image();
         let at_once = (self.batch / self.plan.crops_per_square()).max(1);
