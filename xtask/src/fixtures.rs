@@ -26,6 +26,12 @@ const OPTIMIZER: [&str; 3] = [
     "--out",
     "crates/polynet/src/train/fixtures",
 ];
+/// The script of the crops by Pillow, which need no seed, and where they go.
+const CROPS: [&str; 3] = [
+    "peers/fixtures_crops.py",
+    "--out",
+    "crates/polynet/src/eval/fixtures",
+];
 
 /// Python with the pinned packages: made where it is not there, completed where they have changed.
 pub(crate) fn python(venv: &Path) -> Result<PathBuf> {
@@ -54,5 +60,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for script in SCRIPTS {
         crate::run(Command::new(&python).args([script, "--seed", &seed, "--out", &out]))?;
     }
-    crate::run(Command::new(&python).args(OPTIMIZER))
+    crate::run(Command::new(&python).args(OPTIMIZER))?;
+    crate::run(Command::new(&python).args(CROPS))
 }

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use polynet::classify::{CompileOptions, Isa, ModelPredictor};
 use polynet::nn::{DeviceName, Precision};
+use std::fmt;
 use std::path::Path;
 
 #[derive(clap::Args)]
@@ -45,5 +46,12 @@ impl Compute {
             self.device
         );
         Ok(ModelPredictor::open(model, self.device, options)?)
+    }
+}
+
+/// What the scores of a model follow from besides its weights.
+impl fmt::Display for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.device, self.kernels.options())
     }
 }

@@ -1,7 +1,8 @@
 //! One file for each command: its arguments and what it does.
 
 pub(crate) mod bench;
-pub(crate) mod compute;
+mod compute;
+mod crops;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod grow;

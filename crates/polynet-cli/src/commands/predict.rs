@@ -1,10 +1,14 @@
 //! `polynet predict DIR IMAGE…`
 
 use super::compute::Compute;
+use super::crops::CropArguments;
 use crate::output;
 use anyhow::{Context, Result, bail, ensure};
+use image::RgbImage;
+use polynet::classify::ModelPredictor;
 use polynet::data;
-use polynet::eval::{Ranked, ranked};
+use polynet::eval::pooling::PoolingRule;
+use polynet::eval::{CropView, Ranked, ranked};
 use polynet::nn::HostTensor;
 use polynet::weights::{read_safetensors, write_safetensors};
 use serde::Serialize;
@@ -26,6 +30,8 @@ pub(crate) struct Arguments {
     /// Images at once
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
+    #[command(flatten)]
+    crops: CropArguments,
     /// Preprocessed input `x` [n, 3, height, width] in a safetensors file, instead of images
     #[arg(long, value_name = "FILE", requires = "out", conflicts_with = "images")]
     raw: Option<PathBuf>,
@@ -52,16 +58,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let sources = sources(&arguments.images)?;
     let mut model = arguments.compute.open(&arguments.model)?;
+    let crops = arguments
+        .crops
+        .read(&model.config.preprocessing, arguments.batch)?;
     let mut failed = 0;
     let mut all = Vec::new();
     for batch in sources.chunks(usize::from(arguments.batch)) {
         let mut names = Vec::new();
-        let mut input = Vec::new();
+        let mut images = Vec::new();
         for source in batch {
             match source.read() {
                 Ok(image) => {
                     names.push(source.name());
-                    input.extend(model.config.preprocessing.apply(&image));
+                    images.push(image);
                 }
                 Err(error) => {
                     failed += 1;
@@ -72,8 +81,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         if names.is_empty() {
             continue;
         }
-        let size = model.config.preprocessing.input_size;
-        let logits = model.predictor.logits(input, [names.len(), 3, size, size]);
+        let logits = match &crops {
+            None => single_crop(&mut model, &images),
+            Some((view, rule)) => several_crops(&mut model, &images, view, *rule)?,
+        };
         let rows = logits.chunks_exact(model.config.classes.len());
         for (image, row) in names.into_iter().zip(rows) {
             let classes = ranked(row, &model.config.classes, usize::from(arguments.top));
@@ -93,6 +104,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The logits `[images, classes]` by the model's own preprocessing.
+fn single_crop(model: &mut ModelPredictor, images: &[RgbImage]) -> Vec<f32> {
+    let preprocessing = &model.config.preprocessing;
+    let size = preprocessing.input_size;
+    let inputs = images.iter().flat_map(|image| preprocessing.apply(image));
+    let shape = [images.len(), 3, size, size];
+    model.predictor.logits(inputs.collect(), shape)
+}
+
+/// The pooled logits `[images, classes]` of several crops of each image.
+fn several_crops(
+    model: &mut ModelPredictor,
+    images: &[RgbImage],
+    view: &CropView,
+    rule: PoolingRule,
+) -> Result<Vec<f32>> {
+    let classes = model.config.classes.len();
+    let image = |number: usize| Ok(images[number].clone());
+    let forward = |inputs, shape| model.predictor.logits(inputs, shape);
+    let mut pooled = Vec::new();
+    for logits in view.logits(images.len(), image, forward) {
+        pooled.extend(rule.pool(&logits?, view.plan.crops_per_scale(), classes));
+    }
+    Ok(pooled)
 }
 
 fn print_prediction(prediction: &Prediction) -> Result<()> {
@@ -120,7 +157,7 @@ impl Source {
         }
     }
 
-    fn read(&self) -> Result<image::RgbImage> {
+    fn read(&self) -> Result<RgbImage> {
         match self {
             Self::File(path) => Ok(data::read_image(path)?),
             Self::StandardInput => {

@@ -48,7 +48,7 @@ mod tarball;
 #[cfg(test)]
 mod agreement;
 #[cfg(test)]
-mod sample_images;
+pub(crate) mod sample_images;
 
 pub use augment::{Augmentation, PadFill};
 pub use batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Share, Skipped, View};
@@ -59,7 +59,9 @@ pub use error::{DataError, DataErrorKind};
 pub use folder::image_files;
 pub use inspection::{Finding, OVERSIZED_PIXELS};
 pub use loader::{Epoch, Loader};
+pub(crate) use preprocessing::centre_offset;
 pub use preprocessing::{Crop, Preprocessing, Resize};
 pub use random::sample_rng;
+pub(crate) use resample::with_resized;
 pub use resample::{Interpolation, Region};
 pub use splitting::{Split, Splitting};

@@ -284,7 +284,7 @@ fn centre(wanted: usize, resized: usize, source: u32) -> (f64, f64) {
 
 /// Where the middle `wanted` of `resized` pixels begin: half the rest, and where that is not a
 /// whole number the even one beside it, as torchvision does (378 → 331 begins at 24).
-fn centre_offset(wanted: usize, resized: usize) -> usize {
+pub(crate) fn centre_offset(wanted: usize, resized: usize) -> usize {
     let rest = resized.saturating_sub(wanted);
     let half = rest / 2;
     half + (rest % 2) * (half % 2)

@@ -1,6 +1,6 @@
 //! A network on a data set.
 
-use super::{EvalReport, Scores, ScoresError};
+use super::{CacheError, EvalReport, Scores, ScoresError};
 use crate::classify::Predictor;
 use crate::data::{Batch, DataError, Loader};
 use serde::Serialize;
@@ -14,6 +14,9 @@ pub enum EvalError {
     /// The network's output could not be scored.
     #[error(transparent)]
     Scores(#[from] ScoresError),
+    /// The cache of scores could not be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
 }
 
 /// Scores a model on every image of a loader, whose labels count `classes`. `observe` sees each

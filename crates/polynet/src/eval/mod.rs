@@ -1,7 +1,15 @@
 //! Evaluation: from images, or logits and labels, to the numbers that are reported.
 
+mod crop_logits;
+pub mod crops;
 mod evaluate;
 pub mod metrics;
+mod multi_crop;
+pub mod pooling;
+mod score_cache;
 
+pub use crop_logits::{CropView, ImageLogits};
 pub use evaluate::{EvalError, Ranked, count_correct, evaluate, ranked, score};
 pub use metrics::{ClassReport, ConfusionMatrix, EvalReport, Scores, ScoresError};
+pub use multi_crop::{MultiCrop, MultiCropProgress};
+pub use score_cache::{CacheError, ScoreCache};

@@ -1,0 +1,135 @@
+//! Logits of crops, kept in files so that pooling them otherwise takes no forward pass.
+//!
+//! A file holds the logits of a few images and is named by a hash of everything they follow from: the
+//! model's weights and configuration (with its preprocessing), the device, the crops, and the image
+//! files themselves. So a file is never stale: what has changed has another name. Files are written
+//! whole or not at all, each once its images are done; a run that was killed goes on after them.
+
+use super::crop_logits::ImageLogits;
+use super::crops::CropPlan;
+use crate::nn::HostTensor;
+use crate::weights::{WeightError, read_safetensors, write_safetensors};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Counts up when the meaning of a file changes.
+const FORMAT: &[u8] = b"polynet crop logits 1";
+
+/// A folder of logits of one model's crops.
+#[derive(Debug, Clone)]
+pub struct ScoreCache {
+    folder: PathBuf,
+    key: Sha256,
+}
+
+/// The cache can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The operating system refused.
+    #[error("{}: can't use it for cached scores: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(#[from] WeightError),
+}
+
+impl ScoreCache {
+    /// The cache in `folder` (made where it is not there) for the model in `model`, computed on
+    /// `device`, and the crops of `plan`.
+    ///
+    /// # Errors
+    /// If the folder can't be made or the model's files can't be read.
+    pub fn open(
+        folder: &Path,
+        model: &Path,
+        device: &str,
+        plan: &CropPlan,
+    ) -> Result<Self, CacheError> {
+        let refused = |path: &Path| {
+            let path = path.to_owned();
+            move |source| CacheError::Io { path, source }
+        };
+        fs::create_dir_all(folder).map_err(refused(folder))?;
+        let mut key = Sha256::new();
+        add(&mut key, FORMAT);
+        add(&mut key, device.as_bytes());
+        add(&mut key, format!("{plan:?}").as_bytes());
+        for name in ["config.json", "model.safetensors"] {
+            let path = model.join(name);
+            let mut file = File::open(&path).map_err(refused(&path))?;
+            let mut hash = Sha256::new();
+            io::copy(&mut file, &mut hash).map_err(refused(&path))?;
+            add(&mut key, &hash.finalize());
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            key,
+        })
+    }
+
+    /// Where the logits of images with this content are kept.
+    pub(super) fn path<'a>(&self, images: impl IntoIterator<Item = &'a [u8]>) -> PathBuf {
+        let mut key = self.key.clone();
+        for image in images {
+            add(&mut key, image);
+        }
+        let name: String = key.finalize()[..16]
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        self.folder.join(format!("{name}.safetensors"))
+    }
+
+    /// The logits in a file, `[crops, classes]` for each of `images` images; none if the file is not
+    /// there or damaged.
+    pub(super) fn load(
+        path: &Path,
+        images: usize,
+        crops: usize,
+        classes: usize,
+    ) -> Option<Vec<Vec<f32>>> {
+        let HostTensor { shape, values } = read_safetensors(path).ok()?.remove("logits")?;
+        let length = crops * classes;
+        (shape == [images, crops, classes]).then(|| {
+            values
+                .chunks_exact(length.max(1))
+                .map(<[f32]>::to_vec)
+                .collect()
+        })
+    }
+
+    /// Keeps the logits of images, unless one of them has none or one that is not finite.
+    pub(super) fn save(
+        path: &Path,
+        images: &[ImageLogits],
+        crops: usize,
+        classes: usize,
+    ) -> Result<(), CacheError> {
+        let mut values = Vec::with_capacity(images.len() * crops * classes);
+        for image in images {
+            let Ok(logits) = image else { return Ok(()) };
+            if !logits.iter().all(|logit| logit.is_finite()) {
+                return Ok(());
+            }
+            values.extend_from_slice(logits);
+        }
+        let logits = HostTensor {
+            shape: vec![images.len(), crops, classes],
+            values,
+        };
+        Ok(write_safetensors(path, [("logits", &logits)], None)?)
+    }
+}
+
+/// Adds a part and its length, so that no two lists of parts are the same bytes.
+fn add(hash: &mut Sha256, part: &[u8]) {
+    hash.update((part.len() as u64).to_le_bytes());
+    hash.update(part);
+}
