@@ -6,8 +6,8 @@
 //! computations. This allocator keeps freed large blocks in lists by size and hands them out
 //! again; small blocks go straight to the system's allocator.
 //!
-//! Large blocks are cut from mappings that ask for huge pages, where the system has them: one page
-//! fault for 2 MiB instead of 512, and fewer misses of the address cache in every kernel.
+//! Large blocks are cut from mappings of 64 MiB, whose pages are zero until they are used: zeros that
+//! are asked for are not written again.
 //!
 //! Memory stays bounded: blocks in use and blocks kept together stay below 1.5 times the most
 //! that was in use at once, or everything kept is released.

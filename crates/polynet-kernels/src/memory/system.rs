@@ -1,4 +1,7 @@
-//! Memory from the operating system, in huge pages where it has them.
+//! Memory from the operating system.
+//!
+//! Huge pages are not asked for: steady work is no faster with them here, and where memory is in pieces
+//! or lent by a host, a process that starts waits for them up to a second.
 
 #[cfg(unix)]
 pub(super) use unix::{discard, map, unmap};
@@ -6,7 +9,7 @@ pub(super) use unix::{discard, map, unmap};
 #[cfg(not(unix))]
 pub(super) use other::{discard, map, unmap};
 
-/// A huge page of the common processors.
+/// Where mappings begin: at a huge page of the common processors, so that the system may use them.
 const HUGE_PAGE: usize = 2 << 20;
 
 #[cfg(unix)]
@@ -35,8 +38,6 @@ mod unix {
             let page = page_size();
             let end = size.next_multiple_of(page);
             trim(block.wrapping_add(end), length - before - end);
-            #[cfg(target_os = "linux")]
-            libc::madvise(block.cast(), size, libc::MADV_HUGEPAGE);
         }
         block
     }
