@@ -6,6 +6,7 @@ mod experiment;
 mod fixtures;
 mod licenses;
 mod mpi;
+mod sanitize;
 mod vulkan;
 
 use anyhow::{Context, Result, ensure};
@@ -32,6 +33,8 @@ enum Task {
     Fixtures(fixtures::Arguments),
     /// Build with MPI and train on several ranks, killing runs; or measure how ranks scale
     Mpi(mpi::Arguments),
+    /// Test the kernels under AddressSanitizer
+    Sanitize,
     /// Build for Vulkan and compare the network with the processor's results
     Vulkan(vulkan::Arguments),
 }
@@ -44,6 +47,7 @@ fn main() -> Result<()> {
         Task::Experiment(arguments) => experiment::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
         Task::Mpi(arguments) => mpi::run(&arguments),
+        Task::Sanitize => sanitize::run(),
         Task::Vulkan(arguments) => vulkan::run(&arguments),
     }
 }

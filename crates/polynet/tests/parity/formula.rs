@@ -1,11 +1,14 @@
 //! The formula of weights and inputs, the fixtures' folder, and comparisons.
 
 use burn::tensor::Tensor;
+use polynet::classify::{Classifier, CompileOptions, Isa};
 use polynet::nn::Network;
 use serde_json::Value;
 use std::path::PathBuf;
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+/// Largest deviation of compiled networks, whose transforms round more.
+const COMPILED: f64 = 1e-5;
 /// Largest deviation allowed, relative to the largest reference value.
 pub(crate) const TOLERANCE: f64 = 1e-4;
 
@@ -105,4 +108,24 @@ pub(crate) fn stage_name(network: &Network, part: &str) -> Option<String> {
         .filter(|part| part.name.starts_with(&format!("{stage}.")))
         .count();
     (position.parse() == Ok(count - 1)).then(|| stage.to_owned())
+}
+
+/// Checks the logits of the compiled network, on every instruction set of this processor, against
+/// [`COMPILED`] relative to the largest reference value.
+pub(crate) fn check_compiled(name: &str, network: &Network, images: Tensor<4>, expected: &[f64]) {
+    let images: Vec<f32> = images.into_data().try_into_vec().unwrap();
+    // For f32 the two kinds of AVX-512 are one.
+    for isa in Isa::available().filter(|&isa| isa != Isa::Avx512Bf16) {
+        let options = CompileOptions {
+            isa,
+            ..CompileOptions::default()
+        };
+        let found = Classifier::new(network, options).logits(&images);
+        assert_eq!(found.len(), expected.len());
+        let errors = found.iter().zip(expected);
+        let errors = errors.map(|(found, expected)| (f64::from(*found) - expected).abs());
+        let error = errors.fold(0.0, f64::max) / largest(expected);
+        println!("{name}: compiled for {isa}, logits within {error:.1e}");
+        assert!(error <= COMPILED, "{name} {isa}: {error:e}");
+    }
 }

@@ -1,8 +1,8 @@
 //! The networks beside PolyNet against timm and torchvision.
 
 use crate::formula::{
-    TOLERANCE, bounded, fixtures, folder, host, largest, numbers, sample_indices, stage_name,
-    values,
+    TOLERANCE, bounded, check_compiled, fixtures, folder, host, largest, numbers, sample_indices,
+    stage_name, values,
 };
 use burn::tensor::{DType, Tensor, TensorData};
 use polynet::arch::graph::{TensorKind, TensorSpec};
@@ -91,6 +91,8 @@ fn check_prediction(name: &str, bound: f64) {
         let error = errors.fold(0.0, f64::max) / largest(&expected);
         println!("{name}: logits within {error:.1e}, asked for {bound:.0e}");
         assert!(error <= bound, "{name}: {error:e}");
+        let images = input(&fixture, seed, DType::F32);
+        check_compiled(name, &network, images, &expected);
     }
 }
 

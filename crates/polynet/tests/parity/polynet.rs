@@ -1,7 +1,8 @@
 //! Very Deep PolyNet against its public port: every stage, and the gradient of every parameter.
 
 use crate::formula::{
-    TOLERANCE, bounded, fixtures, host, largest, numbers, sample_indices, stage_name, values,
+    TOLERANCE, bounded, check_compiled, fixtures, host, largest, numbers, sample_indices,
+    stage_name, values,
 };
 use burn::tensor::{DType, Tensor, TensorData};
 use polynet::arch::graph::TensorSpec;
@@ -108,6 +109,8 @@ fn prediction_agrees_with_the_public_port_at_every_stage() {
             let error = (found - expected).abs() / scale;
             assert!(error <= bound, "class {class}: {found} {expected}");
         }
+        let images = fixture.input(DType::F32);
+        check_compiled("very-deep-polynet", &network, images, &expected);
     }
 }
 
