@@ -6,12 +6,22 @@ use crate::layout::{Arena, BLOCK, View, clear_halo};
 use crate::map::{Memory, check_apart, for_planes};
 use crate::simd::{Isa, Simd, dispatch};
 
-/// The largest element of every window; places outside the map are left out.
+/// What a pool takes of a window; places outside the map are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// The largest element.
+    Max,
+    /// The mean: the border does not count.
+    Mean,
+}
+
+/// The largest element or the mean of every window.
 ///
 /// # Panics
-/// If a view leaves the arena, or channels or sizes do not fit.
-pub fn max_pool<E: Element>(
+/// If a view leaves the arena, channels or sizes do not fit, or a window holds no pixel.
+pub fn pool<E: Element>(
     isa: Isa,
+    pool: Pool,
     window: Window,
     arena: &mut Arena<E>,
     from: &View,
@@ -36,7 +46,10 @@ pub fn max_pool<E: Element>(
             target: unsafe { memory.at(to, image, block) },
         };
         let plane = &plane;
-        dispatch!(isa, max_plane<E>(plane: &Plane<E>));
+        match pool {
+            Pool::Max => dispatch!(isa, max_plane<E>(plane: &Plane<E>)),
+            Pool::Mean => dispatch!(isa, window_means<E>(plane: &Plane<E>)),
+        }
     });
 }
 
@@ -85,40 +98,6 @@ unsafe fn max_plane<S: Simd, E: Element>(plane: &Plane<E>) {
     }
 }
 
-/// The mean of every window over what lies inside the map: the border does not count.
-///
-/// # Panics
-/// As [`max_pool`].
-pub fn local_average_pool<E: Element>(
-    isa: Isa,
-    window: Window,
-    arena: &mut Arena<E>,
-    from: &View,
-    to: &View,
-) {
-    check_apart(arena, &[from], to);
-    assert_eq!(to.size(), window.output_size(from.size()), "size");
-    assert!(
-        (0..2).all(|axis| window.padding[axis] < window.kernel[axis]),
-        "every window holds a pixel"
-    );
-    clear_halo(to, arena);
-    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
-    for_planes(to, |image, block| {
-        let plane = Plane {
-            window,
-            from: *from,
-            // SAFETY: both views lie in the arena.
-            source: unsafe { memory.at(from, image, block) },
-            to: *to,
-            // SAFETY: as above.
-            target: unsafe { memory.at(to, image, block) },
-        };
-        let plane = &plane;
-        dispatch!(isa, window_means<E>(plane: &Plane<E>));
-    });
-}
-
 /// # Safety
 /// As [`max_plane`].
 #[inline(always)]
@@ -147,17 +126,11 @@ unsafe fn window_means<S: Simd, E: Element>(plane: &Plane<E>) {
     }
 }
 
-/// Adds the gradient of [`local_average_pool`]'s input to `to`.
+/// Adds the gradient of the input of a [`pool`] of means to `to`.
 ///
 /// # Panics
-/// As [`max_pool`].
-pub fn local_average_pool_gradient(
-    isa: Isa,
-    window: Window,
-    arena: &mut Arena,
-    gradient: &View,
-    to: &View,
-) {
+/// As [`pool`].
+pub fn mean_pool_gradient(isa: Isa, window: Window, arena: &mut Arena, gradient: &View, to: &View) {
     check_apart(arena, &[], to);
     assert!(
         gradient.end() <= arena.len() && !gradient.overlaps(to),
@@ -283,11 +256,11 @@ unsafe fn mean_plane<S: Simd, E: Element>(plane: &Plane<E, f32>) {
     }
 }
 
-/// Adds the gradient of [`max_pool`]'s input to `to`: that of a window goes to its largest element,
+/// Adds the gradient of the input of a [`pool`] of maxima to `to`: that of a window goes to its largest element,
 /// the first of equals in row-major order.
 ///
 /// # Panics
-/// As [`max_pool`].
+/// As [`pool`].
 pub fn max_pool_gradient(
     isa: Isa,
     window: Window,
@@ -410,7 +383,7 @@ mod tests {
                 let mean = View::new(to.end(), 1, 20, [1, 2], 0);
                 let mut arena = Arena::new(mean.end());
                 let x = map(&mut arena, &from, |i| ((i * 37) % 101) as f32 - 50.0);
-                max_pool(isa, window, &mut arena, &from, &to);
+                pool(isa, Pool::Max, window, &mut arena, &from, &to);
                 let mut expected = Vec::new();
                 for plane in x.chunks_exact(42) {
                     for row in 0..height as isize {
@@ -510,7 +483,7 @@ mod tests {
             let to = View::new(from.end(), 1, 17, [2, 3], 0);
             let mut arena = Arena::new(to.end());
             let x = map(&mut arena, &from, |i| (i % 11) as f32);
-            local_average_pool(isa, window, &mut arena, &from, &to);
+            pool(isa, Pool::Mean, window, &mut arena, &from, &to);
             let means = to.read_nchw(&arena);
             for (index, mean) in means.iter().enumerate() {
                 let (plane, column) = (index / 6, index % 3);
@@ -528,7 +501,7 @@ mod tests {
             // ⟨g, mean(x)⟩ = ⟨gradient(g), x⟩, as the mean is linear.
             let g = map(&mut arena, &to, |i| (i % 7) as f32 - 3.0);
             clear(&mut arena, &from);
-            local_average_pool_gradient(isa, window, &mut arena, &to, &from);
+            mean_pool_gradient(isa, window, &mut arena, &to, &from);
             let product =
                 |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
             let (left, right) = (product(&g, &means), product(&from.read_nchw(&arena), &x));

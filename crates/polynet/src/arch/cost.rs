@@ -1,6 +1,6 @@
 //! What a network costs: parameters, multiply-accumulates and memory, from its graph alone.
 
-use super::graph::{Graph, Op, TensorKind};
+use super::graph::{Graph, Op, Pool, TensorKind};
 
 /// Bytes of an `f32`.
 const FLOAT: u64 = 4;
@@ -117,7 +117,9 @@ fn kept_activations(graph: &Graph) -> u64 {
         let bytes = elements(graph, id);
         match graph.nodes[id].op {
             Op::Conv { norm: Some(_), .. } => 2 * FLOAT * bytes,
-            Op::MaxPool { .. } => (FLOAT + INDEX) * bytes,
+            Op::Pool {
+                pool: Pool::Max, ..
+            } => (FLOAT + INDEX) * bytes,
             _ => FLOAT * bytes,
         }
     };

@@ -31,6 +31,26 @@ pub struct Node {
     pub part: usize,
 }
 
+/// What a pool takes of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// The maximum.
+    Max,
+    /// The mean of what lies inside the map: the border does not count.
+    Mean,
+}
+
+/// The window of a pool, rows first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolWindow {
+    /// Rows and columns of the window.
+    pub kernel_size: [usize; 2],
+    /// Step between windows.
+    pub stride: [usize; 2],
+    /// Rows and columns added on each side.
+    pub padding: [usize; 2],
+}
+
 /// The operations of a network.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
@@ -65,23 +85,12 @@ pub enum Op {
     },
     /// `max(x, 0)`.
     Relu,
-    /// Maximum over a window.
-    MaxPool {
-        /// Rows and columns of the window.
-        kernel_size: [usize; 2],
-        /// Step between windows.
-        stride: [usize; 2],
-        /// Rows and columns added on each side.
-        padding: [usize; 2],
-    },
-    /// Mean over a window of what lies inside the map: the border does not count.
-    LocalAveragePool {
-        /// Rows and columns of the window.
-        kernel_size: [usize; 2],
-        /// Step between windows.
-        stride: [usize; 2],
-        /// Rows and columns added on each side.
-        padding: [usize; 2],
+    /// Maximum or mean over a window.
+    Pool {
+        /// Which of them.
+        pool: Pool,
+        /// The window.
+        window: PoolWindow,
     },
     /// Concatenation along the channels.
     Concat,

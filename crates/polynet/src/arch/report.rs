@@ -2,7 +2,7 @@
 
 use super::claims;
 use super::cost::{Cost, node_macs};
-use super::graph::{Graph, Op};
+use super::graph::{Graph, Op, Pool};
 use super::{ArchError, Architecture};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -238,23 +238,16 @@ fn op_json(graph: &Graph, op: &Op) -> Value {
             json!({ "op": "bias", "bias": name, "relu": activation.is_relu() })
         }
         Op::Relu => json!({ "op": "relu" }),
-        Op::MaxPool {
-            kernel_size,
-            stride,
-            padding,
-        } => {
-            json!({ "op": "max-pool", "kernel": kernel_size, "stride": stride, "padding": padding })
-        }
-        Op::LocalAveragePool {
-            kernel_size,
-            stride,
-            padding,
-        } => {
+        Op::Pool { pool, window } => {
+            let op = match pool {
+                Pool::Max => "max-pool",
+                Pool::Mean => "local-average-pool",
+            };
             json!({
-                "op": "local-average-pool",
-                "kernel": kernel_size,
-                "stride": stride,
-                "padding": padding,
+                "op": op,
+                "kernel": window.kernel_size,
+                "stride": window.stride,
+                "padding": window.padding,
             })
         }
         Op::Concat => json!({ "op": "concat" }),

@@ -265,13 +265,17 @@ impl<E: Element> Memory<E> {
                 };
                 conv.run(&mut self.rows, &inputs, stores);
             }
-            (Step::MaxPool { window, from, to }, _) => {
+            (
+                Step::Pool {
+                    pool,
+                    window,
+                    from,
+                    to,
+                },
+                _,
+            ) => {
                 let [from, to] = [from, to].map(|id| self.plan.views[*id]);
-                pool::max_pool(isa, *window, &mut self.maps, &from, &to);
-            }
-            (Step::LocalAveragePool { window, from, to }, _) => {
-                let [from, to] = [from, to].map(|id| self.plan.views[*id]);
-                pool::local_average_pool(isa, *window, &mut self.maps, &from, &to);
+                pool::pool(isa, *pool, *window, &mut self.maps, &from, &to);
             }
             (Step::AveragePool { from, to }, _) => {
                 let [from, to] = [from, to].map(|id| self.plan.views[*id]);

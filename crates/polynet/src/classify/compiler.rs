@@ -183,44 +183,19 @@ impl<'a> Compiler<'a> {
             Op::Conv { .. } | Op::Bias { .. } => self.conv(id),
             Op::Norm { norm, activation } => self.affine(id, Some(*norm), activation.is_relu()),
             Op::Relu => self.affine(id, None, true),
-            &Op::MaxPool {
-                kernel_size,
-                stride,
-                padding,
-            } => {
-                let window = Window {
-                    kernel: kernel_size,
-                    stride,
-                    padding,
-                };
+            &Op::Pool { pool, window } => {
                 let size = [node.shape[1], node.shape[2]];
                 let parts = self.values[node.inputs[0]].clone();
                 self.values[id] = parts
                     .into_iter()
                     .map(|from| {
                         let to = self.buffer_of(self.buffers[from].channels, size);
-                        self.steps.push(Step::MaxPool { window, from, to });
-                        to
-                    })
-                    .collect();
-            }
-            &Op::LocalAveragePool {
-                kernel_size,
-                stride,
-                padding,
-            } => {
-                let window = Window {
-                    kernel: kernel_size,
-                    stride,
-                    padding,
-                };
-                let size = [node.shape[1], node.shape[2]];
-                let parts = self.values[node.inputs[0]].clone();
-                self.values[id] = parts
-                    .into_iter()
-                    .map(|from| {
-                        let to = self.buffer_of(self.buffers[from].channels, size);
-                        self.steps.push(Step::LocalAveragePool { window, from, to });
+                        self.steps.push(Step::Pool {
+                            pool: pool.into(),
+                            window: window.into(),
+                            from,
+                            to,
+                        });
                         to
                     })
                     .collect();

@@ -10,6 +10,7 @@ use super::compiler::Compiler;
 use crate::arch::graph::Graph;
 use crate::nn::Precision;
 use polynet_kernels::conv::{Window, Winograd};
+use polynet_kernels::pool::Pool;
 
 /// Index of a buffer in [`Program::buffers`].
 pub(super) type BufferId = usize;
@@ -76,12 +77,8 @@ pub(super) enum Step {
         value: Option<ValueStore>,
         sum: Option<SumStore>,
     },
-    MaxPool {
-        window: Window,
-        from: BufferId,
-        to: BufferId,
-    },
-    LocalAveragePool {
+    Pool {
+        pool: Pool,
         window: Window,
         from: BufferId,
         to: BufferId,
@@ -141,8 +138,7 @@ impl Step {
                 let addend = sum.iter().flat_map(|sum| &sum.addend);
                 inputs.iter().chain(addend).copied().collect()
             }
-            Self::MaxPool { from, .. }
-            | Self::LocalAveragePool { from, .. }
+            Self::Pool { from, .. }
             | Self::AveragePool { from, .. }
             | Self::Affine { from, .. } => vec![*from],
             Self::Regroup { from, .. } => from.clone(),
@@ -160,8 +156,7 @@ impl Step {
             }
             Self::Regroup { to, .. } => to.clone(),
             Self::Input { to }
-            | Self::MaxPool { to, .. }
-            | Self::LocalAveragePool { to, .. }
+            | Self::Pool { to, .. }
             | Self::AveragePool { to, .. }
             | Self::Affine { to, .. }
             | Self::Add { to, .. } => vec![*to],
@@ -190,8 +185,7 @@ impl Step {
             }
             Self::Regroup { from, to } => from.iter_mut().chain(to).for_each(change),
             Self::Input { to } => change(to),
-            Self::MaxPool { from, to, .. }
-            | Self::LocalAveragePool { from, to, .. }
+            Self::Pool { from, to, .. }
             | Self::AveragePool { from, to }
             | Self::Affine { from, to, .. } => [from, to].into_iter().for_each(change),
             Self::Add {

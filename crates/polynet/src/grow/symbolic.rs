@@ -182,11 +182,7 @@ impl Expressions {
             }
             Op::Relu => self.sum(&[1.0], &inputs, Activation::Relu),
             Op::Sum { scales, activation } => self.sum(scales, &inputs, *activation),
-            Op::Concat
-            | Op::MaxPool { .. }
-            | Op::LocalAveragePool { .. }
-            | Op::AveragePool
-            | Op::Dropout { .. } => {
+            Op::Concat | Op::Pool { .. } | Op::AveragePool | Op::Dropout { .. } => {
                 let nonnegative = inputs.iter().all(|&input| self.nonnegative[input]);
                 self.layer(format!("{:?}", node.op), Vec::new(), inputs, nonnegative)
             }

@@ -3,7 +3,7 @@
 use super::conv_norm::Window;
 use super::paths::Paths;
 use crate::arch::Activation;
-use crate::arch::graph::{Graph, NodeId, Op};
+use crate::arch::graph::{Graph, NodeId, Op, Pool, PoolWindow};
 use burn::tensor::module::{adaptive_avg_pool2d, avg_pool2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, activation::relu};
@@ -132,26 +132,27 @@ fn apply(op: &Op, arguments: Vec<Tensor<4>>, layers: &mut impl Layers) -> Tensor
         &Op::Norm { norm, activation } => layers.norm(only(arguments), norm, activation),
         &Op::Bias { bias, activation } => layers.bias(only(arguments), bias, activation),
         Op::Relu => relu(only(arguments)),
-        &Op::MaxPool {
-            kernel_size,
-            stride,
-            padding,
-        } => {
-            let options = MaxPoolOptions::new(kernel_size)
-                .with_stride(stride)
-                .with_padding(padding);
-            max_pool2d(only(arguments), options)
-        }
-        &Op::LocalAveragePool {
-            kernel_size,
-            stride,
-            padding,
-        } => {
-            let options = AvgPoolOptions::new(kernel_size)
-                .with_stride(stride)
-                .with_padding(padding)
-                .with_count_include_pad(false);
-            avg_pool2d(only(arguments), options)
+        Op::Pool { pool, window } => {
+            let PoolWindow {
+                kernel_size,
+                stride,
+                padding,
+            } = *window;
+            match pool {
+                Pool::Max => {
+                    let options = MaxPoolOptions::new(kernel_size)
+                        .with_stride(stride)
+                        .with_padding(padding);
+                    max_pool2d(only(arguments), options)
+                }
+                Pool::Mean => {
+                    let options = AvgPoolOptions::new(kernel_size)
+                        .with_stride(stride)
+                        .with_padding(padding)
+                        .with_count_include_pad(false);
+                    avg_pool2d(only(arguments), options)
+                }
+            }
         }
         Op::Concat => Tensor::cat(arguments, 1),
         Op::AveragePool => adaptive_avg_pool2d(only(arguments), [1, 1]),

@@ -1,7 +1,7 @@
 //! Lays out one cell: nodes, and the names of their tensors.
 
 use super::builder::Builder;
-use super::{BiasSpec, ConvSpec, NodeId, NormSpec, Op};
+use super::{BiasSpec, ConvSpec, NodeId, NormSpec, Op, Pool, PoolWindow};
 use crate::arch::cell::{Activation, Cell, ConvLayer, Normalization, Padding};
 use crate::arch::{ArchError, Sharing};
 
@@ -96,22 +96,25 @@ impl Builder {
                 let [channels, height, width] = self.graph.nodes[x].shape;
                 let size =
                     self.output_size([height, width], kernel_size, stride, padding, place)?;
-                let padding = padding.amount(kernel_size);
-                let op = Op::MaxPool {
+                let window = PoolWindow {
                     kernel_size,
                     stride,
-                    padding,
+                    padding: padding.amount(kernel_size),
                 };
+                let pool = Pool::Max;
+                let op = Op::Pool { pool, window };
                 Ok(self.push(op, vec![x], [channels, size[0], size[1]]))
             }
             &Cell::AveragePool { kernel_size } => {
                 let shape = self.graph.nodes[x].shape;
                 let kernel_size = [kernel_size; 2];
-                let op = Op::LocalAveragePool {
+                let window = PoolWindow {
                     kernel_size,
                     stride: [1, 1],
                     padding: Padding::Same.amount(kernel_size),
                 };
+                let pool = Pool::Mean;
+                let op = Op::Pool { pool, window };
                 Ok(self.push(op, vec![x], shape))
             }
             Cell::Chain(cells) => {

@@ -3,8 +3,7 @@
 use super::compiler::{Compiler, Gradient, PartId, Source};
 use super::program::{BufferId, Step};
 use crate::arch::Activation;
-use crate::arch::graph::{NodeId, Op};
-use polynet_kernels::conv::Window;
+use crate::arch::graph::{NodeId, Op, Pool};
 
 impl Compiler<'_> {
     /// The buffer of a part's gradient to add to, and whether it has content.
@@ -96,30 +95,29 @@ impl Compiler<'_> {
                     });
                 }
             }
-            &Op::MaxPool {
-                kernel_size,
-                stride,
-                padding,
-            } => {
-                let window = Window {
-                    kernel: kernel_size,
-                    stride,
-                    padding,
-                };
+            &Op::Pool { pool, window } => {
                 let Some(gradients) = self.result_gradients(id) else {
                     return;
                 };
+                let window = window.into();
                 for (part, gradient) in self.input(id).into_iter().zip(gradients) {
-                    let from = self.backward_buffer(part);
+                    let from = (pool == Pool::Max).then(|| self.backward_buffer(part));
                     let (to, has_content) = self.gradient_buffer(part);
                     if !has_content {
                         self.steps.push(Step::Clear { to });
                     }
-                    self.steps.push(Step::MaxPoolGradient {
-                        window,
-                        from,
-                        gradient,
-                        to,
+                    self.steps.push(match from {
+                        Some(from) => Step::MaxPoolGradient {
+                            window,
+                            from,
+                            gradient,
+                            to,
+                        },
+                        None => Step::MeanPoolGradient {
+                            window,
+                            gradient,
+                            to,
+                        },
                     });
                 }
             }
@@ -136,31 +134,6 @@ impl Compiler<'_> {
                 });
                 let input = self.input(id);
                 self.add_gradients(&input, &gradients);
-            }
-            &Op::LocalAveragePool {
-                kernel_size,
-                stride,
-                padding,
-            } => {
-                let window = Window {
-                    kernel: kernel_size,
-                    stride,
-                    padding,
-                };
-                let Some(gradients) = self.result_gradients(id) else {
-                    return;
-                };
-                for (part, gradient) in self.input(id).into_iter().zip(gradients) {
-                    let (to, has_content) = self.gradient_buffer(part);
-                    if !has_content {
-                        self.steps.push(Step::Clear { to });
-                    }
-                    self.steps.push(Step::LocalAveragePoolGradient {
-                        window,
-                        gradient,
-                        to,
-                    });
-                }
             }
             Op::Sum { activation, .. } => self.sum_backward(id, *activation),
             Op::AveragePool => {

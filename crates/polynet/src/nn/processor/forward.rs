@@ -34,27 +34,20 @@ impl Compiler<'_> {
                     })
                     .collect();
             }
-            &Op::MaxPool {
-                kernel_size,
-                stride,
-                padding,
-            } => {
-                let window = Window {
-                    kernel: kernel_size,
-                    stride,
-                    padding,
-                };
+            &Op::Pool { pool, window } => {
                 let input = self.input(id);
-                let from = self.forward_buffers(&input);
-                self.values[id] = from
-                    .into_iter()
-                    .map(|from| {
-                        let channels = self.buffers[from].channels;
-                        let to = self.buffer(Self::map(channels, [height, width]));
-                        self.steps.push(Step::MaxPool { window, from, to });
-                        self.kept(to)
-                    })
-                    .collect();
+                for from in self.forward_buffers(&input) {
+                    let channels = self.buffers[from].channels;
+                    let to = self.buffer(Self::map(channels, [height, width]));
+                    self.steps.push(Step::Pool {
+                        pool: pool.into(),
+                        window: window.into(),
+                        from,
+                        to,
+                    });
+                    let part = self.kept(to);
+                    self.values[id].push(part);
+                }
             }
             Op::Bias { bias, activation } => {
                 let input = self.input(id);
@@ -70,25 +63,6 @@ impl Compiler<'_> {
                         relu: activation.is_relu(),
                     });
                     first_channel += self.buffers[from].channels;
-                    let part = self.kept(to);
-                    self.values[id].push(part);
-                }
-            }
-            &Op::LocalAveragePool {
-                kernel_size,
-                stride,
-                padding,
-            } => {
-                let window = Window {
-                    kernel: kernel_size,
-                    stride,
-                    padding,
-                };
-                let input = self.input(id);
-                for from in self.forward_buffers(&input) {
-                    let channels = self.buffers[from].channels;
-                    let to = self.buffer(Self::map(channels, [height, width]));
-                    self.steps.push(Step::LocalAveragePool { window, from, to });
                     let part = self.kept(to);
                     self.values[id].push(part);
                 }

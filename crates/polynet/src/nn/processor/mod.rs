@@ -15,12 +15,31 @@ use super::conv_norm::{BatchStatistics, dropout_factors};
 use super::network::{Network, host_values, on_device};
 use super::training::{Activations, GradientObserver, Gradients, StepOptions, targets};
 use super::{Frozen, Paths};
-use crate::arch::graph::Op;
+use crate::arch::graph::{Op, Pool, PoolWindow};
 use burn::tensor::Tensor;
-use polynet_kernels::Isa;
+use polynet_kernels::{Isa, conv, pool};
 use rand_chacha::ChaCha8Rng;
 use run::{Processor, StepInput};
 use std::sync::Mutex;
+
+impl From<PoolWindow> for conv::Window {
+    fn from(window: PoolWindow) -> Self {
+        Self {
+            kernel: window.kernel_size,
+            stride: window.stride,
+            padding: window.padding,
+        }
+    }
+}
+
+impl From<Pool> for pool::Pool {
+    fn from(pool: Pool) -> Self {
+        match pool {
+            Pool::Max => Self::Max,
+            Pool::Mean => Self::Mean,
+        }
+    }
+}
 
 /// The last compiled step of a network, to be used again while paths and batch size stay. A clone
 /// begins without one.

@@ -12,6 +12,7 @@ use super::compiler::Compiler;
 use crate::arch::graph::Graph;
 use crate::nn::{Activations, StepOptions};
 use polynet_kernels::conv::{InputGradient, Window};
+use polynet_kernels::pool::Pool;
 
 /// Index of a buffer in [`Program::buffers`].
 pub(super) type BufferId = usize;
@@ -84,12 +85,8 @@ pub(super) enum Step {
         to: BufferId,
         relu: bool,
     },
-    LocalAveragePool {
-        window: Window,
-        from: BufferId,
-        to: BufferId,
-    },
-    MaxPool {
+    Pool {
+        pool: Pool,
         window: Window,
         from: BufferId,
         to: BufferId,
@@ -129,7 +126,7 @@ pub(super) enum Step {
         gradient: BufferId,
         to: BufferId,
     },
-    LocalAveragePoolGradient {
+    MeanPoolGradient {
         window: Window,
         gradient: BufferId,
         to: BufferId,
@@ -289,11 +286,10 @@ impl Step {
             } => vec![*term, *addend, *to],
             Self::Relu { from, to }
             | Self::Bias { from, to, .. }
-            | Self::LocalAveragePool { from, to, .. }
-            | Self::MaxPool { from, to, .. }
+            | Self::Pool { from, to, .. }
             | Self::AveragePool { from, to } => vec![*from, *to],
             Self::Dropout { parts, .. } | Self::BiasGradient { parts, .. } => parts.clone(),
-            Self::LocalAveragePoolGradient { gradient, to, .. } => vec![*gradient, *to],
+            Self::MeanPoolGradient { gradient, to, .. } => vec![*gradient, *to],
             Self::Linear { inputs, to } => join(&[inputs, &[*to]]),
             Self::Loss { logits } => vec![*logits],
             Self::LinearGradient {

@@ -293,13 +293,14 @@ impl Run<'_> {
                 let affine = Affine::new(&vec![1.0; shift.len()], shift);
                 affine.apply(isa, self.arena, &from, &to, *relu);
             }
-            Step::LocalAveragePool { window, from, to } => {
+            Step::Pool {
+                pool,
+                window,
+                from,
+                to,
+            } => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
-                pool::local_average_pool(isa, *window, self.arena, &from, &to);
-            }
-            Step::MaxPool { window, from, to } => {
-                let [from, to] = [from, to].map(|id| self.views[*id]);
-                pool::max_pool(isa, *window, self.arena, &from, &to);
+                pool::pool(isa, *pool, *window, self.arena, &from, &to);
             }
             Step::AveragePool { from, to } => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
@@ -343,13 +344,13 @@ impl Run<'_> {
                 let [from, gradient, to] = [from, gradient, to].map(|id| self.views[*id]);
                 pool::max_pool_gradient(isa, *window, self.arena, (&from, &gradient), &to);
             }
-            Step::LocalAveragePoolGradient {
+            Step::MeanPoolGradient {
                 window,
                 gradient,
                 to,
             } => {
                 let [gradient, to] = [gradient, to].map(|id| self.views[*id]);
-                pool::local_average_pool_gradient(isa, *window, self.arena, &gradient, &to);
+                pool::mean_pool_gradient(isa, *window, self.arena, &gradient, &to);
             }
             Step::BiasGradient { bias, .. }
                 if self.input.frozen.contains(self.graph.bias_tensor(*bias)) => {}
