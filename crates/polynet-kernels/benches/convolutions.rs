@@ -182,13 +182,13 @@ fn forward<E: Element>(criterion: &mut Criterion<ShareOfPeak>, isa: Isa, kind: &
         };
         let stores = Stores {
             value: Some(value),
-            sum: None,
+            ..Stores::default()
         };
         group.bench_function(BenchmarkId::new("direct", layer.name()), |bencher| {
             bencher.iter(|| conv.run(&mut arena, &[from], stores));
         });
         if E::DEPTH == 1 && Winograd::has(layer.window) {
-            let conv = Winograd::pack(isa, layer.window, segments, &weights, &bias);
+            let conv = Winograd::pack(isa, (layer.window, to.size()), segments, &weights, &bias);
             group.bench_function(BenchmarkId::new("transformed", layer.name()), |bencher| {
                 bencher.iter(|| conv.run(&mut arena, &[from], value));
             });

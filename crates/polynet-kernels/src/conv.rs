@@ -1,8 +1,9 @@
-//! Convolution with its epilogue: bias, ReLU, and a scaled sum with another map.
+//! Convolution with its epilogue: bias, ReLU, a scaled sum with another map, and the next batch norm.
 //!
 //! [`Conv`] holds weights that are packed once for an instruction set. It reads any list of views as
 //! one concatenated input and writes any list of views, so that a concatenation is never made.
 
+mod ahead;
 mod gradient;
 mod input_gradient;
 mod naive;
@@ -13,11 +14,14 @@ mod winograd;
 
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, View, clear_halo};
+use crate::map::Affine;
 use crate::simd::Isa;
+use ahead::{Ahead, Share};
 use pack::{Filters, Packed, Panel, block_channels, steps};
 use rayon::prelude::*;
-use tile::{Ahead, Geometry, Source, Tap, Target, Tile};
+use tile::{Geometry, Source, Tap, Target, Tile};
 
+pub use ahead::NextWeights;
 pub use gradient::weight_gradient;
 pub use input_gradient::InputGradient;
 pub use naive::convolve;
@@ -82,20 +86,35 @@ pub struct Sum<'a> {
     pub relu: bool,
 }
 
-/// What becomes of a convolution's result; both at once is one pass.
+/// `scale · x + shift` of the sum as it is stored, or of the value where there is no sum, and where it
+/// goes: the batch norm and the ReLU that a pre-activation unit begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct Normalized<'a> {
+    /// A factor and a term for every channel.
+    pub affine: &'a Affine,
+    /// The map, in the packed output segments.
+    pub to: &'a [View],
+    /// Whether `max(·, 0)` is stored.
+    pub relu: bool,
+}
+
+/// What becomes of a convolution's result; all at once is one pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stores<'a> {
     /// The result itself.
     pub value: Option<Value<'a>>,
     /// Its sum with another map.
     pub sum: Option<Sum<'a>>,
+    /// The next batch norm of the one or the other.
+    pub normalized: Option<Normalized<'a>>,
 }
 
 impl<'a> Stores<'a> {
     fn maps(&self) -> impl Iterator<Item = &'a View> {
         let value = self.value.iter().flat_map(|value| value.to);
         let sum = self.sum.iter().flat_map(|sum| sum.to);
-        value.chain(sum)
+        let normalized = self.normalized.iter().flat_map(|normalized| normalized.to);
+        value.chain(sum).chain(normalized)
     }
 }
 
@@ -137,9 +156,7 @@ pub struct Conv<E: Element = f32> {
 }
 
 /// Weights of a group of panels that a task keeps in its cache.
-const GROUP_BYTES: usize = 400 << 10;
-/// A cache line.
-const LINE_BYTES: usize = 64;
+const GROUP_BYTES: usize = 256 << 10;
 /// Multiply-accumulates that are worth a task of their own.
 const TASK_MACS: usize = 100_000;
 
@@ -236,7 +253,7 @@ impl<E: Element> Conv<E> {
         self.run_ahead(arena, inputs, stores, None);
     }
 
-    /// As [`Conv::run`], and asks the memory for the weights of the convolution that comes `next`, so
+    /// As [`Conv::run`], and asks the memory for the weights of the convolution that comes next, so
     /// that they are in a cache by then.
     ///
     /// # Panics
@@ -246,17 +263,26 @@ impl<E: Element> Conv<E> {
         arena: &mut Arena<E>,
         inputs: &[View],
         stores: Stores<'_>,
-        next: Option<&Self>,
+        next: Option<NextWeights<'_>>,
     ) {
         self.check(arena, inputs, &stores);
-        let mut job = Job::new(self, arena, inputs, stores);
-        job.next = next;
+        let job = Job::new(self, arena, inputs, stores);
         let tasks = job.tasks();
+        let run = |index: usize| {
+            let share = next.map_or(Share::NOTHING, |next| next.share(index, tasks.len()));
+            job.run(tasks[index], share);
+        };
         if tasks.len() == 1 {
-            tasks.into_iter().for_each(|task| job.run(task));
+            run(0);
         } else {
-            tasks.into_par_iter().for_each(|task| job.run(task));
+            (0..tasks.len()).into_par_iter().for_each(run);
         }
+    }
+
+    /// The weights, for [`Conv::run_ahead`] of the convolution before.
+    pub fn weights(&self) -> NextWeights<'_> {
+        let groups = self.packed.panels.len().div_ceil(self.panels_in_group());
+        NextWeights::new(&self.packed.weights, groups >= rayon::current_num_threads())
     }
 
     fn check(&self, arena: &Arena<E>, inputs: &[View], stores: &Stores<'_>) {
@@ -307,6 +333,23 @@ impl<E: Element> Conv<E> {
                 apart(value.to, sum.addend);
             }
         }
+        if let Some(normalized) = &stores.normalized {
+            shape(normalized.to);
+            apart(normalized.to, inputs);
+            let factors = block_channels(&self.outputs).len() * BLOCK;
+            assert_eq!(
+                normalized.affine.len(),
+                factors,
+                "a factor for every channel"
+            );
+            if let Some(value) = &stores.value {
+                apart(normalized.to, value.to);
+            }
+            if let Some(sum) = &stores.sum {
+                apart(normalized.to, sum.to);
+                apart(normalized.to, sum.addend);
+            }
+        }
     }
 }
 
@@ -335,32 +378,10 @@ fn check_views<E: Element>(arena: &Arena<E>, views: &[View], segments: &[usize])
 struct Task {
     panels: [usize; 2],
     tiles: [usize; 2],
-    /// Cache lines of the next weights that it asks for.
-    ahead: [usize; 2],
 }
 
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// Divides the lines of the next weights among tasks. Threads take tasks in order, the first of them
-/// the first part; where the next weights will be divided among threads, each asks for its own part,
-/// else each asks for all.
-fn ask_ahead<E: Element>(tasks: &mut [Task], next: &Conv<E>) {
-    let threads = rayon::current_num_threads();
-    let lines = size_of_val(next.packed.weights.as_slice()) / LINE_BYTES;
-    let is_divided = next.packed.panels.len().div_ceil(next.panels_in_group()) >= threads;
-    let count = tasks.len();
-    for (index, task) in tasks.iter_mut().enumerate() {
-        let thread = index * threads / count;
-        let [from, to] = [thread, thread + 1].map(|thread| (thread * count).div_ceil(threads));
-        let [first, end] = match is_divided {
-            true => [thread, thread + 1].map(|thread| thread * lines / threads),
-            false => [0, lines],
-        };
-        let share = |index: usize| first + (end - first) * (index - from) / (to - from);
-        task.ahead = [share(index), share(index + 1)];
-    }
 }
 
 /// A convolution on given memory.
@@ -370,8 +391,6 @@ struct Job<'a, E: Element> {
     inputs: &'a [View],
     stores: Stores<'a>,
     taps: Vec<Tap>,
-    /// What is run after this job.
-    next: Option<&'a Conv<E>>,
     /// Rows, columns and images of the result; a pointwise job is one long row.
     rows: usize,
     columns: usize,
@@ -421,7 +440,6 @@ impl<'a, E: Element> Job<'a, E> {
             inputs,
             stores,
             taps,
-            next: None,
             rows,
             columns,
             images: input.images,
@@ -453,17 +471,13 @@ impl<'a, E: Element> Job<'a, E> {
                 tasks.push(Task {
                     panels: [group, group + 1].map(|group| group * panels / groups),
                     tiles: [range, range + 1].map(|range| range * tiles / ranges),
-                    ahead: [0; 2],
                 });
             }
-        }
-        if let Some(next) = self.next {
-            ask_ahead(&mut tasks, next);
         }
         tasks
     }
 
-    fn run(&self, task: Task) {
+    fn run(&self, task: Task, share: Share) {
         let mut sources = Vec::new();
         let mut image_before = None;
         let panels = task.panels[1] - task.panels[0];
@@ -480,23 +494,10 @@ impl<'a, E: Element> Job<'a, E> {
             let end = (position + 1) * self.columns / self.tiles_in_row;
             let pixels = end - first;
             for panel in &self.conv.packed.panels[task.panels[0]..task.panels[1]] {
-                let ahead = self.ahead(task.ahead, call, calls);
+                let ahead = share.of_call(call, calls);
                 self.run_tile(panel, &sources, [image, row, first], pixels, ahead);
                 call += 1;
             }
-        }
-    }
-
-    /// The part of a task's lines that one of its calls asks for.
-    fn ahead(&self, [first, end]: [usize; 2], call: usize, calls: usize) -> Ahead {
-        let Some(next) = self.next else {
-            return Ahead::NOTHING;
-        };
-        let [first, end] = [call, call + 1].map(|call| first + (end - first) * call / calls);
-        let weights = next.packed.weights.as_slice().as_ptr().cast::<u8>();
-        Ahead {
-            first: weights.wrapping_add(first * LINE_BYTES),
-            lines: end - first,
         }
     }
 
@@ -538,6 +539,10 @@ impl<'a, E: Element> Job<'a, E> {
         for (block, target) in targets.iter_mut().take(panel.blocks).enumerate() {
             *target = self.target(panel.first_block + block, [image, row, column]);
         }
+        let normalization = match &self.stores.normalized {
+            Some(normalized) => normalized.affine.block(panel.first_block),
+            None => [std::ptr::null(); 2],
+        };
         let out_stride = conv.grid.step[1] * BLOCK;
         let pixel_stride = stride[1] * BLOCK;
         let tile = Tile {
@@ -553,9 +558,14 @@ impl<'a, E: Element> Job<'a, E> {
             bias: unsafe { conv.bias.as_slice().as_ptr().add(panel.first_block * BLOCK) },
             targets: &targets[..panel.blocks],
             scale: self.stores.sum.map_or(0.0, |sum| sum.scale),
+            normalization,
             ahead,
             value_relu: self.stores.value.is_some_and(|value| value.relu),
             sum_relu: self.stores.sum.is_some_and(|sum| sum.relu),
+            normalized_relu: self
+                .stores
+                .normalized
+                .is_some_and(|normalized| normalized.relu),
         };
         let kernel = E::tile_kernel(conv.isa, panel.blocks, pixels, pixel_stride);
         // SAFETY: `Conv::check` has found every view inside the arena and of the right size, and
@@ -585,6 +595,9 @@ impl<'a, E: Element> Job<'a, E> {
         if let Some(sum) = &self.stores.sum {
             target.addend = place(sum.addend);
             target.sum = place(sum.to);
+        }
+        if let Some(normalized) = &self.stores.normalized {
+            target.normalized = place(normalized.to);
         }
         target
     }

@@ -125,18 +125,18 @@ impl InputGradient {
         assert_eq!(self.window.output_size(size), gradient_size, "size");
         let stores = if add {
             Stores {
-                value: None,
                 sum: Some(Sum {
                     addend: to,
                     to,
                     scale: 1.0,
                     relu: false,
                 }),
+                ..Stores::default()
             }
         } else {
             Stores {
                 value: Some(Value { to, relu: false }),
-                sum: None,
+                ..Stores::default()
             }
         };
         for part in &self.parts {

@@ -4,6 +4,7 @@
 //! `NV` vectors of output channels once and multiplies them with one input for each of `PX` pixels.
 //! All `NV · PX` sums stay in registers from the first input channel to the last.
 
+use super::ahead::Ahead;
 use crate::element::Element;
 use crate::layout::BLOCK;
 use crate::simd::{Isa, Simd};
@@ -38,6 +39,8 @@ pub(crate) struct Target<E> {
     pub(crate) addend: *const E,
     /// Where that sum is stored.
     pub(crate) sum: *mut E,
+    /// Where the batch norm of what is stored last is stored.
+    pub(crate) normalized: *mut E,
 }
 
 impl<E> Target<E> {
@@ -45,21 +48,7 @@ impl<E> Target<E> {
         value: std::ptr::null_mut(),
         addend: std::ptr::null(),
         sum: std::ptr::null_mut(),
-    };
-}
-
-/// Cache lines that are needed soon, such as the next convolution's weights: asking for them while
-/// others are multiplied keeps the processor from waiting for memory.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ahead {
-    pub(crate) first: *const u8,
-    pub(crate) lines: usize,
-}
-
-impl Ahead {
-    pub(crate) const NOTHING: Self = Self {
-        first: std::ptr::null(),
-        lines: 0,
+        normalized: std::ptr::null_mut(),
     };
 }
 
@@ -82,10 +71,13 @@ pub struct Tile<'a, E> {
     /// One for each output block of the panel, at the tile's first pixel.
     pub(crate) targets: &'a [Target<E>],
     pub(crate) scale: f32,
+    /// Factors and terms of the batch norm, `NV · LANES` elements each; null where there is none.
+    pub(crate) normalization: [*const f32; 2],
     /// Memory to ask for on the way.
     pub(crate) ahead: Ahead,
     pub(crate) value_relu: bool,
     pub(crate) sum_relu: bool,
+    pub(crate) normalized_relu: bool,
 }
 
 /// A microkernel for a number of vectors and pixels.
@@ -164,38 +156,55 @@ struct Line(#[allow(dead_code)] [f32; BLOCK]);
 #[inline(always)]
 unsafe fn store<S: Simd, E: Element, const NV: usize, const PX: usize>(
     tile: &Tile<'_, E>,
-    sums: *const f32,
+    sums: *mut f32,
 ) {
     // SAFETY: by the contract of `tile`.
     unsafe {
-        let zero = S::splat(0.0);
         let scale = S::splat(tile.scale);
+        let value_floor = floor::<S>(tile.value_relu);
         for v in 0..NV {
             let target = tile.targets.get_unchecked(v * S::LANES / BLOCK);
             let lane = v * S::LANES % BLOCK;
-            for px in 0..PX {
-                let sum = S::load(sums.add((v * PX + px) * S::LANES));
-                let place = px * tile.out_stride + lane;
-                if !target.value.is_null() {
-                    let value = if tile.value_relu {
-                        S::max(zero, sum)
-                    } else {
-                        sum
-                    };
-                    E::store::<S>(target.value.add(place), value);
+            let place = |px: usize| px * tile.out_stride + lane;
+            let sums = sums.add(v * PX * S::LANES);
+            let sum = |px: usize| sums.add(px * S::LANES);
+            let mut last_floor = value_floor;
+            if !target.value.is_null() {
+                for px in 0..PX {
+                    let value = S::max(value_floor, S::load(sum(px)));
+                    E::store::<S>(target.value.add(place(px)), value);
                 }
-                if !target.sum.is_null() {
-                    let total = S::fma(scale, sum, E::load::<S>(target.addend.add(place)));
-                    let total = if tile.sum_relu {
-                        S::max(zero, total)
-                    } else {
-                        total
-                    };
-                    E::store::<S>(target.sum.add(place), total);
+            }
+            if !target.sum.is_null() {
+                last_floor = floor::<S>(tile.sum_relu);
+                for px in 0..PX {
+                    let addend = E::load::<S>(target.addend.add(place(px)));
+                    let total = S::fma(scale, S::load(sum(px)), addend);
+                    S::store(sum(px), total);
+                    E::store::<S>(target.sum.add(place(px)), S::max(last_floor, total));
+                }
+            }
+            if !target.normalized.is_null() {
+                let [factor, shift] = tile.normalization.map(|of| S::load(of.add(v * S::LANES)));
+                let floor = floor::<S>(tile.normalized_relu);
+                for px in 0..PX {
+                    let last = S::max(last_floor, S::load(sum(px)));
+                    let normalized = S::max(floor, S::fma(factor, last, shift));
+                    E::store::<S>(target.normalized.add(place(px)), normalized);
                 }
             }
         }
     }
+}
+
+/// What a result is at least.
+///
+/// # Safety
+/// On a processor with the instruction set.
+#[inline(always)]
+unsafe fn floor<S: Simd>(relu: bool) -> S::V {
+    // SAFETY: by the contract above.
+    unsafe { S::splat(if relu { 0.0 } else { f32::NEG_INFINITY }) }
 }
 
 macro_rules! kernels {

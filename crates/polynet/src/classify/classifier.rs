@@ -1,11 +1,11 @@
 //! A compiled network.
 
 use super::memory::Plan;
-use super::program::{Algorithm, ConvPart, ConvSource, Program, Step};
+use super::program::{Algorithm, ConvPart, ConvSource, Normalization, Program, Step};
 use crate::arch::graph::Graph;
 use crate::nn::{Network, Precision, TensorMismatch};
 use crate::weights::{TensorSource, WeightFile};
-use polynet_kernels::conv::{Conv, Stores, Sum, Value, Winograd};
+use polynet_kernels::conv::{Conv, NextWeights, Normalized, Stores, Sum, Value, Winograd};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};
 use polynet_kernels::pool;
@@ -60,18 +60,21 @@ struct Compiled<E: Element> {
 /// What a step needs apart from its buffers.
 #[derive(Debug)]
 enum Kernel<E: Element> {
-    Conv(Conv<E>),
+    Conv(Conv<E>, Option<Affine>),
     Winograd(Winograd),
     Linear(Conv),
     Affine(Affine),
     None,
 }
 
-/// The arenas for a number of images.
+/// The arenas for some images at once.
 #[derive(Debug)]
 struct Memory<E: Element> {
-    images: usize,
+    /// The most images of a batch that the plan was made for.
+    most: usize,
     plan: Plan,
+    /// Of the program's buffers, for the images at hand.
+    views: Vec<View>,
     maps: Arena<E>,
     /// What comes after the last pool.
     rows: Arena,
@@ -136,15 +139,10 @@ impl Classifier {
         }
         // Inside the pool, so that no step has to wake its threads first.
         let (isa, program) = (self.isa, &self.program);
-        let logits = rayon::scope(|_| match &mut self.engine {
+        rayon::scope(|_| match &mut self.engine {
             Engine::F32(engine) => engine.run(isa, program, images, count),
             Engine::Bf16(engine) => engine.run(isa, program, images, count),
-        });
-        // The logits of an image are a column.
-        let classes = logits.len() / count;
-        (0..count * classes)
-            .map(|index| logits[index % classes * count + index / classes])
-            .collect()
+        })
     }
 }
 
@@ -159,65 +157,92 @@ impl<E: Element> Compiled<E> {
         }
     }
 
-    /// The logits, `[classes, images]`.
+    /// The logits `[images, classes]` of `count` images.
     fn run(&mut self, isa: Isa, program: &Program, images: &[f32], count: usize) -> Vec<f32> {
         let memory = match &mut self.memory {
-            Some(memory) if memory.images == count => memory,
-            memory => {
-                let plan = Plan::new(program, count);
-                memory.insert(Memory {
-                    images: count,
-                    maps: Arena::new(plan.elements),
-                    rows: Arena::new(plan.row_elements),
-                    plan,
-                })
-            }
+            Some(memory) if memory.most >= count => memory,
+            memory => memory.insert(Memory::new(program, count)),
         };
-        for (index, (step, kernel)) in program.steps.iter().zip(&self.kernels).enumerate() {
-            let mut later = self.kernels[index + 1..].iter();
-            let next = later.find_map(Kernel::conv);
-            memory.run(isa, step, (kernel, next), images);
+        let runs = count.div_ceil(memory.plan.images);
+        let mut logits = Vec::new();
+        for run in 0..runs {
+            let [first, end] = [run, run + 1].map(|run| run * count / runs);
+            memory.views = memory.plan.views(program, end - first);
+            let image = images.len() / count;
+            let images = &images[first * image..end * image];
+            for (index, (step, kernel)) in program.steps.iter().zip(&self.kernels).enumerate() {
+                let mut later = self.kernels[index + 1..].iter();
+                let next = later.find_map(Kernel::weights);
+                memory.run(isa, step, (kernel, next), images);
+            }
+            // The logits of an image are a column.
+            let by_class = memory.views[program.output].read_nchw(&memory.rows);
+            let (count, classes) = (end - first, by_class.len() / (end - first));
+            let order = (0..by_class.len()).map(|i| i % classes * count + i / classes);
+            logits.extend(order.map(|place| by_class[place]));
         }
-        memory.plan.views[program.output].read_nchw(&memory.rows)
+        logits
     }
 }
 
 impl<E: Element> Kernel<E> {
-    fn conv(&self) -> Option<&Conv<E>> {
+    fn weights(&self) -> Option<NextWeights<'_>> {
         match self {
-            Self::Conv(conv) => Some(conv),
+            Self::Conv(conv, _) => Some(conv.weights()),
+            Self::Winograd(conv) => Some(conv.weights()),
             _ => None,
         }
     }
 }
 
 impl<E: Element> Memory<E> {
-    fn views(&self, ids: &[usize]) -> Vec<View> {
-        ids.iter().map(|&id| self.plan.views[id]).collect()
+    /// For batches of up to `most` images.
+    fn new(program: &Program, most: usize) -> Self {
+        let plan = Plan::in_cache::<E>(program, most);
+        Self {
+            most,
+            views: Vec::new(),
+            maps: Arena::new(plan.elements),
+            rows: Arena::new(plan.row_elements),
+            plan,
+        }
     }
 
-    /// Runs a step; `next` is the convolution after it.
+    fn views_of(&self, ids: &[usize]) -> Vec<View> {
+        ids.iter().map(|&id| self.views[id]).collect()
+    }
+
+    /// Runs a step; `next` are the weights of the convolution after it.
     fn run(
         &mut self,
         isa: Isa,
         step: &Step,
-        (kernel, next): (&Kernel<E>, Option<&Conv<E>>),
+        (kernel, next): (&Kernel<E>, Option<NextWeights<'_>>),
         images: &[f32],
     ) {
         match (step, kernel) {
-            (Step::Input { to }, _) => self.plan.views[*to].write_nchw(&mut self.maps, images),
+            (Step::Input { to }, _) => self.views[*to].write_nchw(&mut self.maps, images),
             (
                 Step::Conv {
-                    inputs, value, sum, ..
+                    inputs,
+                    value,
+                    sum,
+                    normalized,
+                    ..
                 },
-                Kernel::Conv(conv),
+                Kernel::Conv(conv, affine),
             ) => {
                 let value = value
                     .as_ref()
-                    .map(|value| (self.views(&value.to), value.relu));
+                    .map(|value| (self.views_of(&value.to), value.relu));
                 let sum = sum.as_ref().map(|sum| {
-                    let (addend, to) = (self.views(&sum.addend), self.views(&sum.to));
+                    let (addend, to) = (self.views_of(&sum.addend), self.views_of(&sum.to));
                     (addend, to, sum.scale, sum.relu)
+                });
+                let normalized = normalized.as_ref().zip(affine.as_ref());
+                let normalized = normalized.map(|(normalized, affine)| {
+                    let to = self.views[normalized.to];
+                    ([to], affine, normalized.normalization.relu)
                 });
                 let stores = Stores {
                     value: value.as_ref().map(|(to, relu)| Value { to, relu: *relu }),
@@ -227,8 +252,13 @@ impl<E: Element> Memory<E> {
                         scale: *scale,
                         relu: *relu,
                     }),
+                    normalized: normalized.as_ref().map(|(to, affine, relu)| Normalized {
+                        affine,
+                        to,
+                        relu: *relu,
+                    }),
                 };
-                let inputs = self.views(inputs);
+                let inputs = self.views_of(inputs);
                 conv.run_ahead(&mut self.maps, &inputs, stores, next);
             }
             (
@@ -239,12 +269,12 @@ impl<E: Element> Memory<E> {
                 },
                 Kernel::Winograd(conv),
             ) => {
-                let (inputs, to) = (self.views(inputs), self.views(&value.to));
+                let (inputs, to) = (self.views_of(inputs), self.views_of(&value.to));
                 let value = Value {
                     to: &to,
                     relu: value.relu,
                 };
-                conv.run(&mut self.maps, &inputs, value);
+                conv.run_ahead(&mut self.maps, &inputs, value, next);
             }
             (
                 Step::Conv {
@@ -254,14 +284,14 @@ impl<E: Element> Memory<E> {
                 },
                 Kernel::Linear(conv),
             ) => {
-                let (inputs, to) = (self.views(inputs), self.views(&value.to));
+                let (inputs, to) = (self.views_of(inputs), self.views_of(&value.to));
                 let value = Value {
                     to: &to,
                     relu: value.relu,
                 };
                 let stores = Stores {
                     value: Some(value),
-                    sum: None,
+                    ..Stores::default()
                 };
                 conv.run(&mut self.rows, &inputs, stores);
             }
@@ -274,19 +304,26 @@ impl<E: Element> Memory<E> {
                 },
                 _,
             ) => {
-                let [from, to] = [from, to].map(|id| self.plan.views[*id]);
+                let [from, to] = [from, to].map(|id| self.views[*id]);
                 pool::pool(isa, *pool, *window, &mut self.maps, &from, &to);
             }
             (Step::AveragePool { from, to }, _) => {
-                let [from, to] = [from, to].map(|id| self.plan.views[*id]);
+                let [from, to] = [from, to].map(|id| self.views[*id]);
                 pool::average_pool_into(isa, (&self.maps, &from), (&mut self.rows, &to));
             }
-            (Step::Affine { from, to, relu, .. }, Kernel::Affine(affine)) => {
-                let [from, to] = [from, to].map(|id| self.plan.views[*id]);
-                affine.apply(isa, &mut self.maps, &from, &to, *relu);
+            (
+                Step::Affine {
+                    normalization,
+                    from,
+                    to,
+                },
+                Kernel::Affine(affine),
+            ) => {
+                let [from, to] = [from, to].map(|id| self.views[*id]);
+                affine.apply(isa, &mut self.maps, &from, &to, normalization.relu);
             }
             (Step::Regroup { from, to }, _) => {
-                let (from, to) = (self.views(from), self.views(to));
+                let (from, to) = (self.views_of(from), self.views_of(to));
                 map::regroup(&mut self.maps, &from, &to);
             }
             (
@@ -299,7 +336,7 @@ impl<E: Element> Memory<E> {
                 },
                 _,
             ) => {
-                let [term, addend, to] = [term, addend, to].map(|id| self.plan.views[*id]);
+                let [term, addend, to] = [term, addend, to].map(|id| self.views[*id]);
                 map::add(isa, &mut self.maps, (*scale, &term), &addend, &to, *relu);
             }
             (Step::Conv { .. } | Step::Affine { .. }, _) => {
@@ -350,6 +387,7 @@ impl Weights<'_> {
                 inputs,
                 value,
                 sum,
+                normalized,
             } => {
                 let value = value.iter().map(|value| &value.to);
                 let sum = sum.iter().map(|sum| &sum.to);
@@ -364,32 +402,43 @@ impl Weights<'_> {
                         Kernel::Linear(Conv::pack(isa, *window, segments, &weights, &bias))
                     }
                     Algorithm::Direct => {
-                        Kernel::Conv(Conv::pack(isa, *window, segments, &weights, &bias))
+                        let affine = normalized.map(|normalized| {
+                            let channels = program.buffers[normalized.to].channels;
+                            self.normalization(normalized.normalization, channels)
+                        });
+                        let conv = Conv::pack(isa, *window, segments, &weights, &bias);
+                        Kernel::Conv(conv, affine)
                     }
                     Algorithm::Transformed => {
-                        Kernel::Winograd(Winograd::pack(isa, *window, segments, &weights, &bias))
+                        let window = (*window, program.buffers[outputs[0]].size);
+                        Kernel::Winograd(Winograd::pack(isa, window, segments, &weights, &bias))
                     }
                 }
             }
             Step::Affine {
-                norm,
+                normalization,
                 from,
-                first_channel,
                 ..
             } => {
                 let channels = program.buffers[*from].channels;
-                let (scale, shift) = match norm {
-                    Some(norm) => self.affine(*norm),
-                    None => (vec![1.0; channels], vec![0.0; channels]),
-                };
-                let part = |values: &[f64]| -> Vec<f32> {
-                    let values = values.iter().skip(*first_channel).take(channels);
-                    values.map(|&value| value as f32).collect()
-                };
-                Kernel::Affine(Affine::new(&part(&scale), &part(&shift)))
+                Kernel::Affine(self.normalization(*normalization, channels))
             }
             _ => Kernel::None,
         }
+    }
+
+    /// A range of `channels` channels of a batch norm.
+    fn normalization(&self, normalization: Normalization, channels: usize) -> Affine {
+        let Some(norm) = normalization.norm else {
+            return Affine::new(&vec![1.0; channels], &vec![0.0; channels]);
+        };
+        let (scale, shift) = self.affine(norm);
+        let first = normalization.first_channel;
+        let part = |values: &[f64]| -> Vec<f32> {
+            let values = &values[first..first + channels];
+            values.iter().map(|&value| value as f32).collect()
+        };
+        Affine::new(&part(&scale), &part(&shift))
     }
 
     /// Weights `[outputs, inputs × taps]` and bias of a step's convolution.

@@ -458,7 +458,7 @@ impl Run<'_> {
         };
         let stores = Stores {
             value: Some(value),
-            sum: None,
+            ..Stores::default()
         };
         conv.run(self.arena, &inputs, stores);
         self.packing.conv = conv.into_memory();
@@ -540,7 +540,7 @@ impl Run<'_> {
         };
         let stores = Stores {
             value: Some(value),
-            sum: None,
+            ..Stores::default()
         };
         conv.run(self.arena, &inputs, stores);
     }

@@ -1,0 +1,76 @@
+//! Weights are asked for before they are needed, so that they are in a cache by then: while one
+//! convolution multiplies, its microkernel prefetches those of the next.
+
+use crate::element::Element;
+use crate::layout::Arena;
+
+const LINE_BYTES: usize = 64;
+
+/// The packed weights of a convolution that is about to run.
+#[derive(Clone, Copy, Debug)]
+pub struct NextWeights<'a> {
+    bytes: &'a [u8],
+    /// Whether threads divide the weights; else each reads all of them.
+    are_divided: bool,
+}
+
+impl<'a> NextWeights<'a> {
+    pub(super) fn new<E: Element>(weights: &'a Arena<E>, are_divided: bool) -> Self {
+        let weights = weights.as_slice();
+        // SAFETY: the bytes of the same elements, which have no padding.
+        let bytes =
+            unsafe { std::slice::from_raw_parts(weights.as_ptr().cast(), size_of_val(weights)) };
+        Self { bytes, are_divided }
+    }
+
+    /// What one of `tasks` tasks asks for. Threads take tasks in order, the first of them the first
+    /// part; where the weights will be divided among threads, each asks for its own part, else each
+    /// asks for all.
+    pub(super) fn share(&self, task: usize, tasks: usize) -> Share {
+        let threads = rayon::current_num_threads();
+        let lines = self.bytes.len() / LINE_BYTES;
+        let thread = task * threads / tasks;
+        let [from, to] = [thread, thread + 1].map(|thread| (thread * tasks).div_ceil(threads));
+        let [first, end] = if self.are_divided {
+            [thread, thread + 1].map(|thread| thread * lines / threads)
+        } else {
+            [0, lines]
+        };
+        let [first, end] =
+            [task, task + 1].map(|task| first + (end - first) * (task - from) / (to - from));
+        Share {
+            first: self.bytes[first * LINE_BYTES..].as_ptr(),
+            lines: end - first,
+        }
+    }
+}
+
+/// Cache lines that a task asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    first: *const u8,
+    lines: usize,
+}
+
+impl Share {
+    pub(super) const NOTHING: Self = Self {
+        first: std::ptr::null(),
+        lines: 0,
+    };
+
+    /// The part for one of the task's calls of the microkernel.
+    pub(super) fn of_call(&self, call: usize, calls: usize) -> Ahead {
+        let [first, end] = [call, call + 1].map(|call| self.lines * call / calls);
+        Ahead {
+            first: self.first.wrapping_add(first * LINE_BYTES),
+            lines: end - first,
+        }
+    }
+}
+
+/// Cache lines that a call asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    pub(crate) first: *const u8,
+    pub(crate) lines: usize,
+}
