@@ -156,7 +156,7 @@ pub struct Conv<E: Element = f32> {
 }
 
 /// Weights of a group of panels that a task keeps in its cache.
-const GROUP_BYTES: usize = 256 << 10;
+const GROUP_BYTES: usize = 400 << 10;
 /// Multiply-accumulates that are worth a task of their own.
 const TASK_MACS: usize = 100_000;
 

@@ -156,55 +156,52 @@ struct Line(#[allow(dead_code)] [f32; BLOCK]);
 #[inline(always)]
 unsafe fn store<S: Simd, E: Element, const NV: usize, const PX: usize>(
     tile: &Tile<'_, E>,
-    sums: *mut f32,
+    sums: *const f32,
 ) {
     // SAFETY: by the contract of `tile`.
     unsafe {
         let scale = S::splat(tile.scale);
-        let value_floor = floor::<S>(tile.value_relu);
         for v in 0..NV {
             let target = tile.targets.get_unchecked(v * S::LANES / BLOCK);
             let lane = v * S::LANES % BLOCK;
-            let place = |px: usize| px * tile.out_stride + lane;
-            let sums = sums.add(v * PX * S::LANES);
-            let sum = |px: usize| sums.add(px * S::LANES);
-            let mut last_floor = value_floor;
-            if !target.value.is_null() {
-                for px in 0..PX {
-                    let value = S::max(value_floor, S::load(sum(px)));
-                    E::store::<S>(target.value.add(place(px)), value);
+            let [factor, shift] = tile.normalization.map(|channels| {
+                if channels.is_null() {
+                    S::splat(0.0)
+                } else {
+                    S::load(channels.add(v * S::LANES))
                 }
-            }
-            if !target.sum.is_null() {
-                last_floor = floor::<S>(tile.sum_relu);
-                for px in 0..PX {
-                    let addend = E::load::<S>(target.addend.add(place(px)));
-                    let total = S::fma(scale, S::load(sum(px)), addend);
-                    S::store(sum(px), total);
-                    E::store::<S>(target.sum.add(place(px)), S::max(last_floor, total));
+            });
+            for px in 0..PX {
+                let sum = S::load(sums.add((v * PX + px) * S::LANES));
+                let place = px * tile.out_stride + lane;
+                let mut last = sum;
+                if !target.value.is_null() {
+                    last = rectified::<S>(sum, tile.value_relu);
+                    E::store::<S>(target.value.add(place), last);
                 }
-            }
-            if !target.normalized.is_null() {
-                let [factor, shift] = tile.normalization.map(|of| S::load(of.add(v * S::LANES)));
-                let floor = floor::<S>(tile.normalized_relu);
-                for px in 0..PX {
-                    let last = S::max(last_floor, S::load(sum(px)));
-                    let normalized = S::max(floor, S::fma(factor, last, shift));
-                    E::store::<S>(target.normalized.add(place(px)), normalized);
+                if !target.sum.is_null() {
+                    let total = S::fma(scale, sum, E::load::<S>(target.addend.add(place)));
+                    last = rectified::<S>(total, tile.sum_relu);
+                    E::store::<S>(target.sum.add(place), last);
+                }
+                if !target.normalized.is_null() {
+                    let normalized = S::fma(factor, last, shift);
+                    let normalized = rectified::<S>(normalized, tile.normalized_relu);
+                    E::store::<S>(target.normalized.add(place), normalized);
                 }
             }
         }
     }
 }
 
-/// What a result is at least.
+/// `max(x, 0)` or `x`.
 ///
 /// # Safety
 /// On a processor with the instruction set.
 #[inline(always)]
-unsafe fn floor<S: Simd>(relu: bool) -> S::V {
+unsafe fn rectified<S: Simd>(x: S::V, relu: bool) -> S::V {
     // SAFETY: by the contract above.
-    unsafe { S::splat(if relu { 0.0 } else { f32::NEG_INFINITY }) }
+    unsafe { if relu { S::max(S::splat(0.0), x) } else { x } }
 }
 
 macro_rules! kernels {
