@@ -1,17 +1,17 @@
 //! How the ranks of a run share its steps.
 //!
-//! A step's batch has `training.accumulate` parts, each with its own batch-norm statistics and dropout.
-//! Rank `r` of `n` takes the parts from `r · parts / n` on, in order, and everything that is added up
-//! over parts is added in their order: a run's weights are the same to the bit for every number of
-//! ranks, one included. Running statistics move by each part in turn, as with one rank; the paper is
-//! silent there.
+//! A step's batch has `training.accumulate` parts, each with its own dropout and its own batch-norm
+//! statistics, if they are not synchronised. Rank `r` of `n` takes the parts from `r · parts / n` on, in
+//! order, and everything that is added up over parts is added in their order: a run's weights are the
+//! same to the bit for every number of ranks, one included. Running statistics move by each part in
+//! turn, as with one rank (the paper is silent there), or once by those of the step.
 
 use super::error::TrainError;
 use super::recipe::{NormGroup, Recipe};
 use crate::data::{Batch, DataError, Skipped};
 use crate::distributed::Communicator;
 use crate::eval::Scores;
-use crate::nn::{Network, NormStatistics};
+use crate::nn::{DeviceName, Network, NormStatistics};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub(super) struct Ranks {
     parts: usize,
     /// Images of a part.
     part_size: usize,
+    norm_group: NormGroup,
 }
 
 /// What all ranks know before they compute a step.
@@ -56,6 +57,7 @@ pub(super) struct PartRecord {
     /// Images whose highest logit is their label's.
     pub(super) correct: u64,
     pub(super) images: usize,
+    /// What its batch norms saw, where each part has its own statistics.
     pub(super) statistics: Vec<NormStatistics>,
 }
 
@@ -67,8 +69,13 @@ impl Ranks {
         recipe: &mut Recipe,
     ) -> Result<Self, TrainError> {
         let ranks = communicator.ranks() as u64;
+        let device = recipe.device.parse::<DeviceName>()?;
         let training = &mut recipe.training;
+        let is_synchronised = training.batch_norm == NormGroup::Synchronised;
         let parts = match training.accumulate {
+            _ if is_synchronised && !device.shares_statistics() => {
+                whole_batch(ranks, &recipe.device)?
+            }
             0 | 1 => ranks,
             parts => parts,
         };
@@ -79,14 +86,16 @@ impl Ranks {
                 ranks,
             });
         }
-        if training.batch_norm == NormGroup::Synchronised && parts > 1 {
-            return Err(TrainError::Synchronised { parts });
-        }
         training.accumulate = parts;
         Ok(Self {
             communicator: Arc::clone(communicator),
             parts: parts as usize,
             part_size: (training.batch_size / parts) as usize,
+            // One part has the statistics of all images as it is.
+            norm_group: match parts {
+                1 => NormGroup::Local,
+                _ => training.batch_norm,
+            },
         })
     }
 
@@ -102,6 +111,11 @@ impl Ranks {
     /// Whether there is only this one.
     pub(super) fn is_alone(&self) -> bool {
         self.communicator.ranks() == 1
+    }
+
+    /// Whose images batch norm takes its statistics from.
+    pub(super) fn norm_group(&self) -> NormGroup {
+        self.norm_group
     }
 
     /// The parts of a batch that rank `rank` computes.
@@ -245,6 +259,17 @@ impl Ranks {
     }
 }
 
+/// The parts of a batch where batch norm sees all of it and Burn differentiates: one, on one rank.
+fn whole_batch(ranks: u64, device: &str) -> Result<u64, TrainError> {
+    match ranks {
+        1 => Ok(1),
+        _ => Err(TrainError::Synchronised {
+            device: device.to_owned(),
+            ranks,
+        }),
+    }
+}
+
 impl StepStart {
     fn of(all: Vec<Ready>) -> Self {
         let mut start = Self::default();
@@ -311,7 +336,8 @@ impl PartRecord {
     }
 }
 
-fn word(bytes: &[u8]) -> u64 {
+/// A number of eight bytes or fewer, little-endian.
+pub(super) fn word(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .rev()
@@ -361,4 +387,17 @@ fn gather<T: Serialize + serde::de::DeserializeOwned>(
     let all = communicator.gather(own)?.into_iter().enumerate();
     all.map(|(rank, bytes)| serde_json::from_slice(&bytes).map_err(|error| torn(rank, error)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_that_burn_differentiates_are_whole_where_statistics_are_synchronised() {
+        assert_eq!(whole_batch(1, "cuda").ok(), Some(1));
+        let error = whole_batch(4, "cuda").unwrap_err().to_string();
+        let says = error.contains("over 4 ranks on device `cuda`") && error.contains("one rank");
+        assert!(says, "{error}");
+    }
 }

@@ -5,7 +5,9 @@ use super::fine_tuning::{self, FineTuning};
 use super::paths::PathSchedule;
 use super::progress::{Progress, Warning};
 use super::ranks::Ranks;
-use super::recipe::{AugmentationSection, OnError, Recipe, Resize as RecipeResize, When};
+use super::recipe::{
+    AugmentationSection, NormGroup, OnError, Recipe, Resize as RecipeResize, When,
+};
 use super::{Epoch, RunFolder, Schedule, metrics};
 use crate::arch::{Architecture, Family, Graph};
 use crate::data::{
@@ -296,7 +298,10 @@ fn warn_of_warm_up(
 
 fn warn_of_small_groups(recipe: &Recipe, progress: &mut dyn Progress) {
     let training = &recipe.training;
-    let group = training.batch_size / training.accumulate.max(1);
+    let group = match training.batch_norm {
+        NormGroup::Local => training.batch_size / training.accumulate.max(1),
+        NormGroup::Synchronised => training.batch_size,
+    };
     if group < LEAST_NORM_GROUP {
         progress.warning(&Warning::SmallNormGroup {
             group,
