@@ -80,6 +80,7 @@ fn check(program: &Path, folder: &Path, arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
     ranks_give_the_weights_of_one_process(program, folder)?;
     a_killed_rank_ends_synchronised_ranks(program, folder)?;
+    ranks_share_an_evaluation(program, folder)?;
     an_error_ends_all_ranks(program, folder)?;
     a_signal_stops_all_ranks_at_one_step(program, folder)?;
     kills::run(program, folder, arguments.kills, arguments.seed)?;
@@ -142,6 +143,34 @@ fn a_killed_rank_ends_synchronised_ranks(program: &Path, folder: &Path) -> Resul
         "ok: a killed rank ended synchronised ranks after {:.1} s; 2 ranks came to the same weights",
         took.as_secs_f64()
     );
+    Ok(())
+}
+
+/// One crop an image and twelve: what 1, 2 and 4 ranks print.
+fn ranks_share_an_evaluation(program: &Path, folder: &Path) -> Result<()> {
+    for crops in ["single", "12"] {
+        let mut reports = Vec::new();
+        for ranks in [1, 2, 4] {
+            let mut command = launch::mpirun(ranks);
+            command.arg(program).arg("eval");
+            command.arg(folder.join("equal-1/model"));
+            command.args(["--data", "assets/cifar10-small.tar", "--json"]);
+            command.args(["--crops", crops, "--scores-cache"]);
+            command.arg(folder.join(format!("scores-{ranks}")));
+            let output = command.output().context("cannot start mpirun")?;
+            let errors = String::from_utf8_lossy(&output.stderr);
+            ensure!(
+                output.status.success(),
+                "{ranks} ranks failed to evaluate:\n{errors}"
+            );
+            reports.push(output.stdout);
+        }
+        let same = reports.iter().all(|report| *report == reports[0]);
+        ensure!(same, "ranks report other figures than one, crops {crops}");
+        let report: serde_json::Value = serde_json::from_slice(&reports[0])?;
+        ensure!(report["images"] == 800, "not 800 images: {report}");
+    }
+    println!("ok: 1, 2 and 4 ranks print the same evaluation, once");
     Ok(())
 }
 

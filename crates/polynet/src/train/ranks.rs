@@ -10,7 +10,6 @@ use super::error::TrainError;
 use super::recipe::{NormGroup, Recipe};
 use crate::data::{Batch, DataError, Skipped};
 use crate::distributed::Communicator;
-use crate::eval::Scores;
 use crate::nn::{DeviceName, Network, NormStatistics};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -140,12 +139,6 @@ impl Ranks {
         parts.start * self.part_size..parts.end * self.part_size
     }
 
-    /// This rank's share of `images` images, each of which is in one share.
-    pub(super) fn share_of(&self, images: usize) -> Range<usize> {
-        let (rank, ranks) = (self.communicator.rank(), self.communicator.ranks());
-        images * rank / ranks..images * (rank + 1) / ranks
-    }
-
     /// How many parts with images each rank has.
     pub(super) fn rows(&self, start: &StepStart) -> Vec<usize> {
         let rows = |rank| {
@@ -241,21 +234,6 @@ impl Ranks {
             }
         }
         Ok(records)
-    }
-
-    /// The scores of all ranks together.
-    pub(super) fn merge(&self, own: Scores) -> Result<Scores, TrainError> {
-        if self.is_alone() {
-            return Ok(own);
-        }
-        let words = own.to_words();
-        let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let mut all = own.cleared();
-        for bytes in self.communicator.gather(bytes)? {
-            let words: Vec<u64> = bytes.chunks_exact(8).map(word).collect();
-            all.add_words(&words);
-        }
-        Ok(all)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::data::{
     self, Augmentation, Dataset, LastBatch, Loader, LoaderConfig, Order, PadFill, Preprocessing,
     Resize, Share, Split, Splitting, View,
 };
+use crate::eval;
 use crate::nn::{DeviceName, Network, Precision};
 use crate::weights::{Model, ModelConfig, TensorMap, WeightError};
 use burn::tensor::{Device, FloatDType};
@@ -220,7 +221,7 @@ fn validation(
     let dataset = dataset.with_classes(classes)?;
     let config = LoaderConfig {
         order: Order::InOrder,
-        share: Share::OfEpoch(ranks.share_of(dataset.len())),
+        share: Share::OfEpoch(eval::share_of(ranks.communicator(), dataset.len(), 1)),
         batch_size: VALIDATION_BATCH.min(recipe.training.batch_size) as usize,
         ..loader_config(
             recipe,
