@@ -2,8 +2,8 @@
 //!
 //! Installs Open MPI and libclang by apt-get where they are missing, builds the command with the
 //! feature `mpi` beside the default build (Burn is not compiled again), and runs it under mpirun:
-//! ranks give the weights of one process, errors end all ranks, and runs that are killed at random
-//! moments go on to the same weights.
+//! ranks give the weights of one process, with local and with synchronised batch norm, errors end all
+//! ranks, and runs that are killed at random moments go on to the same weights.
 
 mod kills;
 mod launch;
@@ -79,6 +79,8 @@ fn install() -> Result<()> {
 fn check(program: &Path, folder: &Path, arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
     ranks_give_the_weights_of_one_process(program, folder)?;
+    a_killed_rank_ends_synchronised_ranks(program, folder)?;
+    ranks_share_an_evaluation(program, folder)?;
     an_error_ends_all_ranks(program, folder)?;
     a_signal_stops_all_ranks_at_one_step(program, folder)?;
     kills::run(program, folder, arguments.kills, arguments.seed)?;
@@ -90,22 +92,85 @@ fn check(program: &Path, folder: &Path, arguments: &Arguments) -> Result<()> {
 }
 
 fn ranks_give_the_weights_of_one_process(program: &Path, folder: &Path) -> Result<()> {
-    let mut models = Vec::new();
-    for ranks in [1, 2, 4] {
-        let out = folder.join(format!("equal-{ranks}"));
-        let ended = Run::start(program, ranks, &out).wait()?;
-        ensure!(ended.is_success, "{ranks} ranks failed:\n{}", ended.errors);
-        models.push(model(&out)?);
+    for (name, norm) in [("equal", "local"), ("synchronised", "synchronised")] {
+        let numbers = [1, 2, 4];
+        let mut models = Vec::new();
+        for ranks in numbers {
+            let out = folder.join(format!("{name}-{ranks}"));
+            let run = Run::start(program, ranks, &out);
+            let ended = run.with(&format!("training.batch_norm={norm}")).wait()?;
+            ensure!(
+                ended.is_success,
+                "{ranks} ranks failed, batch norm {norm}:\n{}",
+                ended.errors
+            );
+            models.push(model(&out)?);
+        }
+        for (found, ranks) in models.iter().zip(numbers) {
+            ensure!(
+                *found == models[0],
+                "{ranks} ranks give other weights than one, batch norm {norm}"
+            );
+        }
+        println!("ok: 1, 2 and 4 ranks give the same weights to the bit, batch norm {norm}");
     }
+    let [local, synchronised] = ["equal-1", "synchronised-1"].map(|name| folder.join(name));
+    let same = model(&local)? == model(&synchronised)?;
+    ensure!(!same, "synchronised batch norm changes nothing");
+    Ok(())
+}
+
+/// A rank that is killed while others wait for its statistics.
+fn a_killed_rank_ends_synchronised_ranks(program: &Path, folder: &Path) -> Result<()> {
+    let out = folder.join("synchronised-killed");
+    let run = Run::start(program, 4, &out).with("training.batch_norm=synchronised");
+    let running = run.spawn()?;
+    running.wait_for_checkpoint(&out)?;
+    let ranks = running.ranks();
+    let last = ranks
+        .last()
+        .context("the run has ended too early to be killed")?;
+    let took = kills::kill_one(running, *last)?;
+    let ended = Run::resume(program, 2, &out).wait()?;
     ensure!(
-        models[0] == models[1],
-        "two ranks give other weights than one"
+        ended.is_success,
+        "the killed run did not go on:\n{}",
+        ended.errors
     );
-    ensure!(
-        models[0] == models[2],
-        "four ranks give other weights than one"
+    let same = model(&out)? == model(&folder.join("synchronised-1"))?;
+    ensure!(same, "the killed run has come to other weights");
+    println!(
+        "ok: a killed rank ended synchronised ranks after {:.1} s; 2 ranks came to the same weights",
+        took.as_secs_f64()
     );
-    println!("ok: 1, 2 and 4 ranks give the same weights to the bit");
+    Ok(())
+}
+
+/// One crop an image and twelve: what 1, 2 and 4 ranks print.
+fn ranks_share_an_evaluation(program: &Path, folder: &Path) -> Result<()> {
+    for crops in ["single", "12"] {
+        let mut reports = Vec::new();
+        for ranks in [1, 2, 4] {
+            let mut command = launch::mpirun(ranks);
+            command.arg(program).arg("eval");
+            command.arg(folder.join("equal-1/model"));
+            command.args(["--data", "assets/cifar10-small.tar", "--json"]);
+            command.args(["--crops", crops, "--scores-cache"]);
+            command.arg(folder.join(format!("scores-{ranks}")));
+            let output = command.output().context("cannot start mpirun")?;
+            let errors = String::from_utf8_lossy(&output.stderr);
+            ensure!(
+                output.status.success(),
+                "{ranks} ranks failed to evaluate:\n{errors}"
+            );
+            reports.push(output.stdout);
+        }
+        let same = reports.iter().all(|report| *report == reports[0]);
+        ensure!(same, "ranks report other figures than one, crops {crops}");
+        let report: serde_json::Value = serde_json::from_slice(&reports[0])?;
+        ensure!(report["images"] == 800, "not 800 images: {report}");
+    }
+    println!("ok: 1, 2 and 4 ranks print the same evaluation, once");
     Ok(())
 }
 

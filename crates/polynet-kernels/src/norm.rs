@@ -10,44 +10,12 @@ use crate::map::{Memory, check_apart, for_planes};
 use crate::simd::{Isa, Simd, dispatch};
 use rayon::prelude::*;
 
+mod moments;
+
+pub use moments::{merge_moments, moments};
+
 /// A number for every channel.
 type Channels = Vec<f64>;
-
-/// Mean and variance of every channel of a map `z` over its images and pixels; the variance over
-/// `n`.
-///
-/// # Panics
-/// If the view leaves the arena.
-pub fn moments(isa: Isa, arena: &Arena, z: &View) -> (Channels, Channels) {
-    assert!(z.end() <= arena.len(), "the map lies in the arena");
-    let count = (z.images * z.height * z.width) as f64;
-    let memory = Reader(arena.as_slice().as_ptr());
-    let blocks: Vec<[[f64; BLOCK]; 2]> = (0..z.blocks())
-        .into_par_iter()
-        .map(|block| {
-            let mut sums = [[0.0; BLOCK]; 2];
-            // The first pixel is near the mean, so that the squares do not cancel.
-            let around = memory.plane(z, 0, block);
-            for image in 0..z.images {
-                let plane = SumPlane {
-                    z: memory.plane(z, image, block),
-                    z_row: z.row_stride(),
-                    size: z.size(),
-                    around,
-                };
-                let (plane, sums) = (&plane, &mut sums);
-                dispatch!(isa, square_sums(plane: &SumPlane, sums: &mut [[f64; BLOCK]; 2]));
-            }
-            // SAFETY: a pixel has 16 channels.
-            let around = unsafe { around.cast::<[f32; BLOCK]>().read_unaligned() };
-            let mean = sums[0].map(|sum| sum / count);
-            let var = std::array::from_fn(|c| (sums[1][c] / count - mean[c] * mean[c]).max(0.0));
-            [std::array::from_fn(|c| mean[c] + f64::from(around[c])), var]
-        })
-        .collect();
-    let [mean, var] = channels(&blocks, z.channels);
-    (mean, var)
-}
 
 /// Two numbers for every channel out of those of every block.
 fn channels(blocks: &[[[f64; BLOCK]; 2]], count: usize) -> [Channels; 2] {
@@ -72,41 +40,6 @@ impl Reader {
     }
 }
 
-/// A plane whose sums are wanted.
-struct SumPlane {
-    z: *const f32,
-    z_row: usize,
-    size: [usize; 2],
-    /// What is taken off every pixel.
-    around: *const f32,
-}
-
-/// Adds the sums of `z − around` and of its squares.
-///
-/// # Safety
-/// The processor has the instruction set and the plane is valid.
-#[inline(always)]
-unsafe fn square_sums<S: Simd>(plane: &SumPlane, sums: &mut [[f64; BLOCK]; 2]) {
-    for row in 0..plane.size[0] {
-        for lane in (0..BLOCK).step_by(S::LANES) {
-            // SAFETY: by the contract.
-            unsafe {
-                let minus = S::splat(-1.0);
-                let around = S::load(plane.around.add(lane));
-                let from = plane.z.add(row * plane.z_row + lane);
-                let (mut sum, mut squares) = (S::splat(0.0), S::splat(0.0));
-                for column in 0..plane.size[1] {
-                    let x = S::fma(minus, around, S::load(from.add(column * BLOCK)));
-                    sum = S::add(sum, x);
-                    squares = S::fma(x, x, squares);
-                }
-                add_lanes::<S>(&mut sums[0], lane, sum);
-                add_lanes::<S>(&mut sums[1], lane, squares);
-            }
-        }
-    }
-}
-
 /// # Safety
 /// The processor has the instruction set.
 #[inline(always)]
@@ -128,6 +61,16 @@ pub struct Applied {
     scale: Arena,
     shift: Arena,
     relu: bool,
+}
+
+/// Sums over the images and pixels of a batch norm's backward pass, for each channel. `g` is the
+/// gradient of the result where the ReLU let through.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GradientSums {
+    /// `Σ g`.
+    pub gradients: Vec<f64>,
+    /// `Σ g · (z − mean)`.
+    pub products: Vec<f64>,
 }
 
 /// What a batch norm's backward pass gives for its parameters, each `[channels]`.
@@ -278,25 +221,72 @@ impl Applied {
         (z, dy, dz): (&View, &View, &View),
         factor: f64,
     ) -> ParameterGradients {
+        let sums = self.gradient_sums(isa, arena, (z, dy), factor);
+        let count = (z.images * z.height * z.width) as f64;
+        self.backward_from(isa, arena, (z, dy, dz), factor, (&sums, count));
+        self.parameter_gradients(&sums)
+    }
+
+    /// The sums over images and pixels that the gradients follow from, of the gradient `dy` of `y`
+    /// times `factor`.
+    ///
+    /// # Panics
+    /// As [`Applied::backward`].
+    pub fn gradient_sums(
+        &self,
+        isa: Isa,
+        arena: &Arena,
+        (z, dy): (&View, &View),
+        factor: f64,
+    ) -> GradientSums {
+        for view in [z, dy] {
+            assert!(view.end() <= arena.len(), "the map lies in the arena");
+            assert_eq!(view.channels, self.mean.len(), "channels");
+        }
+        assert!(z.images == dy.images && z.size() == dy.size(), "size");
+        let [gradients, products] = self.sums(isa, arena, z, dy);
+        let scaled = |sums: Channels| sums.into_iter().map(|sum| factor * sum).collect();
+        GradientSums {
+            gradients: scaled(gradients),
+            products: scaled(products),
+        }
+    }
+
+    /// The gradients of γ and β.
+    pub fn parameter_gradients(&self, sums: &GradientSums) -> ParameterGradients {
+        let products = sums.products.iter().zip(&self.inverse_std);
+        ParameterGradients {
+            weight: products
+                .map(|(product, inverse_std)| (product * inverse_std) as f32)
+                .collect(),
+            bias: sums.gradients.iter().map(|sum| *sum as f32).collect(),
+        }
+    }
+
+    /// Writes the gradient of `z` to `dz`, as [`Applied::backward`] does, from sums over all `count`
+    /// values of a channel that the moments are of; `z` may be some of their images.
+    ///
+    /// # Panics
+    /// As [`Applied::backward`].
+    pub fn backward_from(
+        &self,
+        isa: Isa,
+        arena: &mut Arena,
+        (z, dy, dz): (&View, &View, &View),
+        factor: f64,
+        (sums, count): (&GradientSums, f64),
+    ) {
         check_apart(arena, &[z], dz);
         if dy != dz {
             check_apart(arena, &[dy], dz);
         }
         assert!(z.size() == dy.size() && z.size() == dz.size(), "size");
-        let count = (z.images * z.height * z.width) as f64;
-        let [sums, products] = self.sums(isa, arena, z, dy);
         let elements = self.scale.len();
         let mut terms = [(); 3].map(|()| Arena::new(elements));
-        let mut gradients = ParameterGradients {
-            weight: Vec::with_capacity(z.channels),
-            bias: Vec::with_capacity(z.channels),
-        };
         for channel in 0..z.channels {
-            let (sum, product) = (factor * sums[channel], factor * products[channel]);
+            let (sum, product) = (sums.gradients[channel], sums.products[channel]);
             let inverse_std = self.inverse_std[channel];
             let scale = self.weight[channel] * inverse_std;
-            gradients.weight.push((product * inverse_std) as f32);
-            gradients.bias.push(sum as f32);
             // dz = scale · (g − Σg / n − (z − mean) / std² · Σ(g · (z − mean)) / n)
             let slope = -scale * inverse_std * inverse_std * product / count;
             terms[0].as_mut_slice()[channel] = (scale * factor) as f32;
@@ -305,7 +295,6 @@ impl Applied {
                 (-scale * sum / count - self.mean[channel] * slope) as f32;
         }
         self.write_gradient(isa, arena, (z, dy, dz), &terms);
-        gradients
     }
 
     /// The gradient of `z` alone, where the moments are fixed numbers and not those of `z`: it is
@@ -530,125 +519,4 @@ unsafe fn gradient_plane<S: Simd>(plane: &MapPlane) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EPSILON: f64 = 1e-3;
-
-    #[derive(Clone)]
-    struct Layer {
-        weight: Vec<f64>,
-        bias: Vec<f64>,
-        relu: bool,
-    }
-
-    /// `Σ dy · y` by the definition, in f64; its derivatives are the gradients.
-    fn objective(layer: &Layer, z: &[f64], dy: &[f32], [images, pixels]: [usize; 2]) -> f64 {
-        let channels = layer.weight.len();
-        let at = |image: usize, channel: usize| (image * channels + channel) * pixels;
-        let mut total = 0.0;
-        for channel in 0..channels {
-            let values = || (0..images).flat_map(|i| &z[at(i, channel)..][..pixels]);
-            let count = (images * pixels) as f64;
-            let mean = values().sum::<f64>() / count;
-            let var = values().map(|z| (z - mean).powi(2)).sum::<f64>() / count;
-            let gradients = (0..images).flat_map(|i| &dy[at(i, channel)..][..pixels]);
-            for (z, dy) in values().zip(gradients) {
-                let normal = (z - mean) / (var + EPSILON).sqrt();
-                let y = layer.weight[channel] * normal + layer.bias[channel];
-                let y = if layer.relu { y.max(0.0) } else { y };
-                total += f64::from(*dy) * y;
-            }
-        }
-        total
-    }
-
-    #[test]
-    fn gradients_agree_with_finite_differences() {
-        let wave = |count: usize, speed: f32| -> Vec<f32> {
-            (0..count)
-                .map(|i| (i as f32 * speed).sin() * 1.5 + 0.2)
-                .collect()
-        };
-        let (images, channels, size) = (2, 19, [3, 4]);
-        let count = images * channels * 12;
-        for isa in Isa::available() {
-            for relu in [false, true] {
-                let (weight, bias) = (wave(channels, 0.7), wave(channels, 1.3));
-                let wide = |values: &[f32]| -> Vec<f64> {
-                    values.iter().copied().map(f64::from).collect()
-                };
-                let layer = Layer {
-                    weight: wide(&weight),
-                    bias: wide(&bias),
-                    relu,
-                };
-                let (z, dy) = (wave(count, 2.1), wave(count, 3.7));
-                let z_view = View::new(0, images, channels, size, 0);
-                let dy_view = View::new(z_view.end(), images, channels, size, 1);
-                let dz_view = View::new(dy_view.end(), images, channels, size, 3);
-                let mut arena = Arena::new(dz_view.end());
-                z_view.write_nchw(&mut arena, &z);
-                dy_view.write_nchw(&mut arena, &dy);
-                let (mean, var) = moments(isa, &arena, &z_view);
-                let applied = Applied::new((&weight, &bias), (mean, &var), EPSILON, relu);
-                let views = (&z_view, &dy_view, &dz_view);
-                let found = applied.backward(isa, &mut arena, views, 0.5);
-                let wide = wide(&z);
-                let shape = [images, 12];
-                let near = |found: f32, expected: f64, what: &str| {
-                    let error = (f64::from(found) - expected).abs();
-                    assert!(error < 2e-3, "{isa} {relu} {what}: {found} for {expected}");
-                };
-                let dz = dz_view.read_nchw(&arena);
-                for index in (0..count).step_by(17) {
-                    let moved = |step: f64| {
-                        let mut z = wide.clone();
-                        z[index] += step;
-                        objective(&layer, &z, &dy, shape)
-                    };
-                    let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-                    near(dz[index], 0.5 * slope, "dz");
-                }
-                for channel in 0..channels {
-                    let slope = |change: fn(&mut Layer) -> &mut Vec<f64>| {
-                        let moved = |step: f64| {
-                            let mut layer = layer.clone();
-                            change(&mut layer)[channel] += step;
-                            objective(&layer, &wide, &dy, shape)
-                        };
-                        (moved(1e-6) - moved(-1e-6)) / 2e-6
-                    };
-                    near(
-                        found.weight[channel],
-                        0.5 * slope(|l| &mut l.weight),
-                        "weight",
-                    );
-                    near(found.bias[channel], 0.5 * slope(|l| &mut l.bias), "bias");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn moments_of_numbers_far_from_zero_do_not_cancel() {
-        for isa in Isa::available() {
-            let view = View::new(0, 3, 5, [7, 9], 2);
-            let mut arena = Arena::new(view.end());
-            let values: Vec<f32> = (0..3 * 5 * 63)
-                .map(|i| 1000.0 + (i % 63) as f32 * 0.125)
-                .collect();
-            view.write_nchw(&mut arena, &values);
-            let (mean, var) = moments(isa, &arena, &view);
-            assert_eq!(mean.len(), 5);
-            for (mean, var) in mean.iter().zip(&var) {
-                assert!(
-                    (mean - (1000.0 + 31.0 * 0.125)).abs() < 1e-4,
-                    "{isa}: {mean}"
-                );
-                let expected = (63.0 * 63.0 - 1.0) / 12.0 * 0.125 * 0.125;
-                assert!((var / expected - 1.0).abs() < 1e-5, "{isa}: {var}");
-            }
-        }
-    }
-}
+mod tests;

@@ -87,7 +87,7 @@ fn go_on(program: &Path, ranks: usize, out: &Path) -> Result<Run> {
 }
 
 /// Kills one rank; how long the others took to end.
-fn kill_one(running: Running, target: u32) -> Result<Duration> {
+pub(super) fn kill_one(running: Running, target: u32) -> Result<Duration> {
     launch::signal("-KILL", target)?;
     let started = Instant::now();
     let ended = running.wait()?;

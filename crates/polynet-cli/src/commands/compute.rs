@@ -37,7 +37,7 @@ impl Kernels {
 }
 
 impl Compute {
-    /// Opens a model folder for prediction.
+    /// Opens a model folder for prediction, on this rank's device where several share a machine.
     pub(crate) fn open(&self, model: &Path) -> Result<ModelPredictor> {
         let options = self.kernels.options();
         ensure!(
@@ -45,7 +45,8 @@ impl Compute {
             "--precision and --isa are for `--device cpu`; leave them out on {}",
             self.device
         );
-        Ok(ModelPredictor::open(model, self.device, options)?)
+        let device = self.device.of_local_rank();
+        Ok(ModelPredictor::open(model, device, options)?)
     }
 }
 

@@ -2,14 +2,16 @@
 
 use super::compute::Compute;
 use super::crops::CropArguments;
+use super::ranks;
 use crate::output;
 use anyhow::{Context, Result};
 use polynet::classify::ModelPredictor;
 use polynet::data::{
-    Dataset, Loader, LoaderConfig, OnError, Order, Skipped, Split, View, read_image,
+    Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View, read_image,
 };
+use polynet::distributed::Communicator;
 use polynet::eval::pooling::PoolingRule;
-use polynet::eval::{self, CropView, EvalReport, MultiCrop, MultiCropProgress, ScoreCache};
+use polynet::eval::{self, CropView, EvalReport, MultiCrop, MultiCropProgress, ScoreCache, Scores};
 use polynet::plot;
 use polynet::weights::ModelConfig;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Measure a model's accuracy on labelled images
+///
+/// In a build with MPI, `mpirun -n 4 polynet eval …` shares the images among four ranks.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The model folder
@@ -61,36 +65,45 @@ enum SplitName {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if let Some([file, image]) = arguments.preview.as_deref() {
-        preview(arguments, file, image)?;
-        return Ok(ExitCode::SUCCESS);
+    ranks::run(|ranks| {
+        match arguments.preview.as_deref() {
+            Some([file, image]) if ranks.is_writer() => preview(arguments, file, image)?,
+            Some(_) => {}
+            None => evaluate(arguments, ranks)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// What is evaluated on what.
+struct Evaluation<'a> {
+    arguments: &'a Arguments,
+    ranks: &'a Communicator,
+    model: ModelPredictor,
+    dataset: Arc<Dataset>,
+    crops: Option<(CropView, PoolingRule)>,
+    /// What other ranks than the first have left out.
+    skipped: Vec<Skipped>,
+}
+
+/// Every rank scores its share of the images; the first one prints and draws.
+fn evaluate(arguments: &Arguments, ranks: &Communicator) -> Result<()> {
+    let mut evaluation = ranks::agree(ranks, Evaluation::open(arguments, ranks))?;
+    let scores = evaluation.score()?;
+    let report = eval::merged(ranks, scores)?.report();
+    let skipped = eval::all_skipped(ranks, evaluation.skipped)?;
+    if !ranks.is_writer() {
+        return Ok(());
     }
-    let data = arguments.data.as_deref();
-    let data = data.context("give the images to evaluate on by --data PATH")?;
-    let split = match arguments.split {
-        SplitName::Train => Split::Train,
-        SplitName::Validation => Split::Validation,
-        SplitName::All => Split::All,
-    };
-    let dataset = Dataset::open(data, split)?;
-    let mut model = arguments.compute.open(&arguments.model)?;
-    let dataset = Arc::new(dataset.with_classes(&model.config.classes)?);
-    let crops = arguments
-        .crops
-        .read(&model.config.preprocessing, arguments.batch)?;
-    let report = match crops {
-        None => single_crop(arguments, &mut model, dataset)?,
-        Some((view, rule)) => several_crops(arguments, &mut model, &dataset, view, rule)?,
-    };
+    skipped.iter().for_each(warn_of);
     if let Some(path) = &arguments.svg {
         write_confusion(&report, &arguments.model, path)?;
     }
     if arguments.json {
-        output::json(&report)?;
+        output::json(&report)
     } else {
-        output::line(report)?;
+        output::line(report)
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn preview(arguments: &Arguments, file: &Path, image: &Path) -> Result<()> {
@@ -124,68 +137,120 @@ fn on_error(arguments: &Arguments) -> OnError {
     }
 }
 
-fn warn_of(skipped: &[Skipped]) {
-    for skipped in skipped {
-        eprintln!("warning: skipped {}: {}", skipped.path, skipped.reason);
+fn warn_of(skipped: &Skipped) {
+    eprintln!("warning: skipped {}: {}", skipped.path, skipped.reason);
+}
+
+impl<'a> Evaluation<'a> {
+    fn open(arguments: &'a Arguments, ranks: &'a Communicator) -> Result<Self> {
+        let data = arguments.data.as_deref();
+        let data = data.context("give the images to evaluate on by --data PATH")?;
+        let split = match arguments.split {
+            SplitName::Train => Split::Train,
+            SplitName::Validation => Split::Validation,
+            SplitName::All => Split::All,
+        };
+        let dataset = Dataset::open(data, split)?;
+        let model = arguments.compute.open(&arguments.model)?;
+        let dataset = Arc::new(dataset.with_classes(&model.config.classes)?);
+        let preprocessing = &model.config.preprocessing;
+        let crops = arguments.crops.read(preprocessing, arguments.batch)?;
+        Ok(Self {
+            arguments,
+            ranks,
+            model,
+            dataset,
+            crops,
+            skipped: Vec::new(),
+        })
     }
-}
 
-fn single_crop(
-    arguments: &Arguments,
-    model: &mut ModelPredictor,
-    dataset: Arc<Dataset>,
-) -> Result<EvalReport> {
-    let view = View::Evaluate {
-        preprocessing: model.config.preprocessing.clone(),
-    };
-    let config = LoaderConfig {
-        order: Order::InOrder,
-        on_error: on_error(arguments),
-        ..LoaderConfig::new(usize::from(arguments.batch), view)
-    };
-    let loader = Loader::new(dataset, config)?;
-    let classes = &model.config.classes;
-    Ok(eval::evaluate(
-        &mut model.predictor,
-        classes,
-        &loader,
-        |batch| {
-            warn_of(&batch.skipped);
-        },
-    )?)
-}
-
-fn several_crops(
-    arguments: &Arguments,
-    model: &mut ModelPredictor,
-    dataset: &Dataset,
-    view: CropView,
-    rule: PoolingRule,
-) -> Result<EvalReport> {
-    let by_default = arguments.model.join("crop-scores");
-    let folder = arguments.scores_cache.as_ref().unwrap_or(&by_default);
-    let device = arguments.compute.to_string();
-    let cache = ScoreCache::open(folder, &arguments.model, &device, &view.plan)?;
-    let evaluation = MultiCrop {
-        view,
-        rule,
-        cache: Some(&cache),
-        on_error: on_error(arguments),
-    };
-    let forward = |images, shape| model.predictor.logits(images, shape);
-    let mut last = MultiCropProgress::default();
-    let report = evaluation.evaluate(dataset, forward, |progress| {
-        warn_of(&progress.skipped);
-        if progress.cached < progress.images {
-            eprintln!("{}/{} images", progress.images, progress.of);
+    /// The scores of this rank's share.
+    fn score(&mut self) -> Result<Scores> {
+        match self.crops.take() {
+            None => self.single_crop(),
+            Some((view, rule)) => self.several_crops(view, rule),
         }
-        last = progress.clone();
-    })?;
-    if last.cached > 0 {
-        let (cached, of, folder) = (last.cached, last.of, folder.display());
-        eprintln!("{cached} of {of} images took no forward pass: their scores are in {folder}");
     }
-    Ok(report)
+
+    fn single_crop(&mut self) -> Result<Scores> {
+        let batch_size = usize::from(self.arguments.batch);
+        let view = View::Evaluate {
+            preprocessing: self.model.config.preprocessing.clone(),
+        };
+        let share = eval::share_of(self.ranks, self.dataset.len(), batch_size);
+        let config = LoaderConfig {
+            order: Order::InOrder,
+            on_error: on_error(self.arguments),
+            share: Share::OfEpoch(share),
+            ..LoaderConfig::new(batch_size, view)
+        };
+        let loader = Loader::new(Arc::clone(&self.dataset), config)?;
+        let ModelPredictor {
+            predictor, config, ..
+        } = &mut self.model;
+        let (ranks, kept) = (self.ranks, &mut self.skipped);
+        let scores = eval::score(predictor, &config.classes, &loader, |batch| {
+            note_skipped(ranks, &batch.skipped, kept);
+        });
+        Ok(scores?)
+    }
+
+    fn several_crops(&mut self, view: CropView, rule: PoolingRule) -> Result<Scores> {
+        let arguments = self.arguments;
+        let by_default = arguments.model.join("crop-scores");
+        let folder = arguments.scores_cache.as_ref().unwrap_or(&by_default);
+        let device = arguments.compute.to_string();
+        let cache = ScoreCache::open(folder, &arguments.model, &device, &view.plan)?;
+        let evaluation = MultiCrop {
+            view,
+            rule,
+            cache: Some(&cache),
+            on_error: on_error(arguments),
+        };
+        let share = eval::share_of(self.ranks, self.dataset.len(), evaluation.together());
+        let (ranks, kept) = (self.ranks, &mut self.skipped);
+        let predictor = &mut self.model.predictor;
+        let forward = |images, shape| predictor.logits(images, shape);
+        let mut last = MultiCropProgress::default();
+        let scores = evaluation.score(&self.dataset, share, forward, |progress| {
+            note_skipped(ranks, &progress.skipped, kept);
+            if progress.cached < progress.images && ranks.is_writer() {
+                eprintln!(
+                    "{}/{} images{}",
+                    progress.images,
+                    progress.of,
+                    of_ranks(ranks)
+                );
+            }
+            last = progress.clone();
+        })?;
+        if last.cached > 0 && ranks.is_writer() {
+            let (cached, of, folder) = (last.cached, last.of, folder.display());
+            let of_ranks = of_ranks(ranks);
+            eprintln!(
+                "{cached} of {of} images{of_ranks} took no forward pass: their scores are in {folder}"
+            );
+        }
+        Ok(scores)
+    }
+}
+
+/// Warns of what was left out, or keeps it for the first rank to warn of.
+fn note_skipped(ranks: &Communicator, skipped: &[Skipped], kept: &mut Vec<Skipped>) {
+    if ranks.is_writer() {
+        skipped.iter().for_each(warn_of);
+    } else {
+        kept.extend_from_slice(skipped);
+    }
+}
+
+/// Whose images rank 0 speaks of.
+fn of_ranks(ranks: &Communicator) -> &'static str {
+    match ranks.ranks() {
+        1 => "",
+        _ => " of rank 0",
+    }
 }
 
 fn write_confusion(report: &EvalReport, model: &Path, path: &Path) -> Result<()> {

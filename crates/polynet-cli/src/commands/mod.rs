@@ -10,6 +10,7 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod predict;
+mod ranks;
 pub(crate) mod train;
 
 use anyhow::{Context, ensure};

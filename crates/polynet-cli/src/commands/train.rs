@@ -1,5 +1,6 @@
 //! `polynet train RECIPE.toml`
 
+use super::ranks;
 use crate::output;
 use crate::progress;
 use anyhow::{Context, Result, bail};
@@ -8,7 +9,7 @@ use polynet::distributed::Communicator;
 use polynet::eval::{EvalReport, ranked};
 use polynet::plot;
 use polynet::train::progress::Silent;
-use polynet::train::{Outcome, Progress, Recipe, RunFolder, TrainError, Trainer};
+use polynet::train::{Outcome, Progress, Recipe, RunFolder, Trainer};
 use polynet::weights::ModelConfig;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,32 +40,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let ranks = Arc::new(Communicator::of_launcher()?);
-    let result = train(arguments, &ranks);
-    if ranks.ranks() == 1 {
-        return result;
-    }
-    let code = match result {
-        Ok(code) => code,
-        Err(error) => failed_rank(&ranks, &error),
-    };
-    // All ranks come here: MPI ends in order.
-    drop(ranks);
-    Ok(code)
-}
-
-/// Says what has ended the run. If the other ranks do not know, they are waiting for this one: the
-/// process ends at once, and mpirun ends them.
-fn failed_rank(ranks: &Communicator, error: &anyhow::Error) -> ExitCode {
-    let known = error.downcast_ref::<TrainError>();
-    let is_known = known.is_some_and(TrainError::is_known_to_all_ranks);
-    if is_known && ranks.is_writer() {
-        eprintln!("error: {}", output::explain(error));
-    } else if !is_known {
-        eprintln!("error: rank {}: {}", ranks.rank(), output::explain(error));
-        std::process::exit(1);
-    }
-    ExitCode::FAILURE
+    ranks::run(|ranks| train(arguments, ranks))
 }
 
 fn train(arguments: &Arguments, ranks: &Arc<Communicator>) -> Result<ExitCode> {

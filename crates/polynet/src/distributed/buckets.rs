@@ -83,10 +83,30 @@ impl<'a> Buckets<'a> {
                 None => part.resize(start + length, 0.0),
             }
         }
+        self.added(index, length);
+    }
+
+    /// Adds all parts' gradients of a tensor, which then are final. Every rank with parts adds the
+    /// same tensors in the same order.
+    ///
+    /// # Panics
+    /// If there is not one gradient for each part, or they differ in length.
+    pub fn add_parts(&mut self, index: usize, gradients: &[Vec<f32>]) {
+        assert_eq!(gradients.len(), self.parts.len(), "a gradient of each part");
+        let length = gradients.first().map_or(0, Vec::len);
+        for (part, gradient) in self.parts.iter_mut().zip(gradients) {
+            assert_eq!(gradient.len(), length, "the values of a tensor");
+            part.extend_from_slice(gradient);
+        }
+        self.added(index, length);
+    }
+
+    fn added(&mut self, index: usize, length: usize) {
         self.layout.push((index, length));
         self.added[index] = true;
         // A rank without images cannot know the buckets: then there is one, and it is described.
-        if start + length >= BUCKET && self.all_have_images() {
+        let values = self.parts.first().map_or(0, Vec::len);
+        if values >= BUCKET && self.all_have_images() {
             self.send();
         }
     }

@@ -2,7 +2,6 @@
 
 use super::launch::LaunchError;
 use super::sum::{self, Contribution};
-use super::threads::ThreadTransport;
 use super::transport::{CommunicationError, Transport};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -62,11 +61,11 @@ impl Communicator {
         }
     }
 
-    /// A rank of threads of one process.
+    /// A rank of any transport, such as [`ThreadTransport`](super::threads::ThreadTransport).
     ///
     /// # Errors
     /// If its thread cannot be started.
-    pub fn over(transport: ThreadTransport) -> Result<Self, LaunchError> {
+    pub fn over(transport: impl Transport + Send + 'static) -> Result<Self, LaunchError> {
         Self::open(move || Ok(transport))
     }
 

@@ -9,7 +9,7 @@ use mpi::Threading;
 use mpi::environment::Universe;
 use mpi::request::Request;
 use mpi::topology::SimpleCommunicator;
-use mpi::traits::{Communicator, CommunicatorCollectives};
+use mpi::traits::{Communicator, CommunicatorCollectives, Equivalence};
 use std::time::Duration;
 
 /// Polls without a pause at first: most collectives are short.
@@ -40,6 +40,20 @@ impl MpiTransport {
             _universe: universe,
         })
     }
+
+    /// Every rank's elements, as many from each, in the order of the ranks.
+    fn gather<E: Equivalence + Clone + Default>(&self, own: &[E]) -> Vec<E> {
+        let mut all = vec![E::default(); own.len() * self.ranks()];
+        // Every rank has as many, and MPI refuses none.
+        if all.is_empty() {
+            return all;
+        }
+        mpi::request::scope(|scope| {
+            let all = &mut all[..];
+            finish(self.world.immediate_all_gather_into(scope, own, all));
+        });
+        all
+    }
 }
 
 /// Waits for a collective.
@@ -69,29 +83,11 @@ impl Transport for MpiTransport {
     }
 
     fn all_gather(&mut self, own: Vec<u8>) -> Result<Vec<u8>, CommunicationError> {
-        let mut all = vec![0; own.len() * self.ranks()];
-        // Every rank has as many, and MPI refuses none.
-        if all.is_empty() {
-            return Ok(all);
-        }
-        mpi::request::scope(|scope| {
-            let (own, all) = (&own[..], &mut all[..]);
-            finish(self.world.immediate_all_gather_into(scope, own, all));
-        });
-        Ok(all)
+        Ok(self.gather(&own))
     }
 
     fn all_gather_values(&mut self, own: Vec<f32>) -> Result<Vec<f32>, CommunicationError> {
-        let mut all = vec![0.0; own.len() * self.ranks()];
-        // Every rank has as many, and MPI refuses none.
-        if all.is_empty() {
-            return Ok(all);
-        }
-        mpi::request::scope(|scope| {
-            let (own, all) = (&own[..], &mut all[..]);
-            finish(self.world.immediate_all_gather_into(scope, own, all));
-        });
-        Ok(all)
+        Ok(self.gather(&own))
     }
 
     fn all_to_all(&mut self, own: Vec<f32>) -> Result<Vec<f32>, CommunicationError> {

@@ -27,9 +27,26 @@ mod tests;
 pub struct Scores {
     classes: Vec<String>,
     images: u64,
-    loss_sum: f64,
+    loss_sum: LossSum,
     in_top5: Vec<u64>,
     confusion: ConfusionMatrix,
+}
+
+/// A sum of losses in steps of 2⁻⁶⁴ nats, so that it is the same in any order; it ends at 2⁶⁴ nats.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct LossSum(u128);
+
+impl LossSum {
+    const STEPS: f64 = (1_u128 << 64) as f64;
+
+    fn add(&mut self, loss: f64) {
+        // The conversion takes what is below zero by rounding for zero, and ends at the largest.
+        self.0 = self.0.saturating_add((loss * Self::STEPS) as u128);
+    }
+
+    fn nats(self) -> f64 {
+        self.0 as f64 / Self::STEPS
+    }
 }
 
 /// Logits and labels that can't be scored.
@@ -78,7 +95,7 @@ impl Scores {
         Self {
             classes: classes.to_vec(),
             images: 0,
-            loss_sum: 0.0,
+            loss_sum: LossSum::default(),
             in_top5: vec![0; classes.len()],
             confusion: ConfusionMatrix::new(classes.len()),
         }
@@ -120,7 +137,7 @@ impl Scores {
         }
         for (row, label) in pairs() {
             self.images += 1;
-            self.loss_sum += cross_entropy(row, label);
+            self.loss_sum.add(cross_entropy(row, label));
             self.in_top5[label] += u64::from(rank(row, label) < 5);
             self.confusion.add(label, best(row));
         }
@@ -133,30 +150,37 @@ impl Scores {
     }
 
     /// No images, for the same classes.
-    pub(crate) fn cleared(&self) -> Self {
+    pub(super) fn cleared(&self) -> Self {
         Self::new(&self.classes)
     }
 
-    /// All counts, for [`Scores::add_words`] of another process: images, the bits of the loss's sum,
-    /// then each class's images in the best five, then the confusion matrix by rows.
-    pub(crate) fn to_words(&self) -> Vec<u64> {
-        let mut words = vec![self.images, self.loss_sum.to_bits()];
+    /// All counts, for [`Scores::add_words`] of another process: images, the low and the high half of
+    /// the loss's sum, then each class's images in the best five, then the confusion matrix by rows.
+    pub(super) fn to_words(&self) -> Vec<u64> {
+        let LossSum(sum) = self.loss_sum;
+        let mut words = vec![self.images, sum as u64, (sum >> 64) as u64];
         words.extend(&self.in_top5);
         words.extend(&self.confusion.counts);
         words
     }
 
-    /// Adds the images that [`Scores::to_words`] of scores for the same classes has counted.
-    pub(crate) fn add_words(&mut self, words: &[u64]) {
-        let (totals, counts) = words.split_at(words.len().min(2));
-        if let [images, loss_sum] = *totals {
-            self.images += images;
-            self.loss_sum += f64::from_bits(loss_sum);
+    /// Adds the images that [`Scores::to_words`] of scores for the same classes has counted. Nothing
+    /// is added if there are not as many words.
+    pub(super) fn add_words(&mut self, words: &[u64]) -> Option<()> {
+        let [images, low, high, counts @ ..] = words else {
+            return None;
+        };
+        if counts.len() != self.in_top5.len() + self.confusion.counts.len() {
+            return None;
         }
+        self.images += images;
+        let LossSum(sum) = &mut self.loss_sum;
+        *sum = sum.saturating_add(u128::from(*high) << 64 | u128::from(*low));
         let own = self.in_top5.iter_mut().chain(&mut self.confusion.counts);
         for (own, count) in own.zip(counts) {
             *own += count;
         }
+        Some(())
     }
 
     /// The scores so far.
@@ -166,7 +190,7 @@ impl Scores {
             .sum();
         EvalReport {
             images: self.images,
-            loss: share(self.loss_sum, self.images),
+            loss: share(self.loss_sum.nats(), self.images),
             top1: share(right as f64, self.images),
             top5: share(self.in_top5.iter().sum::<u64>() as f64, self.images),
             classes: self.class_reports(),

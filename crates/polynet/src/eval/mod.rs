@@ -7,9 +7,11 @@ pub mod metrics;
 mod multi_crop;
 pub mod pooling;
 mod score_cache;
+mod shared;
 
 pub use crop_logits::{CropView, ImageLogits};
 pub use evaluate::{EvalError, Ranked, count_correct, evaluate, ranked, score};
 pub use metrics::{ClassReport, ConfusionMatrix, EvalReport, Scores, ScoresError};
 pub use multi_crop::{MultiCrop, MultiCropProgress};
 pub use score_cache::{CacheError, ScoreCache};
+pub use shared::{all_skipped, merged, share_of};

@@ -6,6 +6,7 @@ use super::score_cache::{CacheError, ScoreCache};
 use super::{EvalError, EvalReport, Scores};
 use crate::data::{DataError, Dataset, OnError, Skipped, decode};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Crops whose logits make a file of the cache, about.
 const CROPS_A_UNIT: usize = 1152;
@@ -33,7 +34,7 @@ pub struct MultiCropProgress {
     pub images: usize,
     /// How many of them had their scores in the cache.
     pub cached: usize,
-    /// How many the data set has.
+    /// How many there are.
     pub of: usize,
     /// Images left out since the last time.
     pub skipped: Vec<Skipped>,
@@ -50,18 +51,39 @@ impl MultiCrop<'_> {
     pub fn evaluate(
         &self,
         dataset: &Dataset,
+        forward: impl FnMut(Vec<f32>, [usize; 4]) -> Vec<f32>,
+        observe: impl FnMut(&MultiCropProgress),
+    ) -> Result<EvalReport, EvalError> {
+        let scores = self.score(dataset, 0..dataset.len(), forward, observe)?;
+        Ok(scores.report())
+    }
+
+    /// How many images are computed together: a file of the cache holds their scores.
+    pub fn together(&self) -> usize {
+        (CROPS_A_UNIT / self.view.plan.crops_per_image()).clamp(1, MAX_UNIT)
+    }
+
+    /// As [`MultiCrop::evaluate`] for some of the images, with scores that can be added to those of
+    /// others. The cache is of use to other shares if this one begins at a multiple of
+    /// [`MultiCrop::together`].
+    ///
+    /// # Errors
+    /// As [`MultiCrop::evaluate`].
+    pub fn score(
+        &self,
+        dataset: &Dataset,
+        share: Range<usize>,
         mut forward: impl FnMut(Vec<f32>, [usize; 4]) -> Vec<f32>,
         mut observe: impl FnMut(&MultiCropProgress),
-    ) -> Result<EvalReport, EvalError> {
+    ) -> Result<Scores, EvalError> {
         let classes = dataset.classes().len();
         let mut scores = Scores::new(dataset.classes());
         let mut progress = MultiCropProgress {
-            of: dataset.len(),
+            of: share.len(),
             ..MultiCropProgress::default()
         };
-        let unit = (CROPS_A_UNIT / self.view.plan.crops_per_image()).clamp(1, MAX_UNIT);
-        for start in (0..dataset.len()).step_by(unit) {
-            let indices: Vec<usize> = (start..dataset.len().min(start + unit)).collect();
+        for start in share.clone().step_by(self.together()) {
+            let indices: Vec<usize> = (start..share.end.min(start + self.together())).collect();
             let (results, cached) = self.unit(dataset, &indices, &mut forward)?;
             progress.skipped.clear();
             for (&index, result) in indices.iter().zip(results) {
@@ -82,7 +104,7 @@ impl MultiCrop<'_> {
             progress.cached += if cached { indices.len() } else { 0 };
             observe(&progress);
         }
-        Ok(scores.report())
+        Ok(scores)
     }
 
     /// The logits of some images, and whether they were cached.

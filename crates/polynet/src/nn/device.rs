@@ -50,6 +50,12 @@ impl DeviceName {
         }
     }
 
+    /// Whether its training steps let the parts of a batch share their batch-norm statistics
+    /// ([`Network::synchronised_gradients`](super::Network::synchronised_gradients)).
+    pub fn shares_statistics(self) -> bool {
+        self == Self::Cpu
+    }
+
     /// The device.
     pub fn open(self) -> Device {
         match self {

@@ -26,6 +26,7 @@ mod network;
 mod paths;
 mod processor;
 mod recompute;
+mod synchronised;
 mod training;
 
 pub use device::{DeviceName, UnknownDevice};
@@ -34,6 +35,7 @@ pub(crate) use init::values as initial_values;
 pub use network::{HostTensor, Network, TensorMismatch};
 pub(crate) use network::{host_values, on_device};
 pub use paths::{PathCount, Paths};
+pub use synchronised::{BatchPart, PartOutput, SharedStep, SynchronisedOutput};
 pub use training::{
     Activations, GradientObserver, Gradients, LossOptions, NormStatistics, Precision, StepOptions,
     TrainingPass, UnknownPrecision,

@@ -130,15 +130,18 @@ pub enum TrainError {
         /// Ranks.
         ranks: u64,
     },
-    /// Batch norm over parts, which is not there yet.
+    /// Ranks whose devices keep their batch-norm statistics to themselves.
     #[error(
-        "training.batch_norm: `synchronised` statistics over {parts} parts of a batch are not there \
-         yet; write batch_norm = \"local\", as in the paper, with parts of at least 16 images, or \
-         train whole batches on one rank"
+        "training.batch_norm: `synchronised` statistics over {ranks} ranks on device `{device}`: only \
+         the processor's training steps share them; write device = \"cpu\", or batch_norm = \"local\", \
+         as in the paper, with parts of at least 16 images, or train on one rank, which computes its \
+         batches whole"
     )]
     Synchronised {
-        /// Parts of a batch.
-        parts: u64,
+        /// The device.
+        device: String,
+        /// How many.
+        ranks: u64,
     },
     /// The loss is infinite or no number.
     #[error(

@@ -130,7 +130,8 @@ pub enum Warning {
         "batch norm takes its statistics from {group} images at a time, fewer than {least}, the \
          paper's least (§4): training is noisier and prediction differs more from it; raise \
          training.batch_size, lower training.accumulate or start fewer ranks \
-         (activations = \"recomputed\" makes room for more images)"
+         (activations = \"recomputed\" makes room for more images), or write training.batch_norm = \
+         \"synchronised\""
     )]
     SmallNormGroup {
         /// Images that share statistics.

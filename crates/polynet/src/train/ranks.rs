@@ -1,17 +1,16 @@
 //! How the ranks of a run share its steps.
 //!
-//! A step's batch has `training.accumulate` parts, each with its own batch-norm statistics and dropout.
-//! Rank `r` of `n` takes the parts from `r · parts / n` on, in order, and everything that is added up
-//! over parts is added in their order: a run's weights are the same to the bit for every number of
-//! ranks, one included. Running statistics move by each part in turn, as with one rank; the paper is
-//! silent there.
+//! A step's batch has `training.accumulate` parts, each with its own dropout and its own batch-norm
+//! statistics, if they are not synchronised. Rank `r` of `n` takes the parts from `r · parts / n` on, in
+//! order, and everything that is added up over parts is added in their order: a run's weights are the
+//! same to the bit for every number of ranks, one included. Running statistics move by each part in
+//! turn, as with one rank (the paper is silent there), or once by those of the step.
 
 use super::error::TrainError;
 use super::recipe::{NormGroup, Recipe};
 use crate::data::{Batch, DataError, Skipped};
 use crate::distributed::Communicator;
-use crate::eval::Scores;
-use crate::nn::{Network, NormStatistics};
+use crate::nn::{DeviceName, Network, NormStatistics};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,6 +23,7 @@ pub(super) struct Ranks {
     parts: usize,
     /// Images of a part.
     part_size: usize,
+    norm_group: NormGroup,
 }
 
 /// What all ranks know before they compute a step.
@@ -56,6 +56,7 @@ pub(super) struct PartRecord {
     /// Images whose highest logit is their label's.
     pub(super) correct: u64,
     pub(super) images: usize,
+    /// What its batch norms saw, where each part has its own statistics.
     pub(super) statistics: Vec<NormStatistics>,
 }
 
@@ -67,8 +68,13 @@ impl Ranks {
         recipe: &mut Recipe,
     ) -> Result<Self, TrainError> {
         let ranks = communicator.ranks() as u64;
+        let device = recipe.device.parse::<DeviceName>()?;
         let training = &mut recipe.training;
+        let is_synchronised = training.batch_norm == NormGroup::Synchronised;
         let parts = match training.accumulate {
+            _ if is_synchronised && !device.shares_statistics() => {
+                whole_batch(ranks, &recipe.device)?
+            }
             0 | 1 => ranks,
             parts => parts,
         };
@@ -79,14 +85,16 @@ impl Ranks {
                 ranks,
             });
         }
-        if training.batch_norm == NormGroup::Synchronised && parts > 1 {
-            return Err(TrainError::Synchronised { parts });
-        }
         training.accumulate = parts;
         Ok(Self {
             communicator: Arc::clone(communicator),
             parts: parts as usize,
             part_size: (training.batch_size / parts) as usize,
+            // One part has the statistics of all images as it is.
+            norm_group: match parts {
+                1 => NormGroup::Local,
+                _ => training.batch_norm,
+            },
         })
     }
 
@@ -102,6 +110,11 @@ impl Ranks {
     /// Whether there is only this one.
     pub(super) fn is_alone(&self) -> bool {
         self.communicator.ranks() == 1
+    }
+
+    /// Whose images batch norm takes its statistics from.
+    pub(super) fn norm_group(&self) -> NormGroup {
+        self.norm_group
     }
 
     /// The parts of a batch that rank `rank` computes.
@@ -124,12 +137,6 @@ impl Ranks {
     pub(super) fn own_positions(&self) -> Range<usize> {
         let parts = self.own_parts();
         parts.start * self.part_size..parts.end * self.part_size
-    }
-
-    /// This rank's share of `images` images, each of which is in one share.
-    pub(super) fn share_of(&self, images: usize) -> Range<usize> {
-        let (rank, ranks) = (self.communicator.rank(), self.communicator.ranks());
-        images * rank / ranks..images * (rank + 1) / ranks
     }
 
     /// How many parts with images each rank has.
@@ -228,20 +235,16 @@ impl Ranks {
         }
         Ok(records)
     }
+}
 
-    /// The scores of all ranks together.
-    pub(super) fn merge(&self, own: Scores) -> Result<Scores, TrainError> {
-        if self.is_alone() {
-            return Ok(own);
-        }
-        let words = own.to_words();
-        let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let mut all = own.cleared();
-        for bytes in self.communicator.gather(bytes)? {
-            let words: Vec<u64> = bytes.chunks_exact(8).map(word).collect();
-            all.add_words(&words);
-        }
-        Ok(all)
+/// The parts of a batch where batch norm sees all of it and Burn differentiates: one, on one rank.
+fn whole_batch(ranks: u64, device: &str) -> Result<u64, TrainError> {
+    match ranks {
+        1 => Ok(1),
+        _ => Err(TrainError::Synchronised {
+            device: device.to_owned(),
+            ranks,
+        }),
     }
 }
 
@@ -311,7 +314,8 @@ impl PartRecord {
     }
 }
 
-fn word(bytes: &[u8]) -> u64 {
+/// A number of eight bytes or fewer, little-endian.
+pub(super) fn word(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .rev()
@@ -361,4 +365,17 @@ fn gather<T: Serialize + serde::de::DeserializeOwned>(
     let all = communicator.gather(own)?.into_iter().enumerate();
     all.map(|(rank, bytes)| serde_json::from_slice(&bytes).map_err(|error| torn(rank, error)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_that_burn_differentiates_are_whole_where_statistics_are_synchronised() {
+        assert_eq!(whole_batch(1, "cuda").ok(), Some(1));
+        let error = whole_batch(4, "cuda").unwrap_err().to_string();
+        let says = error.contains("over 4 ranks on device `cuda`") && error.contains("one rank");
+        assert!(says, "{error}");
+    }
 }

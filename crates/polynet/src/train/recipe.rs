@@ -307,7 +307,8 @@ pub struct TrainingSection {
     /// Images of a step. Default 256.
     pub batch_size: u64,
     /// Parts that a step's batch is computed in, one after the other, to save memory; batch norm
-    /// sees one part at a time, and the gradient is the mean over all images. Ranks share the parts.
+    /// sees one part at a time unless it is synchronised, and the gradient is the mean over all images.
+    /// Ranks share the parts.
     /// Default 1, or as many as there are ranks.
     pub accumulate: u64,
     /// Whose images batch norm takes its statistics from. Default `local` (§4).

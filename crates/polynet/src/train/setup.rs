@@ -5,13 +5,16 @@ use super::fine_tuning::{self, FineTuning};
 use super::paths::PathSchedule;
 use super::progress::{Progress, Warning};
 use super::ranks::Ranks;
-use super::recipe::{AugmentationSection, OnError, Recipe, Resize as RecipeResize, When};
+use super::recipe::{
+    AugmentationSection, NormGroup, OnError, Recipe, Resize as RecipeResize, When,
+};
 use super::{Epoch, RunFolder, Schedule, metrics};
 use crate::arch::{Architecture, Family, Graph};
 use crate::data::{
     self, Augmentation, Dataset, LastBatch, Loader, LoaderConfig, Order, PadFill, Preprocessing,
     Resize, Share, Split, Splitting, View,
 };
+use crate::eval;
 use crate::nn::{DeviceName, Network, Precision};
 use crate::weights::{Model, ModelConfig, TensorMap, WeightError};
 use burn::tensor::{Device, FloatDType};
@@ -218,7 +221,7 @@ fn validation(
     let dataset = dataset.with_classes(classes)?;
     let config = LoaderConfig {
         order: Order::InOrder,
-        share: Share::OfEpoch(ranks.share_of(dataset.len())),
+        share: Share::OfEpoch(eval::share_of(ranks.communicator(), dataset.len(), 1)),
         batch_size: VALIDATION_BATCH.min(recipe.training.batch_size) as usize,
         ..loader_config(
             recipe,
@@ -296,7 +299,10 @@ fn warn_of_warm_up(
 
 fn warn_of_small_groups(recipe: &Recipe, progress: &mut dyn Progress) {
     let training = &recipe.training;
-    let group = training.batch_size / training.accumulate.max(1);
+    let group = match training.batch_norm {
+        NormGroup::Local => training.batch_size / training.accumulate.max(1),
+        NormGroup::Synchronised => training.batch_size,
+    };
     if group < LEAST_NORM_GROUP {
         progress.warning(&Warning::SmallNormGroup {
             group,

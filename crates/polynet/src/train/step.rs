@@ -3,7 +3,7 @@
 use super::clipping::Clipping;
 use super::error::TrainError;
 use super::ranks::{PartRecord, Ranks, StepStart};
-use super::recipe::Recipe;
+use super::recipe::{NormGroup, Recipe};
 use crate::data::Batch;
 use crate::distributed::{Buckets, Exchange};
 use crate::eval::count_correct;
@@ -14,6 +14,8 @@ use crate::nn::{
 use burn::tensor::{Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+
+mod synchronised;
 
 /// How a run computes the gradients of a step.
 #[derive(Clone, Debug)]
@@ -62,7 +64,7 @@ impl GradientRule {
     }
 
     /// The gradients of a batch that is not empty on every rank, at `step` (from 0). The network's
-    /// running statistics move with each part in turn.
+    /// running statistics move with each part in turn, or once where all parts share their statistics.
     ///
     /// The gradient is the mean over the batch's images: parts count by their images, and a part
     /// in which a parameter has no gradient counts as a gradient of zero.
@@ -86,7 +88,9 @@ impl GradientRule {
         };
         let rng = |part: &Part<'_>| part_rng(self.seed, step, part.number as u64);
         let parts = parts(network, batch, ranks);
-        let mut sum = if ranks.is_alone() {
+        let mut sum = if ranks.norm_group() == NormGroup::Synchronised {
+            synchronised::gradients(network, parts, &options, rng, ranks, start)?
+        } else if ranks.is_alone() {
             let mut sum = StepGradients::none(network);
             for part in parts {
                 let (images, labels) = (part.images.clone(), part.labels);

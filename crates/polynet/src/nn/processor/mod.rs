@@ -6,21 +6,30 @@
 //! list.
 
 mod backward;
+mod compiled;
 mod compiler;
 mod forward;
+mod lockstep;
+mod norm;
 mod program;
 mod run;
 
 use super::conv_norm::{BatchStatistics, dropout_factors};
 use super::network::{Network, host_values, on_device};
-use super::training::{Activations, GradientObserver, Gradients, StepOptions, targets};
+use super::synchronised::{BatchPart, PartOutput, SharedStep, SynchronisedOutput};
+use super::training::{
+    Activations, GradientObserver, Gradients, NormStatistics, StepOptions, targets,
+};
 use super::{Frozen, Paths};
-use crate::arch::graph::{Op, Pool, PoolWindow};
+use crate::arch::graph::{Graph, Op, Pool, PoolWindow};
 use burn::tensor::Tensor;
+use compiled::{Processor, StepInput};
+use lockstep::Lockstep;
+use polynet_kernels::layout::Arena;
 use polynet_kernels::{Isa, conv, pool};
+use program::Program;
 use rand_chacha::ChaCha8Rng;
-use run::{Processor, StepInput};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 impl From<PoolWindow> for conv::Window {
     fn from(window: PoolWindow) -> Self {
@@ -51,13 +60,96 @@ struct CompiledStep {
     paths: Paths,
     activations: Activations,
     frozen: Frozen,
-    images: usize,
-    processor: Processor,
+    program: Arc<Program>,
+    /// For each part that is computed at the same time.
+    processors: Vec<Processor>,
 }
 
 impl Clone for Compiled {
     fn clone(&self) -> Self {
         Self::default()
+    }
+}
+
+impl Compiled {
+    /// The step of `options` with a processor for parts of so many images each. What was compiled
+    /// before is used again as far as it fits.
+    fn step(
+        &mut self,
+        graph: &Graph,
+        options: &StepOptions<'_>,
+        images: &[usize],
+    ) -> &mut CompiledStep {
+        let compiled = self.0.get_mut().unwrap_or_else(|e| e.into_inner());
+        let mut step = match compiled.take() {
+            Some(step) if step.is_of(options) => step,
+            other => {
+                let processors = other.map_or_else(Vec::new, |step| step.processors);
+                CompiledStep::new(graph, options, processors)
+            }
+        };
+        step.fit(images);
+        compiled.insert(step)
+    }
+}
+
+impl CompiledStep {
+    fn new(graph: &Graph, options: &StepOptions<'_>, processors: Vec<Processor>) -> Self {
+        Self {
+            paths: options.paths.clone(),
+            activations: options.activations,
+            frozen: options.frozen.clone(),
+            program: Arc::new(Program::new(graph, options)),
+            processors,
+        }
+    }
+
+    fn is_of(&self, options: &StepOptions<'_>) -> bool {
+        let is_same = self.activations == options.activations && self.frozen == *options.frozen;
+        is_same && self.paths == *options.paths
+    }
+
+    /// Gives every part its processor.
+    fn fit(&mut self, images: &[usize]) {
+        let program = &self.program;
+        let mut before = std::mem::take(&mut self.processors).into_iter();
+        let processors = images.iter().map(|&images| match before.next() {
+            Some(processor) if processor.computes(program, images) => processor,
+            other => {
+                let memory: Option<Arena> = other.map(Processor::into_memory);
+                Processor::new(program, images, Isa::best(), memory)
+            }
+        });
+        self.processors = processors.collect();
+    }
+}
+
+/// Factors of the dropouts of a step for `images` images.
+fn masks(graph: &Graph, paths: &Paths, images: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f32>> {
+    let nodes = graph.nodes.iter().enumerate();
+    let computed = nodes.filter(|&(id, _)| paths.computes(id));
+    computed
+        .filter_map(|(_, node)| match node.op {
+            Op::Dropout { probability } => {
+                Some(dropout_factors(images * node.shape[0], probability, rng))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// Takes the network's tensors out, so that nothing is copied.
+fn take_tensors(network: &mut Network) -> Vec<Vec<f32>> {
+    (0..network.tensors().len())
+        .map(|index| host_values(network.take_tensor(index)))
+        .collect()
+}
+
+/// Puts them back.
+fn put_tensors(network: &mut Network, tensors: Vec<Vec<f32>>) {
+    for (index, values) in tensors.into_iter().enumerate() {
+        let tensor = on_device(values, network.device());
+        network.set_tensor(index, tensor);
     }
 }
 
@@ -71,68 +163,24 @@ pub(super) fn gradients(
     observe: &mut GradientObserver<'_>,
 ) -> Gradients {
     let graph = network.shared_graph();
-    let &StepOptions {
-        paths,
-        activations,
-        frozen,
-        loss,
-        ..
-    } = options;
     let [count, ..] = images.dims();
     assert_eq!(labels.len(), count, "one label for each image");
-    let masks: Vec<Vec<f32>> = graph
-        .nodes
-        .iter()
-        .enumerate()
-        .filter(|&(id, _)| paths.computes(id))
-        .filter_map(|(_, node)| match node.op {
-            Op::Dropout { probability } => {
-                Some(dropout_factors(count * node.shape[0], probability, rng))
-            }
-            _ => None,
-        })
-        .collect();
-    // Taken out and put back, so that nothing is copied.
-    let tensors: Vec<Vec<f32>> = (0..network.tensors().len())
-        .map(|index| host_values(network.take_tensor(index)))
-        .collect();
+    let masks = masks(&graph, options.paths, count, rng);
+    let tensors = take_tensors(network);
     let images = host_values(images);
     let classes = graph.linear.out_features;
     let input = StepInput {
         tensors: &tensors,
         images: &images,
-        targets: &targets(labels, classes, loss.label_smoothing),
+        targets: &targets(labels, classes, options.loss.label_smoothing),
         masks: &masks,
-        frozen,
+        frozen: options.frozen,
+        total: count,
     };
-    let compiled = network.compiled.0.get_mut();
-    let compiled = compiled.unwrap_or_else(|e| e.into_inner());
-    let fits = |step: &CompiledStep| {
-        let is_same = step.activations == activations && step.frozen == *frozen;
-        is_same && step.images == count && step.paths == *paths
-    };
-    let step = match compiled.take() {
-        Some(step) if fits(&step) => compiled.insert(step),
-        other => compiled.insert(CompiledStep {
-            paths: paths.clone(),
-            activations,
-            frozen: frozen.clone(),
-            images: count,
-            processor: Processor::new(
-                &graph,
-                options,
-                count,
-                Isa::best(),
-                other.map(|step| step.processor.into_memory()),
-            ),
-        }),
-    };
+    let processor = &mut network.compiled.step(&graph, options, &[count]).processors[0];
     // Inside the pool, so that no kernel has to wake its threads first.
-    let output = rayon::scope(|_| step.processor.run(&graph, &input, observe));
-    for (index, values) in tensors.into_iter().enumerate() {
-        let tensor = on_device(values, network.device());
-        network.set_tensor(index, tensor);
-    }
+    let output = rayon::scope(|_| processor.run(&graph, &input, observe));
+    put_tensors(network, tensors);
     let on_device = |values: Vec<f32>| on_device(values, network.device());
     Gradients {
         loss: output.loss,
@@ -154,6 +202,65 @@ pub(super) fn gradients(
             })
             .collect(),
     }
+}
+
+/// See [`Network::synchronised_gradients`].
+pub(super) fn synchronised_gradients<S: SharedStep>(
+    network: &mut Network,
+    parts: Vec<BatchPart<'_>>,
+    options: &StepOptions<'_>,
+    shared: &mut S,
+) -> Result<SynchronisedOutput, S::Error> {
+    /// What a part's [`StepInput`] points to.
+    struct Host {
+        images: Vec<f32>,
+        targets: Vec<f32>,
+        masks: Vec<Vec<f32>>,
+    }
+    let graph = network.shared_graph();
+    let classes = graph.linear.out_features;
+    let counts: Vec<usize> = parts.iter().map(|part| part.images.dims()[0]).collect();
+    let parts = parts.into_iter().zip(&counts).map(|(mut part, &count)| {
+        assert_eq!(part.labels.len(), count, "one label for each image");
+        Host {
+            images: host_values(part.images),
+            targets: targets(part.labels, classes, options.loss.label_smoothing),
+            masks: masks(&graph, options.paths, count, &mut part.rng),
+        }
+    });
+    let parts: Vec<Host> = parts.collect();
+    let total = shared.images().iter().sum();
+    let tensors = take_tensors(network);
+    let inputs = parts.iter().map(|part| StepInput {
+        tensors: &tensors,
+        images: &part.images,
+        targets: &part.targets,
+        masks: &part.masks,
+        frozen: options.frozen,
+        total,
+    });
+    let inputs: Vec<StepInput<'_>> = inputs.collect();
+    let step = network.compiled.step(&graph, options, &counts);
+    let runs = step.processors.iter_mut().zip(&inputs);
+    let runs = runs.map(|(processor, input)| processor.begin(&graph, input));
+    let sharing = (&*graph, options.frozen);
+    let output = Lockstep::new(&step.program, sharing, runs.collect(), shared).run();
+    put_tensors(network, tensors);
+    let output = output?;
+    let parts = output.parts.into_iter().map(|part| PartOutput {
+        loss: part.loss,
+        logits: part.logits,
+    });
+    let statistics = output.statistics.into_iter();
+    let statistics = statistics.map(|(norm, mean, unbiased_var)| NormStatistics {
+        norm,
+        mean,
+        unbiased_var,
+    });
+    Ok(SynchronisedOutput {
+        parts: parts.collect(),
+        statistics: statistics.collect(),
+    })
 }
 
 #[cfg(test)]
@@ -246,13 +353,15 @@ mod tests {
             for isa in Isa::available() {
                 let paths = Paths::all(&graph);
                 let step = StepOptions::new(options, &paths);
-                let mut processor = Processor::new(&graph, &step, count, isa, None);
+                let program = Arc::new(Program::new(&graph, &step));
+                let mut processor = Processor::new(&program, count, isa, None);
                 let input = StepInput {
                     tensors: &tensors,
                     images: &images,
                     targets: &targets,
                     masks: &[],
                     frozen: &Frozen::NOTHING,
+                    total: count,
                 };
                 let mut shown: Vec<(usize, Vec<f32>)> = Vec::new();
                 let found = processor.run(&graph, &input, &mut |index, gradient| {

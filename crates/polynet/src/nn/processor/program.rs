@@ -13,6 +13,7 @@ use crate::arch::graph::Graph;
 use crate::nn::{Activations, StepOptions};
 use polynet_kernels::conv::{InputGradient, Window};
 use polynet_kernels::pool::Pool;
+use std::collections::HashSet;
 
 /// Index of a buffer in [`Program::buffers`].
 pub(super) type BufferId = usize;
@@ -180,6 +181,8 @@ pub(super) struct Program {
     pub(super) buffers: Vec<Buffer>,
     pub(super) steps: Vec<Step>,
     pub(super) slots: usize,
+    /// After which step which tensors' gradients are final.
+    pub(super) finals: Vec<Vec<usize>>,
 }
 
 impl Program {
@@ -209,6 +212,7 @@ impl Program {
             }
         }
         let mut program = Self {
+            finals: finals(graph, &compiler.steps),
             buffers: compiler.buffers,
             steps: compiler.steps,
             slots: compiler.slots,
@@ -249,6 +253,25 @@ impl Program {
             }
         }
     }
+}
+
+/// After which step which tensors' gradients get no more: several steps may add to one.
+fn finals(graph: &Graph, steps: &[Step]) -> Vec<Vec<usize>> {
+    let mut finals = vec![Vec::new(); steps.len()];
+    let mut seen = HashSet::new();
+    for (step, finals) in steps.iter().zip(&mut finals).rev() {
+        let tensors = match step {
+            Step::LinearGradient { .. } => {
+                vec![graph.linear_tensor(), graph.linear_tensor() + 1]
+            }
+            Step::BiasGradient { bias, .. } => vec![graph.bias_tensor(*bias)],
+            Step::NormGradient { norm, .. } => graph.norm_tensors(*norm)[..2].to_vec(),
+            Step::WeightGradient { weight, .. } => vec![*weight],
+            _ => continue,
+        };
+        finals.extend(tensors.into_iter().filter(|&tensor| seen.insert(tensor)));
+    }
+    finals
 }
 
 impl Step {

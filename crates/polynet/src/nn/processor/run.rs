@@ -1,192 +1,30 @@
 //! The steps of a program on an arena.
 
-use super::program::{Buffer, Program, Step};
+use super::compiled::{Packing, StepInput, StepOutput};
+use super::program::Step;
 use crate::arch::graph::Graph;
-use crate::nn::{Frozen, GradientObserver, StepOptions};
-use polynet_kernels::Isa;
 use polynet_kernels::conv::{Conv, InputGradient, Stores, Value, Window, weight_gradient};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};
 use polynet_kernels::norm::{Applied, moments};
-use polynet_kernels::{plan, pool};
-use std::collections::HashSet;
-
-/// What a step starts from.
-pub(super) struct StepInput<'a> {
-    /// The network's tensors, flat; running statistics are read where they are frozen.
-    pub(super) tensors: &'a [Vec<f32>],
-    /// `[images, 3, height, width]`.
-    pub(super) images: &'a [f32],
-    /// Target distributions, `[images, classes]`.
-    pub(super) targets: &'a [f32],
-    /// Factors of each dropout's elements, `[images, features]`.
-    pub(super) masks: &'a [Vec<f32>],
-    /// The tensors without gradients.
-    pub(super) frozen: &'a Frozen,
-}
-
-/// What a step gives.
-pub(super) struct StepOutput {
-    pub(super) loss: f64,
-    /// `[images, classes]`.
-    pub(super) logits: Vec<f32>,
-    /// By tensor index; `None` where nothing was computed.
-    pub(super) gradients: Vec<Option<Vec<f32>>>,
-    /// Batch norm, mean and unbiased variance, in the order of evaluation.
-    pub(super) statistics: Vec<(usize, Vec<f32>, Vec<f32>)>,
-}
-
-/// A graph compiled for training steps of one batch size.
-pub(in crate::nn) struct Processor {
-    isa: Isa,
-    images: usize,
-    program: Program,
-    views: Vec<View>,
-    arena: Arena,
-    packing: Packing,
-    /// After which step which tensors' gradients are final.
-    finals: Vec<Vec<usize>>,
-}
-
-/// Memory of packed weights, for one convolution after the other.
-#[derive(Debug, Default)]
-struct Packing {
-    conv: Arena,
-    input_gradient: Vec<Arena>,
-}
-
-impl std::fmt::Debug for Processor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Processor({} steps, {:?})",
-            self.program.steps.len(),
-            self.arena
-        )
-    }
-}
-
-impl Processor {
-    pub(super) fn new(
-        graph: &Graph,
-        options: &StepOptions<'_>,
-        images: usize,
-        isa: Isa,
-        memory: Option<Arena>,
-    ) -> Self {
-        let program = Program::new(graph, options);
-        let geometry = |buffer: &Buffer| {
-            if buffer.is_row_of_images {
-                (1, [1, images])
-            } else {
-                (images, buffer.size)
-            }
-        };
-        let sizes: Vec<usize> = program
-            .buffers
-            .iter()
-            .map(|buffer| {
-                let (images, size) = geometry(buffer);
-                View::elements(images, buffer.channels, size, buffer.halo)
-            })
-            .collect();
-        let (starts, elements) = plan::place(&sizes, &program.lives());
-        let views = program
-            .buffers
-            .iter()
-            .zip(starts)
-            .map(|(buffer, start)| {
-                let (images, size) = geometry(buffer);
-                View::new(start, images, buffer.channels, size, buffer.halo)
-            })
-            .collect();
-        Self {
-            isa,
-            images,
-            finals: finals(graph, &program),
-            program,
-            views,
-            arena: memory
-                .filter(|arena| arena.len() >= elements)
-                .unwrap_or_else(|| Arena::new(elements)),
-            packing: Packing::default(),
-        }
-    }
-
-    /// Its memory, for a processor that takes its place.
-    pub(in crate::nn) fn into_memory(self) -> Arena {
-        self.arena
-    }
-
-    /// Computes a step, and shows each gradient when it is final.
-    pub(super) fn run(
-        &mut self,
-        graph: &Graph,
-        input: &StepInput<'_>,
-        observe: &mut GradientObserver<'_>,
-    ) -> StepOutput {
-        let mut run = Run {
-            isa: self.isa,
-            images: self.images,
-            views: &self.views,
-            arena: &mut self.arena,
-            packing: &mut self.packing,
-            graph,
-            input,
-            applied: (0..self.program.slots).map(|_| None).collect(),
-            output: StepOutput {
-                loss: 0.0,
-                logits: Vec::new(),
-                gradients: vec![None; input.tensors.len()],
-                statistics: Vec::new(),
-            },
-        };
-        for (step, finals) in self.program.steps.iter().zip(&self.finals) {
-            run.step(step);
-            for &index in finals {
-                if let Some(gradient) = &run.output.gradients[index] {
-                    observe(index, gradient);
-                }
-            }
-        }
-        run.output
-    }
-}
-
-/// After which step of a program which tensors' gradients get no more: several steps may add to one.
-fn finals(graph: &Graph, program: &Program) -> Vec<Vec<usize>> {
-    let mut finals = vec![Vec::new(); program.steps.len()];
-    let mut seen = HashSet::new();
-    for (step, finals) in program.steps.iter().zip(&mut finals).rev() {
-        let tensors = match step {
-            Step::LinearGradient { .. } => {
-                vec![graph.linear_tensor(), graph.linear_tensor() + 1]
-            }
-            Step::BiasGradient { bias, .. } => vec![graph.bias_tensor(*bias)],
-            Step::NormGradient { norm, .. } => graph.norm_tensors(*norm)[..2].to_vec(),
-            Step::WeightGradient { weight, .. } => vec![*weight],
-            _ => continue,
-        };
-        finals.extend(tensors.into_iter().filter(|&tensor| seen.insert(tensor)));
-    }
-    finals
-}
+use polynet_kernels::{Isa, pool};
 
 /// The channels of a map's parts.
 fn channels(views: &[View]) -> Vec<usize> {
     views.iter().map(View::channels).collect()
 }
 
-struct Run<'a> {
-    isa: Isa,
-    images: usize,
-    views: &'a [View],
-    arena: &'a mut Arena,
-    packing: &'a mut Packing,
-    graph: &'a Graph,
-    input: &'a StepInput<'a>,
-    applied: Vec<Option<Applied>>,
-    output: StepOutput,
+/// A program's steps so far.
+pub(super) struct Run<'a> {
+    pub(super) isa: Isa,
+    pub(super) images: usize,
+    pub(super) views: &'a [View],
+    pub(super) arena: &'a mut Arena,
+    pub(super) packing: &'a mut Packing,
+    pub(super) graph: &'a Graph,
+    pub(super) input: &'a StepInput<'a>,
+    pub(super) applied: Vec<Option<Applied>>,
+    pub(super) output: StepOutput,
 }
 
 impl Run<'_> {
@@ -194,12 +32,12 @@ impl Run<'_> {
         ids.iter().map(|&id| self.views[id]).collect()
     }
 
-    fn is_frozen_norm(&self, norm: usize) -> bool {
+    pub(super) fn is_frozen_norm(&self, norm: usize) -> bool {
         self.input.frozen.contains(self.graph.norm_tensors(norm)[0])
     }
 
     /// Adds to the gradient of a tensor, which several evaluations may use.
-    fn add_gradient(&mut self, index: usize, gradient: Vec<f32>) {
+    pub(super) fn add_gradient(&mut self, index: usize, gradient: Vec<f32>) {
         match &mut self.output.gradients[index] {
             Some(sum) => {
                 for (sum, value) in sum.iter_mut().zip(gradient) {
@@ -210,7 +48,8 @@ impl Run<'_> {
         }
     }
 
-    fn step(&mut self, step: &Step) {
+    /// Makes a step.
+    pub(super) fn step(&mut self, step: &Step) {
         let isa = self.isa;
         match step {
             Step::Input { to } => self.views[*to].write_nchw(self.arena, self.input.images),
@@ -227,16 +66,17 @@ impl Run<'_> {
             } => self.conv(*weight, *window, inputs, to),
             Step::Moments {
                 norm, parts, relu, ..
-            } if self.is_frozen_norm(*norm) => self.frozen_norm(*norm, parts, *relu),
+            } if self.is_frozen_norm(*norm) => self.apply_frozen_norm(*norm, parts, *relu),
             Step::Moments {
                 norm,
                 parts,
                 relu,
                 is_first,
             } => {
-                let statistics = self.moments(*norm, parts, *relu);
+                let moments = self.moments(parts);
+                self.apply_norm(*norm, parts, *relu, &moments);
                 if *is_first {
-                    self.output.statistics.push(statistics);
+                    self.output.statistics.push(moments.statistics(*norm));
                 }
             }
             Step::Normalize { slot, z, to } => {
@@ -381,40 +221,7 @@ impl Run<'_> {
                 norm,
                 parts,
                 factor,
-            } if self.is_frozen_norm(*norm) => {
-                for &(slot, z, dy, dz) in parts {
-                    let [z, dy, dz] = [z, dy, dz].map(|id| &self.views[id]);
-                    let applied = self.applied[slot].as_ref();
-                    applied.expect("the statistics come first").backward_fixed(
-                        isa,
-                        self.arena,
-                        (z, dy, dz),
-                        f64::from(*factor),
-                    );
-                }
-            }
-            Step::NormGradient {
-                norm,
-                parts,
-                factor,
-            } => {
-                let (mut weight, mut bias) = (Vec::new(), Vec::new());
-                for &(slot, z, dy, dz) in parts {
-                    let [z, dy, dz] = [z, dy, dz].map(|id| &self.views[id]);
-                    let applied = self.applied[slot].as_ref();
-                    let gradients = applied.expect("the statistics come first").backward(
-                        isa,
-                        self.arena,
-                        (z, dy, dz),
-                        f64::from(*factor),
-                    );
-                    weight.extend(gradients.weight);
-                    bias.extend(gradients.bias);
-                }
-                let [weight_tensor, bias_tensor, ..] = self.graph.norm_tensors(*norm);
-                self.add_gradient(weight_tensor, weight);
-                self.add_gradient(bias_tensor, bias);
-            }
+            } => self.norm_gradient(*norm, parts, f64::from(*factor)),
             Step::WeightGradient { weight, .. } if self.input.frozen.contains(*weight) => {}
             Step::WeightGradient {
                 weight,
@@ -464,48 +271,6 @@ impl Run<'_> {
         self.packing.conv = conv.into_memory();
     }
 
-    /// Batch norm with its running statistics.
-    fn frozen_norm(&mut self, norm: usize, parts: &[(usize, usize)], relu: bool) {
-        let tensors = self.graph.norm_tensors(norm);
-        let [weight, bias, mean, var] = tensors.map(|index| &self.input.tensors[index]);
-        let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
-        let mut start = 0;
-        for &(z, slot) in parts {
-            let end = start + self.views[z].channels();
-            let parameters = (&weight[start..end], &bias[start..end]);
-            let moments = (wide(&mean[start..end]), &wide(&var[start..end])[..]);
-            let applied = Applied::new(parameters, moments, self.graph.norm_epsilon, relu);
-            self.applied[slot] = Some(applied);
-            start = end;
-        }
-    }
-
-    /// The statistics of a map: batch norm, mean and unbiased variance.
-    fn moments(
-        &mut self,
-        norm: usize,
-        parts: &[(usize, usize)],
-        relu: bool,
-    ) -> (usize, Vec<f32>, Vec<f32>) {
-        let tensors = self.graph.norm_tensors(norm);
-        let [weight, bias, ..] = tensors.map(|index| &self.input.tensors[index]);
-        let (mut means, mut variances) = (Vec::new(), Vec::new());
-        for &(z, slot) in parts {
-            let z = &self.views[z];
-            let (mean, var) = moments(self.isa, self.arena, z);
-            let [height, width] = z.size();
-            let count = (z.images() * height * width) as f64;
-            let channels = means.len()..means.len() + mean.len();
-            means.extend(mean.iter().map(|mean| *mean as f32));
-            let unbiased = count / (count - 1.0).max(1.0);
-            variances.extend(var.iter().map(|var| (var * unbiased) as f32));
-            let parameters = (&weight[channels.clone()], &bias[channels]);
-            let applied = Applied::new(parameters, (mean, &var), self.graph.norm_epsilon, relu);
-            self.applied[slot] = Some(applied);
-        }
-        (norm, means, variances)
-    }
-
     /// Multiplies the features, in the parts of a row of images, by a mask `[images, features]`.
     fn dropout(&mut self, index: usize, parts: &[usize]) {
         let mask = &self.input.masks[index];
@@ -546,7 +311,7 @@ impl Run<'_> {
     }
 
     /// Mean cross-entropy against the targets; `softmax(logits) · Σ target − target`, over the number
-    /// of images, replaces the logits.
+    /// of images that the gradient is the mean of, replaces the logits.
     fn loss(&mut self, logits: usize) {
         let view = &self.views[logits];
         let by_class = view.read_nchw(self.arena);
@@ -569,7 +334,7 @@ impl Run<'_> {
                 let log_probability = logit - log_sum;
                 loss -= target * log_probability;
                 let slope = log_probability.exp() * total - target;
-                gradient[class * images + image] = (slope / images as f64) as f32;
+                gradient[class * images + image] = (slope / self.input.total as f64) as f32;
             }
         }
         view.write_nchw(self.arena, &gradient);

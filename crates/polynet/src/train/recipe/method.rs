@@ -94,8 +94,9 @@ pub enum MomentumForm {
 pub enum NormGroup {
     /// `local`, the paper's: each part of a batch has its own.
     Local,
-    /// `synchronised`: all images of a step. So far only where the batch is one part on one rank; other
-    /// runs are refused.
+    /// `synchronised`: all images of a step, in whatever parts and on whatever ranks (Peng et al. 2018,
+    /// MegDet; the paper has none of it). All parts of a rank are in memory at the same time. Where
+    /// Burn differentiates, one rank computes its batches whole, and several are refused.
     Synchronised,
 }
 

@@ -152,7 +152,8 @@ impl Trainer {
         };
         let paused = Instant::now();
         let scores = validate(&self.network(), loader, &self.config.classes, progress);
-        let report = self.ranks.merge(self.ranks.agree(scores)?)?.report();
+        let scores = self.ranks.agree(scores)?;
+        let report = eval::merged(self.ranks.communicator(), scores)?.report();
         let record = ValidationRecord {
             step: self.position.step,
             epoch: self.epoch(),

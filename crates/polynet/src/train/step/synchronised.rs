@@ -1,0 +1,170 @@
+//! A step whose batch norms see the images of all parts, on whatever rank they are.
+
+use super::{Part, StepGradients};
+use crate::distributed::{Buckets, CommunicationError, Communicator, Exchange, Summed};
+use crate::eval::count_correct;
+use crate::nn::{BatchPart, Network, SharedStep, StepOptions, on_device};
+use crate::train::error::TrainError;
+use crate::train::ranks::{PartRecord, Ranks, StepStart, word};
+use rand_chacha::ChaCha8Rng;
+use std::time::{Duration, Instant};
+
+/// The gradients of the parts of all ranks. They are sent while the backward pass goes on, between the
+/// sums of its batch norms.
+pub(super) fn gradients(
+    network: &mut Network,
+    parts: Vec<Part<'_>>,
+    options: &StepOptions<'_>,
+    rng: impl Fn(&Part<'_>) -> ChaCha8Rng,
+    ranks: &Ranks,
+    start: &StepStart,
+) -> Result<StepGradients, TrainError> {
+    let mut shared = StepOfRanks::new(network, ranks, start);
+    let labels: Vec<&[usize]> = parts.iter().map(|part| part.labels).collect();
+    let parts = parts.into_iter().map(|part| BatchPart {
+        rng: rng(&part),
+        images: part.images,
+        labels: part.labels,
+    });
+    let output = network.synchronised_gradients(parts.collect(), options, &mut shared)?;
+    let summed = shared.finish()?;
+    let records = output
+        .parts
+        .iter()
+        .zip(labels)
+        .map(|(part, labels)| PartRecord {
+            loss: part.loss,
+            correct: count_correct(&part.logits, labels),
+            images: labels.len(),
+            statistics: Vec::new(),
+        });
+    let records: Vec<PartRecord> = records.collect();
+    let mut step = StepGradients::none(network);
+    for record in ranks.gather_parts(&records)? {
+        step.loss += record.loss * (record.images as f64 / start.total() as f64);
+        step.correct += record.correct;
+    }
+    network.update_statistics_from(&output.statistics);
+    step.tensors = (summed.tensors.into_iter())
+        .map(|gradient| gradient.map(|values| on_device(values, network.device())))
+        .collect();
+    step.exchange = summed.exchange;
+    Ok(step)
+}
+
+/// A step as one of the ranks sees it.
+struct StepOfRanks<'a> {
+    communicator: &'a Communicator,
+    /// Images of each part that has some.
+    images: Vec<usize>,
+    /// How many of these parts each rank has.
+    rows: Vec<usize>,
+    gradients: GradientSum<'a>,
+    /// For how long this rank has waited for rows.
+    waited: Duration,
+}
+
+/// The gradients of all parts, added in their order.
+enum GradientSum<'a> {
+    OfRanks(Buckets<'a>),
+    /// By tensor index, of the only rank.
+    Alone(Vec<Option<Vec<f32>>>),
+}
+
+impl<'a> StepOfRanks<'a> {
+    fn new(network: &Network, ranks: &'a Ranks, start: &StepStart) -> Self {
+        let (rows, tensors) = (ranks.rows(start), network.specs().len());
+        let communicator = ranks.communicator();
+        Self {
+            communicator,
+            images: start.images.iter().copied().filter(|&n| n > 0).collect(),
+            rows: rows.clone(),
+            gradients: match ranks.is_alone() {
+                true => GradientSum::Alone(vec![None; tensors]),
+                false => {
+                    GradientSum::OfRanks(Buckets::new(communicator, rows, Vec::new(), tensors))
+                }
+            },
+            waited: Duration::ZERO,
+        }
+    }
+
+    fn finish(self) -> Result<Summed, CommunicationError> {
+        match self.gradients {
+            GradientSum::Alone(tensors) => Ok(Summed {
+                tensors,
+                exchange: Exchange::default(),
+            }),
+            GradientSum::OfRanks(buckets) => {
+                let mut summed = buckets.finish()?;
+                summed.exchange.communication += self.waited;
+                summed.exchange.waited += self.waited;
+                Ok(summed)
+            }
+        }
+    }
+
+    /// The rows in the bytes of a rank.
+    fn rows_of(
+        &self,
+        (rank, bytes): (usize, &[u8]),
+        length: usize,
+    ) -> Result<Vec<Vec<f64>>, CommunicationError> {
+        let expected = 8 * length * self.rows[rank];
+        if bytes.len() != expected {
+            let found = bytes.len();
+            return Err(CommunicationError::Disagreement {
+                what: format!(
+                    "expected {expected} bytes of batch-norm statistics from rank {rank}, found {found}"
+                ),
+            });
+        }
+        let row = |bytes: &[u8]| {
+            let numbers = bytes.chunks_exact(8);
+            numbers.map(|number| f64::from_bits(word(number))).collect()
+        };
+        Ok(bytes.chunks_exact((8 * length).max(1)).map(row).collect())
+    }
+}
+
+impl SharedStep for StepOfRanks<'_> {
+    type Error = CommunicationError;
+
+    fn images(&self) -> &[usize] {
+        &self.images
+    }
+
+    fn gather(
+        &mut self,
+        own: Vec<Vec<f64>>,
+        length: usize,
+    ) -> Result<Vec<Vec<f64>>, CommunicationError> {
+        if self.communicator.ranks() == 1 {
+            return Ok(own);
+        }
+        let numbers = own.iter().flatten();
+        let bytes = numbers.flat_map(|number| number.to_le_bytes()).collect();
+        let started = Instant::now();
+        let all = self.communicator.gather(bytes)?;
+        self.waited += started.elapsed();
+        let mut rows = Vec::with_capacity(self.images.len());
+        for (rank, bytes) in all.iter().enumerate() {
+            rows.extend(self.rows_of((rank, bytes), length)?);
+        }
+        Ok(rows)
+    }
+
+    fn observe(&mut self, tensor: usize, gradients: &[Vec<f32>]) {
+        match &mut self.gradients {
+            GradientSum::OfRanks(buckets) => buckets.add_parts(tensor, gradients),
+            GradientSum::Alone(sums) => {
+                sums[tensor] = gradients.iter().cloned().reduce(|mut sum, gradient| {
+                    for (sum, value) in sum.iter_mut().zip(gradient) {
+                        *sum += value;
+                    }
+                    sum
+                });
+            }
+        }
+    }
+}
