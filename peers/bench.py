@@ -207,7 +207,7 @@ def predict_row(arguments, preset, size, batch, precision):
     expected = exact(network, x[:1])
     for name, output in outputs.items():
         row.errors[name] = float(np.abs(output[:1] - expected).max() / np.abs(expected).max())
-    limit = 1e-4 if precision == "f32" else 0.5
+    limit = 1e-4 if precision == "f32" else 0.05
     wrong = {name: error for name, error in row.errors.items() if not error < limit}
     if wrong:
         raise SystemExit(f"{row.name}: outputs differ from float64 by more than {limit}: {wrong}")

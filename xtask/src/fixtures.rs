@@ -20,17 +20,23 @@ pub(crate) struct Arguments {
 
 const REQUIREMENTS: &str = "peers/requirements.txt";
 const SCRIPTS: [&str; 2] = ["peers/fixtures_polynet.py", "peers/fixtures_networks.py"];
-/// The script of the optimizers' steps, which need no seed, and where they go.
-const OPTIMIZER: [&str; 3] = [
-    "peers/fixtures_optimizer.py",
-    "--out",
-    "crates/polynet/src/train/fixtures",
-];
-/// The script of the crops by Pillow, which need no seed, and where they go.
-const CROPS: [&str; 3] = [
-    "peers/fixtures_crops.py",
-    "--out",
-    "crates/polynet/src/eval/fixtures",
+/// Scripts that need no seed, and where their fixtures go: optimizers' steps, crops and images.
+const SEEDLESS: [[&str; 3]; 3] = [
+    [
+        "peers/fixtures_optimizer.py",
+        "--out",
+        "crates/polynet/src/train/fixtures",
+    ],
+    [
+        "peers/fixtures_crops.py",
+        "--out",
+        "crates/polynet/src/eval/fixtures",
+    ],
+    [
+        "peers/fixtures_images.py",
+        "--out",
+        "crates/polynet/src/data/fixtures/images",
+    ],
 ];
 
 /// Python with the pinned packages: made where it is not there, completed where they have changed.
@@ -60,6 +66,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for script in SCRIPTS {
         crate::run(Command::new(&python).args([script, "--seed", &seed, "--out", &out]))?;
     }
-    crate::run(Command::new(&python).args(OPTIMIZER))?;
-    crate::run(Command::new(&python).args(CROPS))
+    for script in SEEDLESS {
+        crate::run(Command::new(&python).args(script))?;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Convolution with its epilogue: bias, ReLU, a scaled sum with another map, and the next batch norm.
+//! Convolution with its epilogue: bias, ReLU, and a scaled sum with another map.
 //!
 //! [`Conv`] holds weights that are packed once for an instruction set. It reads any list of views as
 //! one concatenated input and writes any list of views, so that a concatenation is never made.
@@ -6,6 +6,7 @@
 mod ahead;
 mod gradient;
 mod input_gradient;
+mod job;
 mod naive;
 mod pack;
 mod tile;
@@ -13,13 +14,12 @@ mod toom;
 mod winograd;
 
 use crate::element::Element;
-use crate::layout::{Arena, BLOCK, View, clear_halo};
-use crate::map::Affine;
+use crate::layout::{Arena, BLOCK, View};
 use crate::simd::Isa;
-use ahead::{Ahead, Share};
-use pack::{Filters, Packed, Panel, block_channels, steps};
+use ahead::Share;
+use job::Job;
+use pack::{Filters, Packed, block_channels};
 use rayon::prelude::*;
-use tile::{Geometry, Source, Tap, Target, Tile};
 
 pub use ahead::NextWeights;
 pub use gradient::weight_gradient;
@@ -86,35 +86,20 @@ pub struct Sum<'a> {
     pub relu: bool,
 }
 
-/// `scale · x + shift` of the sum as it is stored, or of the value where there is no sum, and where it
-/// goes: the batch norm and the ReLU that a pre-activation unit begins with.
-#[derive(Clone, Copy, Debug)]
-pub struct Normalized<'a> {
-    /// A factor and a term for every channel.
-    pub affine: &'a Affine,
-    /// The map, in the packed output segments.
-    pub to: &'a [View],
-    /// Whether `max(·, 0)` is stored.
-    pub relu: bool,
-}
-
-/// What becomes of a convolution's result; all at once is one pass.
+/// What becomes of a convolution's result; both at once is one pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stores<'a> {
     /// The result itself.
     pub value: Option<Value<'a>>,
     /// Its sum with another map.
     pub sum: Option<Sum<'a>>,
-    /// The next batch norm of the one or the other.
-    pub normalized: Option<Normalized<'a>>,
 }
 
 impl<'a> Stores<'a> {
     fn maps(&self) -> impl Iterator<Item = &'a View> {
         let value = self.value.iter().flat_map(|value| value.to);
         let sum = self.sum.iter().flat_map(|sum| sum.to);
-        let normalized = self.normalized.iter().flat_map(|normalized| normalized.to);
-        value.chain(sum).chain(normalized)
+        value.chain(sum)
     }
 }
 
@@ -157,8 +142,6 @@ pub struct Conv<E: Element = f32> {
 
 /// Weights of a group of panels that a task keeps in its cache.
 const GROUP_BYTES: usize = 400 << 10;
-/// Multiply-accumulates that are worth a task of their own.
-const TASK_MACS: usize = 100_000;
 
 impl<E: Element> Conv<E> {
     /// Packs weights `[out_channels, in_channels, kernel_height, kernel_width]` and a bias
@@ -333,23 +316,6 @@ impl<E: Element> Conv<E> {
                 apart(value.to, sum.addend);
             }
         }
-        if let Some(normalized) = &stores.normalized {
-            shape(normalized.to);
-            apart(normalized.to, inputs);
-            let factors = block_channels(&self.outputs).len() * BLOCK;
-            assert_eq!(
-                normalized.affine.len(),
-                factors,
-                "a factor for every channel"
-            );
-            if let Some(value) = &stores.value {
-                apart(normalized.to, value.to);
-            }
-            if let Some(sum) = &stores.sum {
-                apart(normalized.to, sum.to);
-                apart(normalized.to, sum.addend);
-            }
-        }
     }
 }
 
@@ -371,236 +337,6 @@ fn check_views<E: Element>(arena: &Arena<E>, views: &[View], segments: &[usize])
         views.iter().all(|view| view.end() <= arena.len()),
         "views inside the arena"
     );
-}
-
-/// A part of a job: some panels for some tiles.
-#[derive(Clone, Copy, Debug)]
-struct Task {
-    panels: [usize; 2],
-    tiles: [usize; 2],
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// A convolution on given memory.
-struct Job<'a, E: Element> {
-    conv: &'a Conv<E>,
-    memory: *mut E,
-    inputs: &'a [View],
-    stores: Stores<'a>,
-    taps: Vec<Tap>,
-    /// Rows, columns and images of the result; a pointwise job is one long row.
-    rows: usize,
-    columns: usize,
-    images: usize,
-    tiles_in_row: usize,
-}
-
-// SAFETY: tasks write disjoint parts of the maps, and `Conv::check` keeps what is written apart from
-// what is read.
-unsafe impl<E: Element> Sync for Job<'_, E> {}
-
-impl<'a, E: Element> Job<'a, E> {
-    fn new(
-        conv: &'a Conv<E>,
-        arena: &'a mut Arena<E>,
-        inputs: &'a [View],
-        stores: Stores<'a>,
-    ) -> Self {
-        let window = conv.window;
-        let input = inputs[0];
-        let result = stores.maps().next().expect("a result is stored");
-        let [mut rows, mut columns] = conv.grid.count(result.size());
-        let addends = stores.sum.iter().flat_map(|sum| sum.addend);
-        let has_halo = |view: &View| view.halo > 0;
-        let is_flat = window == Window::POINT
-            && conv.grid == Grid::ALL
-            && !inputs.iter().any(has_halo)
-            && !stores.maps().chain(addends).any(has_halo);
-        if is_flat {
-            (rows, columns) = (1, rows * columns);
-        }
-        let taps = (0..window.taps())
-            .map(|tap| {
-                let (row, column) = (tap / window.kernel[1], tap % window.kernel[1]);
-                Tap {
-                    input: (row * input.row_stride() + column * BLOCK) as isize,
-                    index: tap,
-                }
-            })
-            .collect();
-        for view in stores.maps() {
-            clear_halo(view, arena);
-        }
-        Self {
-            conv,
-            memory: arena.as_mut_slice().as_mut_ptr(),
-            inputs,
-            stores,
-            taps,
-            rows,
-            columns,
-            images: input.images,
-            tiles_in_row: columns.div_ceil(Geometry::of(conv.isa).pixels),
-        }
-    }
-
-    /// The tasks: groups of panels whose weights fit a cache, times ranges of tiles.
-    fn tasks(&self) -> Vec<Task> {
-        let conv = self.conv;
-        let panels = conv.packed.panels.len();
-        let tiles = self.images * self.rows * self.tiles_in_row;
-        let panel_weights = conv.panel_weights();
-        let in_group = conv.panels_in_group();
-        let groups = panels.div_ceil(in_group);
-        let macs = self.images * self.rows * self.columns * panel_weights * panels;
-        let threads = rayon::current_num_threads();
-        let wanted = (macs / TASK_MACS).clamp(1, 4 * threads);
-        let mut ranges = wanted.div_ceil(groups);
-        // As many tasks for one thread as for another.
-        if wanted > 1 {
-            let step = threads / gcd(groups, threads);
-            ranges = ranges.next_multiple_of(step);
-        }
-        let ranges = ranges.min(tiles);
-        let mut tasks = Vec::with_capacity(groups * ranges);
-        for group in 0..groups {
-            for range in 0..ranges {
-                tasks.push(Task {
-                    panels: [group, group + 1].map(|group| group * panels / groups),
-                    tiles: [range, range + 1].map(|range| range * tiles / ranges),
-                });
-            }
-        }
-        tasks
-    }
-
-    fn run(&self, task: Task, share: Share) {
-        let mut sources = Vec::new();
-        let mut image_before = None;
-        let panels = task.panels[1] - task.panels[0];
-        let calls = panels * (task.tiles[1] - task.tiles[0]);
-        let mut call = 0;
-        for tile in task.tiles[0]..task.tiles[1] {
-            let (line, position) = (tile / self.tiles_in_row, tile % self.tiles_in_row);
-            let (image, row) = (line / self.rows, line % self.rows);
-            if image_before != Some(image) {
-                self.sources(image, &mut sources);
-                image_before = Some(image);
-            }
-            let first = position * self.columns / self.tiles_in_row;
-            let end = (position + 1) * self.columns / self.tiles_in_row;
-            let pixels = end - first;
-            for panel in &self.conv.packed.panels[task.panels[0]..task.panels[1]] {
-                let ahead = share.of_call(call, calls);
-                self.run_tile(panel, &sources, [image, row, first], pixels, ahead);
-                call += 1;
-            }
-        }
-    }
-
-    /// The input blocks of an image.
-    fn sources(&self, image: usize, sources: &mut Vec<Source<E>>) {
-        sources.clear();
-        let mut first_step = 0;
-        for view in self.inputs {
-            for block in 0..view.blocks() {
-                let steps = steps::<E>((view.channels - block * BLOCK).min(BLOCK));
-                sources.push(Source {
-                    // SAFETY: the view lies in the arena.
-                    pixels: unsafe { self.memory.add(view.at(image, block, 0, 0)) },
-                    steps,
-                    first_step,
-                });
-                first_step += steps;
-            }
-        }
-    }
-
-    fn run_tile(
-        &self,
-        panel: &Panel,
-        sources: &[Source<E>],
-        [image, row, column]: [usize; 3],
-        pixels: usize,
-        ahead: Ahead,
-    ) {
-        let (conv, input) = (self.conv, self.inputs[0]);
-        let Window { kernel, stride, .. } = conv.window;
-        // Rows of the kernel inside the map.
-        let top = (row * stride[0]) as isize - conv.border[0];
-        let first_tap = (-top).max(0) as usize;
-        let last_tap = (input.height as isize - top).clamp(0, kernel[0] as isize) as usize;
-        let left = (column * stride[1]) as isize - conv.border[1];
-        let origin = top * input.row_stride() as isize + left * BLOCK as isize;
-        let mut targets = [Target::NONE; 2];
-        for (block, target) in targets.iter_mut().take(panel.blocks).enumerate() {
-            *target = self.target(panel.first_block + block, [image, row, column]);
-        }
-        let normalization = match &self.stores.normalized {
-            Some(normalized) => normalized.affine.block(panel.first_block),
-            None => [std::ptr::null(); 2],
-        };
-        let out_stride = conv.grid.step[1] * BLOCK;
-        let pixel_stride = stride[1] * BLOCK;
-        let tile = Tile {
-            sources,
-            origin,
-            taps: &self.taps[first_tap * kernel[1]..last_tap * kernel[1]],
-            all_taps: self.taps.len(),
-            pixel_stride,
-            out_stride,
-            // SAFETY: panels and their biases lie in the packed arenas.
-            weights: unsafe { conv.packed.weights.as_slice().as_ptr().add(panel.weights) },
-            // SAFETY: as above.
-            bias: unsafe { conv.bias.as_slice().as_ptr().add(panel.first_block * BLOCK) },
-            targets: &targets[..panel.blocks],
-            scale: self.stores.sum.map_or(0.0, |sum| sum.scale),
-            normalization,
-            ahead,
-            value_relu: self.stores.value.is_some_and(|value| value.relu),
-            sum_relu: self.stores.sum.is_some_and(|sum| sum.relu),
-            normalized_relu: self
-                .stores
-                .normalized
-                .is_some_and(|normalized| normalized.relu),
-        };
-        let kernel = E::tile_kernel(conv.isa, panel.blocks, pixels, pixel_stride);
-        // SAFETY: `Conv::check` has found every view inside the arena and of the right size, and
-        // the halo as wide as the padding; rows outside the map are left out of the taps.
-        unsafe { kernel(&tile) }
-    }
-
-    /// Where the tile's pixels of an output block are stored.
-    fn target(&self, block: usize, [image, row, column]: [usize; 3]) -> Target<E> {
-        let Grid { step, offset } = self.conv.grid;
-        let (row, column) = (offset[0] + row * step[0], offset[1] + column * step[1]);
-        let place = |views: &[View]| {
-            let mut block = block;
-            for view in views {
-                if block < view.blocks() {
-                    // SAFETY: the view lies in the arena.
-                    return unsafe { self.memory.add(view.at(image, block, row, column)) };
-                }
-                block -= view.blocks();
-            }
-            unreachable!("the views hold every output block")
-        };
-        let mut target = Target::NONE;
-        if let Some(value) = &self.stores.value {
-            target.value = place(value.to);
-        }
-        if let Some(sum) = &self.stores.sum {
-            target.addend = place(sum.addend);
-            target.sum = place(sum.to);
-        }
-        if let Some(normalized) = &self.stores.normalized {
-            target.normalized = place(normalized.to);
-        }
-        target
-    }
 }
 
 #[cfg(test)]

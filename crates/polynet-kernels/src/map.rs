@@ -72,16 +72,6 @@ impl Affine {
         }
     }
 
-    /// Factors, one for every channel of whole blocks.
-    pub(crate) fn len(&self) -> usize {
-        self.scale.len()
-    }
-
-    /// The factors and the terms of a block's channels and of those after it.
-    pub(crate) fn block(&self, block: usize) -> [*const f32; 2] {
-        [&self.scale, &self.shift].map(|channels| channels.as_slice()[block * BLOCK..].as_ptr())
-    }
-
     /// `scale · x + shift`, then `max(·, 0)` if `relu`.
     ///
     /// # Panics

@@ -76,11 +76,6 @@ fn assert_near(tolerance: f32, case: &str, found: &[f32], expected: &[f32]) {
     }
 }
 
-/// Values of channels with zeros for the rest of each segment's last block.
-fn blocked(segments: &[usize], values: &[f32]) -> Vec<f32> {
-    pack_bias(segments, values).as_slice().to_vec()
-}
-
 struct Case {
     window: Window,
     inputs: &'static [usize],
@@ -158,14 +153,11 @@ fn check_every_kernel<E: Element>(tolerance: f32) {
             let from = place(&mut end, inputs, images, size, window.padding[1]);
             let value = place(&mut end, outputs, images, out_size, out_halo);
             let sum = place(&mut end, outputs, images, out_size, out_halo);
-            let normalized = place(&mut end, outputs, images, out_size, out_halo);
             let mut arena = Arena::<E>::new(end);
             arena.as_mut_slice().fill(E::from_f32(f32::NAN));
             write(&mut arena, &from, &x);
             write(&mut arena, &sum, &addend);
             let conv = Conv::pack(isa, window, [inputs, outputs], &weights, &bias);
-            let (scale, shift) = (noise(5, out_channels), noise(6, out_channels));
-            let affine = Affine::new(&blocked(outputs, &scale), &blocked(outputs, &shift));
             let stores = Stores {
                 value: Some(Value {
                     to: &value,
@@ -177,22 +169,8 @@ fn check_every_kernel<E: Element>(tolerance: f32) {
                     scale: 0.3,
                     relu: false,
                 }),
-                normalized: Some(Normalized {
-                    affine: &affine,
-                    to: &normalized,
-                    relu: true,
-                }),
             };
             conv.run(&mut arena, &from, stores);
-            let affine_of = |y: &[f32]| -> Vec<f32> {
-                let pixels = out_size[0] * out_size[1];
-                let channel = |index: usize| index / pixels % out_channels;
-                let of = |(index, y): (usize, &f32)| {
-                    let y = y * scale[channel(index)] + shift[channel(index)];
-                    y.max(0.0)
-                };
-                y.iter().enumerate().map(of).collect()
-            };
             let shape = [images, in_channels, size[0], size[1]];
             let expected = convolve(window, &x, shape, &weights, &bias);
             let rectified: Vec<f32> = expected.iter().map(|y| y.max(0.0)).collect();
@@ -203,16 +181,7 @@ fn check_every_kernel<E: Element>(tolerance: f32) {
                 .map(|(y, a)| 0.3 * y + a)
                 .collect();
             assert_near(tolerance, &name, &read(&arena, &sum), &total);
-            let found = read(&arena, &normalized);
-            assert_near(tolerance, &name, &found, &affine_of(&total));
-            let without_sum = Stores {
-                sum: None,
-                ..stores
-            };
-            conv.run(&mut arena, &from, without_sum);
-            let found = read(&arena, &normalized);
-            assert_near(tolerance, &name, &found, &affine_of(&rectified));
-            for view in value.iter().chain(&sum).chain(&normalized) {
+            for view in value.iter().chain(&sum) {
                 let all = &arena.as_slice()[view.start()..view.end()];
                 let all: f32 = all.iter().map(|element| element.to_f32()).sum();
                 assert!(all.is_finite(), "{name}: halo and unused lanes are zero");

@@ -39,8 +39,6 @@ pub(crate) struct Target<E> {
     pub(crate) addend: *const E,
     /// Where that sum is stored.
     pub(crate) sum: *mut E,
-    /// Where the batch norm of what is stored last is stored.
-    pub(crate) normalized: *mut E,
 }
 
 impl<E> Target<E> {
@@ -48,7 +46,6 @@ impl<E> Target<E> {
         value: std::ptr::null_mut(),
         addend: std::ptr::null(),
         sum: std::ptr::null_mut(),
-        normalized: std::ptr::null_mut(),
     };
 }
 
@@ -71,13 +68,10 @@ pub struct Tile<'a, E> {
     /// One for each output block of the panel, at the tile's first pixel.
     pub(crate) targets: &'a [Target<E>],
     pub(crate) scale: f32,
-    /// Factors and terms of the batch norm, `NV · LANES` elements each; null where there is none.
-    pub(crate) normalization: [*const f32; 2],
     /// Memory to ask for on the way.
     pub(crate) ahead: Ahead,
     pub(crate) value_relu: bool,
     pub(crate) sum_relu: bool,
-    pub(crate) normalized_relu: bool,
 }
 
 /// A microkernel for a number of vectors and pixels.
@@ -164,30 +158,17 @@ unsafe fn store<S: Simd, E: Element, const NV: usize, const PX: usize>(
         for v in 0..NV {
             let target = tile.targets.get_unchecked(v * S::LANES / BLOCK);
             let lane = v * S::LANES % BLOCK;
-            let [factor, shift] = tile.normalization.map(|channels| {
-                if channels.is_null() {
-                    S::splat(0.0)
-                } else {
-                    S::load(channels.add(v * S::LANES))
-                }
-            });
             for px in 0..PX {
                 let sum = S::load(sums.add((v * PX + px) * S::LANES));
                 let place = px * tile.out_stride + lane;
-                let mut last = sum;
                 if !target.value.is_null() {
-                    last = rectified::<S>(sum, tile.value_relu);
-                    E::store::<S>(target.value.add(place), last);
+                    let value = rectified::<S>(sum, tile.value_relu);
+                    E::store::<S>(target.value.add(place), value);
                 }
                 if !target.sum.is_null() {
                     let total = S::fma(scale, sum, E::load::<S>(target.addend.add(place)));
-                    last = rectified::<S>(total, tile.sum_relu);
-                    E::store::<S>(target.sum.add(place), last);
-                }
-                if !target.normalized.is_null() {
-                    let normalized = S::fma(factor, last, shift);
-                    let normalized = rectified::<S>(normalized, tile.normalized_relu);
-                    E::store::<S>(target.normalized.add(place), normalized);
+                    let total = rectified::<S>(total, tile.sum_relu);
+                    E::store::<S>(target.sum.add(place), total);
                 }
             }
         }

@@ -377,11 +377,9 @@ impl<E: Element> Job<'_, E> {
                         bias: NO_BIAS.as_ptr(),
                         targets: &targets[..panel.blocks],
                         scale: 0.0,
-                        normalization: [std::ptr::null(); 2],
                         ahead: share.of_call(call, calls),
                         value_relu: false,
                         sum_relu: false,
-                        normalized_relu: false,
                     };
                     let kernel = f32_tile_kernel(isa, panel.blocks, end - first, BLOCK);
                     // SAFETY: sources and targets hold the pixels of the run.

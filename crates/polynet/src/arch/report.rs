@@ -339,7 +339,8 @@ impl PartReport {
         )?;
         if let Some(module) = &self.module {
             write!(f, "  {}", module.cascaded)?;
-            if module.text != module.cascaded {
+            let in_parentheses = format!("({})", module.cascaded);
+            if ![&module.cascaded, &in_parentheses].contains(&&module.text) {
                 write!(f, "  ({})", module.text)?;
             }
             let scale = module.residual_scale;

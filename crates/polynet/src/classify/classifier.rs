@@ -1,11 +1,11 @@
 //! A compiled network.
 
 use super::memory::Plan;
-use super::program::{Algorithm, ConvPart, ConvSource, Normalization, Program, Step};
+use super::program::{Algorithm, ConvPart, ConvSource, Program, Step};
 use crate::arch::graph::Graph;
 use crate::nn::{Network, Precision, TensorMismatch};
 use crate::weights::{TensorSource, WeightFile};
-use polynet_kernels::conv::{Conv, NextWeights, Normalized, Stores, Sum, Value, Winograd};
+use polynet_kernels::conv::{Conv, NextWeights, Stores, Sum, Value, Winograd};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};
 use polynet_kernels::pool;
@@ -60,7 +60,7 @@ struct Compiled<E: Element> {
 /// What a step needs apart from its buffers.
 #[derive(Debug)]
 enum Kernel<E: Element> {
-    Conv(Conv<E>, Option<Affine>),
+    Conv(Conv<E>),
     Winograd(Winograd),
     Linear(Conv),
     Affine(Affine),
@@ -188,7 +188,7 @@ impl<E: Element> Compiled<E> {
 impl<E: Element> Kernel<E> {
     fn weights(&self) -> Option<NextWeights<'_>> {
         match self {
-            Self::Conv(conv, _) => Some(conv.weights()),
+            Self::Conv(conv) => Some(conv.weights()),
             Self::Winograd(conv) => Some(conv.weights()),
             _ => None,
         }
@@ -224,13 +224,9 @@ impl<E: Element> Memory<E> {
             (Step::Input { to }, _) => self.views[*to].write_nchw(&mut self.maps, images),
             (
                 Step::Conv {
-                    inputs,
-                    value,
-                    sum,
-                    normalized,
-                    ..
+                    inputs, value, sum, ..
                 },
-                Kernel::Conv(conv, affine),
+                Kernel::Conv(conv),
             ) => {
                 let value = value
                     .as_ref()
@@ -239,22 +235,12 @@ impl<E: Element> Memory<E> {
                     let (addend, to) = (self.views_of(&sum.addend), self.views_of(&sum.to));
                     (addend, to, sum.scale, sum.relu)
                 });
-                let normalized = normalized.as_ref().zip(affine.as_ref());
-                let normalized = normalized.map(|(normalized, affine)| {
-                    let to = self.views[normalized.to];
-                    ([to], affine, normalized.normalization.relu)
-                });
                 let stores = Stores {
                     value: value.as_ref().map(|(to, relu)| Value { to, relu: *relu }),
                     sum: sum.as_ref().map(|(addend, to, scale, relu)| Sum {
                         addend,
                         to,
                         scale: *scale,
-                        relu: *relu,
-                    }),
-                    normalized: normalized.as_ref().map(|(to, affine, relu)| Normalized {
-                        affine,
-                        to,
                         relu: *relu,
                     }),
                 };
@@ -311,16 +297,9 @@ impl<E: Element> Memory<E> {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
                 pool::average_pool_into(isa, (&self.maps, &from), (&mut self.rows, &to));
             }
-            (
-                Step::Affine {
-                    normalization,
-                    from,
-                    to,
-                },
-                Kernel::Affine(affine),
-            ) => {
+            (Step::Affine { from, to, relu, .. }, Kernel::Affine(affine)) => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
-                affine.apply(isa, &mut self.maps, &from, &to, normalization.relu);
+                affine.apply(isa, &mut self.maps, &from, &to, *relu);
             }
             (Step::Regroup { from, to }, _) => {
                 let (from, to) = (self.views_of(from), self.views_of(to));
@@ -387,7 +366,6 @@ impl Weights<'_> {
                 inputs,
                 value,
                 sum,
-                normalized,
             } => {
                 let value = value.iter().map(|value| &value.to);
                 let sum = sum.iter().map(|sum| &sum.to);
@@ -402,12 +380,7 @@ impl Weights<'_> {
                         Kernel::Linear(Conv::pack(isa, *window, segments, &weights, &bias))
                     }
                     Algorithm::Direct => {
-                        let affine = normalized.map(|normalized| {
-                            let channels = program.buffers[normalized.to].channels;
-                            self.normalization(normalized.normalization, channels)
-                        });
-                        let conv = Conv::pack(isa, *window, segments, &weights, &bias);
-                        Kernel::Conv(conv, affine)
+                        Kernel::Conv(Conv::pack(isa, *window, segments, &weights, &bias))
                     }
                     Algorithm::Transformed => {
                         let window = (*window, program.buffers[outputs[0]].size);
@@ -416,29 +389,24 @@ impl Weights<'_> {
                 }
             }
             Step::Affine {
-                normalization,
+                norm,
                 from,
+                first_channel,
                 ..
             } => {
                 let channels = program.buffers[*from].channels;
-                Kernel::Affine(self.normalization(*normalization, channels))
+                let (scale, shift) = match norm {
+                    Some(norm) => self.affine(*norm),
+                    None => (vec![1.0; channels], vec![0.0; channels]),
+                };
+                let part = |values: &[f64]| -> Vec<f32> {
+                    let values = values.iter().skip(*first_channel).take(channels);
+                    values.map(|&value| value as f32).collect()
+                };
+                Kernel::Affine(Affine::new(&part(&scale), &part(&shift)))
             }
             _ => Kernel::None,
         }
-    }
-
-    /// A range of `channels` channels of a batch norm.
-    fn normalization(&self, normalization: Normalization, channels: usize) -> Affine {
-        let Some(norm) = normalization.norm else {
-            return Affine::new(&vec![1.0; channels], &vec![0.0; channels]);
-        };
-        let (scale, shift) = self.affine(norm);
-        let first = normalization.first_channel;
-        let part = |values: &[f64]| -> Vec<f32> {
-            let values = &values[first..first + channels];
-            values.iter().map(|&value| value as f32).collect()
-        };
-        Affine::new(&part(&scale), &part(&shift))
     }
 
     /// Weights `[outputs, inputs × taps]` and bias of a step's convolution.
@@ -564,6 +532,25 @@ mod tests {
                     assert_eq!(one, logits[..one.len()], "{spec} {isa}: one image alone");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_batch_that_no_cache_holds_is_predicted_in_parts() {
+        let network = network("small-ir-1-2-1; width = 0.125");
+        let mut classifier = Classifier::new(&network, CompileOptions::default());
+        let at_once = Plan::in_cache::<f32>(&classifier.program, usize::MAX).images;
+        let count = 2 * at_once + 1;
+        let image: usize = classifier.input.iter().product();
+        let images: Vec<f32> = (0..count * image)
+            .map(|index| ((index * 7919) % 1013) as f32 / 506.0 - 1.0)
+            .collect();
+        let logits = classifier.logits(&images);
+        let classes = logits.len() / count;
+        for index in [0, at_once - 1, at_once, count - 1] {
+            let alone = classifier.logits(&images[index * image..][..image]);
+            let of_image = &logits[index * classes..][..classes];
+            assert_eq!(of_image, alone, "image {index} of {count}");
         }
     }
 }

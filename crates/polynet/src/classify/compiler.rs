@@ -1,8 +1,6 @@
 //! From a graph to the steps of a [`Program`](super::program::Program).
 
-use super::program::{
-    Buffer, BufferId, ConvPart, ConvSource, Normalization, Step, SumStore, ValueStore,
-};
+use super::program::{Buffer, BufferId, ConvPart, ConvSource, Step, SumStore, ValueStore};
 use crate::arch::Activation;
 use crate::arch::graph::{Graph, NodeId, Op};
 use polynet_kernels::conv::Window;
@@ -230,7 +228,6 @@ impl<'a> Compiler<'a> {
                         relu: false,
                     }),
                     sum: None,
-                    normalized: None,
                 });
                 self.values[id] = vec![to];
             }
@@ -273,15 +270,12 @@ impl<'a> Compiler<'a> {
         let results = self.like(&parts);
         let mut first_channel = 0;
         for (&from, &to) in parts.iter().zip(&results) {
-            let normalization = Normalization {
+            self.steps.push(Step::Affine {
                 norm,
                 first_channel,
-                relu,
-            };
-            self.steps.push(Step::Affine {
-                normalization,
                 from,
                 to,
+                relu,
             });
             first_channel += self.buffers[from].channels;
         }
@@ -326,7 +320,6 @@ impl<'a> Compiler<'a> {
                 relu: conv.relu,
             }),
             sum: None,
-            normalized: None,
         });
     }
 
@@ -406,7 +399,6 @@ impl<'a> Compiler<'a> {
             inputs,
             value,
             sum: sum_store,
-            normalized: None,
         });
         let plan = self.sums.get_mut(&sum).expect("every sum has a plan");
         plan.buffers = Some(to);

@@ -4,7 +4,6 @@
 //! - 1×1 convolutions that read the same map are one convolution with more outputs.
 //! - A convolution that is a term of a sum adds its result to the sum as it is stored. 1×1
 //!   convolutions that only one sum reads are one convolution with more inputs.
-//! - Batch norm of a sum, or of a result that others read too, is stored with it.
 //! - ReLU is part of what stores its input, and dropout is nothing.
 
 use super::compiler::Compiler;
@@ -65,21 +64,6 @@ pub(super) struct SumStore {
     pub(super) relu: bool,
 }
 
-/// A channel range of batch norm `norm`, or nothing, then ReLU or nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Normalization {
-    pub(super) norm: Option<usize>,
-    pub(super) first_channel: usize,
-    pub(super) relu: bool,
-}
-
-/// A normalized result or sum on its way to memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NormalizedStore {
-    pub(super) normalization: Normalization,
-    pub(super) to: BufferId,
-}
-
 /// A kernel's call.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
@@ -92,7 +76,6 @@ pub(super) enum Step {
         inputs: Vec<BufferId>,
         value: Option<ValueStore>,
         sum: Option<SumStore>,
-        normalized: Option<NormalizedStore>,
     },
     Pool {
         pool: Pool,
@@ -104,10 +87,13 @@ pub(super) enum Step {
         from: BufferId,
         to: BufferId,
     },
+    /// Batch norm `norm`, or nothing, then ReLU or nothing.
     Affine {
-        normalization: Normalization,
+        norm: Option<usize>,
+        first_channel: usize,
         from: BufferId,
         to: BufferId,
+        relu: bool,
     },
     /// A copy with the channels divided otherwise.
     Regroup {
@@ -163,16 +149,10 @@ impl Step {
     /// The buffers that the step writes.
     pub(super) fn writes(&self) -> Vec<BufferId> {
         match self {
-            Self::Conv {
-                value,
-                sum,
-                normalized,
-                ..
-            } => {
+            Self::Conv { value, sum, .. } => {
                 let value = value.iter().flat_map(|value| &value.to);
                 let sum = sum.iter().flat_map(|sum| &sum.to);
-                let normalized = normalized.iter().map(|normalized| &normalized.to);
-                value.chain(sum).chain(normalized).copied().collect()
+                value.chain(sum).copied().collect()
             }
             Self::Regroup { to, .. } => to.clone(),
             Self::Input { to }
@@ -180,17 +160,6 @@ impl Step {
             | Self::AveragePool { to, .. }
             | Self::Affine { to, .. }
             | Self::Add { to, .. } => vec![*to],
-        }
-    }
-
-    /// What a convolution stores last: the sum, or the value.
-    fn last_stored(&self) -> &[BufferId] {
-        match self {
-            Self::Conv { sum: Some(sum), .. } => &sum.to,
-            Self::Conv {
-                value: Some(value), ..
-            } => &value.to,
-            _ => &[],
         }
     }
 
@@ -203,16 +172,9 @@ impl Step {
         };
         match self {
             Self::Conv {
-                inputs,
-                value,
-                sum,
-                normalized,
-                ..
+                inputs, value, sum, ..
             } => {
                 inputs.iter_mut().for_each(change);
-                if let Some(normalized) = normalized {
-                    change(&mut normalized.to);
-                }
                 if let Some(value) = value {
                     value.to.iter_mut().for_each(change);
                 }
@@ -258,38 +220,9 @@ impl Program {
             output,
             precision,
         };
-        program.normalize_with_stores();
         program.add_in_place();
         program.set_halos();
         program
-    }
-
-    /// Gives the first batch norm of what a convolution stores last to the convolution. Every
-    /// buffer is still written once.
-    fn normalize_with_stores(&mut self) {
-        let mut writers = vec![None; self.buffers.len()];
-        let mut kept = Vec::with_capacity(self.steps.len());
-        for step in std::mem::take(&mut self.steps) {
-            if let Step::Affine {
-                normalization,
-                from,
-                to,
-            } = step
-                && let Some(writer) = writers[from]
-                && let Step::Conv { normalized, .. } = &mut kept[writer]
-                && normalized.is_none()
-            {
-                *normalized = Some(NormalizedStore { normalization, to });
-                continue;
-            }
-            if step.algorithm(self.precision) == Algorithm::Direct
-                && let [last] = step.last_stored()[..]
-            {
-                writers[last] = Some(kept.len());
-            }
-            kept.push(step);
-        }
-        self.steps = kept;
     }
 
     /// The first and the last step that touch each buffer.

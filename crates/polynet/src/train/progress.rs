@@ -129,11 +129,17 @@ pub enum Warning {
     #[error(
         "batch norm takes its statistics from {group} images at a time, fewer than {least}, the \
          paper's least (§4): training is noisier and prediction differs more from it; raise \
-         training.batch_size, lower training.accumulate or start fewer ranks \
-         (activations = \"recomputed\" makes room for more images), or write training.batch_norm = \
-         \"synchronised\""
+         training.batch_size{}",
+        if *is_whole_step {
+            ""
+        } else {
+            ", lower training.accumulate or start fewer ranks (activations = \"recomputed\" makes \
+             room for more images), or write training.batch_norm = \"synchronised\""
+        }
     )]
     SmallNormGroup {
+        /// Whether these are all images of a step.
+        is_whole_step: bool,
         /// Images that share statistics.
         group: u64,
         /// The least that is no cause for a warning.

@@ -305,6 +305,7 @@ fn warn_of_small_groups(recipe: &Recipe, progress: &mut dyn Progress) {
     };
     if group < LEAST_NORM_GROUP {
         progress.warning(&Warning::SmallNormGroup {
+            is_whole_step: group == training.batch_size,
             group,
             least: LEAST_NORM_GROUP,
         });
