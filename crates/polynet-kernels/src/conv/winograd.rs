@@ -88,12 +88,12 @@ impl Winograd {
         Shape::of(window, [0, 0]).is_some()
     }
 
-    /// As [`Conv::pack`], for results of `size` rows and columns: weights of small maps are read more
+    /// As [`Conv::pack`](super::Conv::pack), for results of `size` rows and columns: weights of small maps are read more
     /// often than they are used, so few are better than the fewest products. Other sizes are right,
     /// too.
     ///
     /// # Panics
-    /// As [`Conv::pack`], and if the window has no transform.
+    /// As [`Conv::pack`](super::Conv::pack), and if the window has no transform.
     pub fn pack(
         isa: Isa,
         (window, size): (Window, [usize; 2]),
@@ -148,23 +148,23 @@ impl Winograd {
         }
     }
 
-    /// As [`Conv::weights`].
+    /// As [`Conv::weights`](super::Conv::weights).
     pub fn weights(&self) -> NextWeights<'_> {
         NextWeights::new(&self.weights, false)
     }
 
-    /// As [`Conv::run`], for a result that is stored; inputs need no halo.
+    /// As [`Conv::run`](super::Conv::run), for a result that is stored; inputs need no halo.
     ///
     /// # Panics
-    /// As [`Conv::run`].
+    /// As [`Conv::run`](super::Conv::run).
     pub fn run<E: Element>(&self, arena: &mut Arena<E>, inputs: &[View], value: Value<'_>) {
         self.run_ahead(arena, inputs, value, None);
     }
 
-    /// As [`Conv::run_ahead`], for a result that is stored.
+    /// As [`Conv::run_ahead`](super::Conv::run_ahead), for a result that is stored.
     ///
     /// # Panics
-    /// As [`Conv::run`].
+    /// As [`Conv::run`](super::Conv::run).
     pub fn run_ahead<E: Element>(
         &self,
         arena: &mut Arena<E>,
