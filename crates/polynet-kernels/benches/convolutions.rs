@@ -9,9 +9,7 @@
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use polynet_kernels::conv::{
-    Conv, InputGradient, Stores, Value, Window, Winograd, weight_gradient,
-};
+use polynet_kernels::conv::{Conv, InputGradient, Value, Window, Winograd, weight_gradient};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::{Element, Isa, bf16, peak};
 use std::time::{Duration, Instant};
@@ -180,17 +178,14 @@ fn forward<E: Element>(criterion: &mut Criterion<ShareOfPeak>, isa: Isa, kind: &
             to: &[to],
             relu: true,
         };
-        let stores = Stores {
-            value: Some(value),
-            ..Stores::default()
-        };
+        let stores = value.into();
         group.bench_function(BenchmarkId::new("direct", layer.name()), |bencher| {
             bencher.iter(|| conv.run(&mut arena, &[from], stores));
         });
         if E::DEPTH == 1 && Winograd::has(layer.window) {
             let conv = Winograd::pack(isa, (layer.window, to.size()), segments, &weights, &bias);
             group.bench_function(BenchmarkId::new("transformed", layer.name()), |bencher| {
-                bencher.iter(|| conv.run(&mut arena, &[from], value));
+                bencher.iter(|| conv.run(&mut arena, &[from], value.into()));
             });
         }
     }
@@ -212,6 +207,37 @@ fn backward(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
         group.bench_function(BenchmarkId::new("to the input", layer.name()), |bencher| {
             bencher.iter(|| gradient.run(&mut arena, &[dy], &[x], false));
         });
+        if !Winograd::has(layer.window) {
+            continue;
+        }
+        let id = BenchmarkId::new("to the weights, transformed", layer.name());
+        group.bench_function(id, |bencher| {
+            bencher.iter(|| Winograd::weight_gradient(isa, layer.window, &arena, &[x], &[dy]));
+        });
+        let place = (layer.window, x.size());
+        let weights = layer.weights();
+        let gradient = InputGradient::transformed_in(Vec::new(), isa, place, segments, &weights);
+        group.bench_function(
+            BenchmarkId::new("to the input, transformed", layer.name()),
+            |bencher| bencher.iter(|| gradient.run(&mut arena, &[dy], &[x], false)),
+        );
+        let mut memory = gradient.into_memory();
+        group.bench_function(
+            BenchmarkId::new("packing, transformed", layer.name()),
+            |bencher| {
+                bencher.iter(|| {
+                    let memory_before = std::mem::take(&mut memory);
+                    let gradient = InputGradient::transformed_in(
+                        memory_before,
+                        isa,
+                        place,
+                        segments,
+                        &weights,
+                    );
+                    memory = gradient.into_memory();
+                });
+            },
+        );
     }
 }
 
@@ -233,6 +259,11 @@ fn main() {
         .num_threads(1)
         .build_global();
     pool.expect("nothing has used the pool");
+    // Inside the pool, so that no kernel has to wake its thread first.
+    rayon::scope(|_| measure());
+}
+
+fn measure() {
     for isa in Isa::available() {
         let (single, half) = (peak_of::<f32>(isa), peak_of::<bf16>(isa));
         println!(

@@ -95,6 +95,24 @@ pub struct Stores<'a> {
     pub sum: Option<Sum<'a>>,
 }
 
+impl<'a> From<Value<'a>> for Stores<'a> {
+    fn from(value: Value<'a>) -> Self {
+        Self {
+            value: Some(value),
+            sum: None,
+        }
+    }
+}
+
+impl<'a> From<Sum<'a>> for Stores<'a> {
+    fn from(sum: Sum<'a>) -> Self {
+        Self {
+            value: None,
+            sum: Some(sum),
+        }
+    }
+}
+
 impl<'a> Stores<'a> {
     fn maps(&self) -> impl Iterator<Item = &'a View> {
         let value = self.value.iter().flat_map(|value| value.to);
@@ -291,30 +309,41 @@ impl<E: Element> Conv<E> {
             self.window.taps() == 0 || first.halo >= halo,
             "a halo of at least {halo} columns"
         );
-        let shape = |views: &[View]| {
-            check_views(arena, views, &self.outputs);
-            let fits = |view: &View| view.size() == size && view.images == first.images;
-            assert!(views.iter().all(fits), "results of {size:?}");
-        };
-        let apart = |written: &[View], read: &[View]| {
-            let overlap = written.iter().any(|w| read.iter().any(|r| w.overlaps(r)));
-            assert!(!overlap, "a map is written while it is read");
-        };
-        if let Some(value) = &stores.value {
-            shape(value.to);
-            apart(value.to, inputs);
+        check_stores(arena, inputs, stores, (&self.outputs, size));
+    }
+}
+
+/// Checks the maps that results of a size are stored in, with channels in the given segments.
+fn check_stores<E: Element>(
+    arena: &Arena<E>,
+    inputs: &[View],
+    stores: &Stores<'_>,
+    (outputs, size): (&[usize], [usize; 2]),
+) {
+    assert!(stores.maps().next().is_some(), "a result is stored");
+    let shape = |views: &[View]| {
+        check_views(arena, views, outputs);
+        let fits = |view: &View| view.size() == size && view.images == inputs[0].images;
+        assert!(views.iter().all(fits), "results of {size:?}");
+    };
+    let apart = |written: &[View], read: &[View]| {
+        let overlap = written.iter().any(|w| read.iter().any(|r| w.overlaps(r)));
+        assert!(!overlap, "a map is written while it is read");
+    };
+    if let Some(value) = &stores.value {
+        shape(value.to);
+        apart(value.to, inputs);
+    }
+    if let Some(sum) = &stores.sum {
+        shape(sum.to);
+        shape(sum.addend);
+        apart(sum.to, inputs);
+        if sum.to != sum.addend {
+            apart(sum.to, sum.addend);
         }
-        if let Some(sum) = &stores.sum {
-            shape(sum.to);
-            shape(sum.addend);
-            apart(sum.to, inputs);
-            if sum.to != sum.addend {
-                apart(sum.to, sum.addend);
-            }
-            if let Some(value) = &stores.value {
-                apart(value.to, sum.to);
-                apart(value.to, sum.addend);
-            }
+        if let Some(value) = &stores.value {
+            apart(value.to, sum.to);
+            apart(value.to, sum.addend);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The gradient of a convolution's weights.
 //!
 //! `dW[out, in, tap] = Σ_pixels dY[pixel, out] · X[pixel + tap, in]`. A microkernel keeps the sums of
-//! `INPUTS` input channels times `NV` vectors of output channels in registers while it walks a row
+//! `OUTPUTS` output channels times `NV` vectors of input channels in registers while it walks a row
 //! of pixels. Every element is summed in one order, whatever the number of threads.
 
 use super::pack::block_channels;
@@ -11,61 +11,63 @@ use crate::simd::{Isa, Simd};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Input channels of a microkernel; divides 16.
-const INPUTS: usize = 8;
-/// Output blocks of a task.
-const OUT_BLOCKS: usize = 2;
-/// Pixels whose maps a task goes through before the next input block.
+/// Output channels of a microkernel; divides 16.
+pub(super) const OUTPUTS: usize = 8;
+/// Input blocks of a task.
+pub(super) const IN_BLOCKS: usize = 2;
+/// Sums of an output block and a group of input blocks at a tap: `[16 outputs][IN_BLOCKS · 16]`.
+pub(super) const SUMS: usize = BLOCK * IN_BLOCKS * BLOCK;
+/// Pixels whose maps a task goes through before the next tap.
 const CHUNK_PIXELS: usize = 256;
 
 /// A row of pixels for the microkernel.
-struct Row {
-    /// The first pixel's inputs at the tap, at the first of `INPUTS` channels.
-    inputs: *const f32,
+pub(super) struct Row {
+    /// The inputs of each block at the first pixel and the tap; a kernel of one block reads the first.
+    pub(super) inputs: [*const f32; IN_BLOCKS],
     /// Elements between the inputs of neighbouring pixels.
-    input_stride: usize,
-    /// The gradient of each output block at the first pixel.
-    outputs: [*const f32; OUT_BLOCKS],
-    pixels: usize,
-    /// `[INPUTS][OUT_BLOCKS · 16]`, added to.
-    sums: *mut f32,
+    pub(super) input_stride: usize,
+    /// The gradients at the first pixel, of the first of `OUTPUTS` channels.
+    pub(super) outputs: *const f32,
+    pub(super) pixels: usize,
+    /// `[OUTPUTS][IN_BLOCKS · 16]`, added to.
+    pub(super) sums: *mut f32,
 }
 
-type RowKernel = unsafe fn(&[Row]);
+pub(super) type RowKernel = unsafe fn(&[Row]);
 
 /// # Safety
 /// The processor has the instruction set, and the pointers of the rows are valid for what the kernel
 /// touches. All rows have the sums of the first.
 #[inline(always)]
-unsafe fn rows<S: Simd, const NV: usize, const IN: usize>(rows: &[Row]) {
+unsafe fn rows<S: Simd, const BLOCKS: usize, const NV: usize, const OUT: usize>(rows: &[Row]) {
     let Some(first) = rows.first() else { return };
     // SAFETY: by the contract.
     unsafe {
-        for part in (0..INPUTS).step_by(IN) {
-            for vectors in (0..OUT_BLOCKS * BLOCK / S::LANES).step_by(NV) {
-                let mut sums = [[S::splat(0.0); NV]; IN];
+        for part in (0..OUTPUTS).step_by(OUT) {
+            for vectors in (0..BLOCKS * BLOCK / S::LANES).step_by(NV) {
+                let mut sums = [[S::splat(0.0); NV]; OUT];
                 for row in rows {
-                    let x = row.inputs.add(part);
+                    let gradients = row.outputs.add(part);
                     for pixel in 0..row.pixels {
-                        let mut gradients = [S::splat(0.0); NV];
-                        for (v, gradient) in gradients.iter_mut().enumerate() {
+                        let mut inputs = [S::splat(0.0); NV];
+                        for (v, input) in inputs.iter_mut().enumerate() {
                             let lane = (vectors + v) * S::LANES;
-                            let block = row.outputs.get_unchecked(lane / BLOCK);
-                            *gradient = S::load(block.add(pixel * BLOCK + lane % BLOCK));
+                            let block = row.inputs.get_unchecked(lane / BLOCK);
+                            *input = S::load(block.add(pixel * row.input_stride + lane % BLOCK));
                         }
-                        for i in 0..IN {
-                            let input = S::splat(*x.add(pixel * row.input_stride + i));
+                        for o in 0..OUT {
+                            let gradient = S::splat(*gradients.add(pixel * BLOCK + o));
                             for v in 0..NV {
-                                sums[i][v] = S::fma(input, gradients[v], sums[i][v]);
+                                sums[o][v] = S::fma(gradient, inputs[v], sums[o][v]);
                             }
                         }
                     }
                 }
-                for i in 0..IN {
+                for o in 0..OUT {
                     for v in 0..NV {
                         let lane = (vectors + v) * S::LANES;
-                        let to = first.sums.add((part + i) * OUT_BLOCKS * BLOCK + lane);
-                        S::store(to, S::add(S::load(to), sums[i][v]));
+                        let to = first.sums.add((part + o) * IN_BLOCKS * BLOCK + lane);
+                        S::store(to, S::add(S::load(to), sums[o][v]));
                     }
                 }
             }
@@ -75,27 +77,36 @@ unsafe fn rows<S: Simd, const NV: usize, const IN: usize>(rows: &[Row]) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn rows_avx512(r: &[Row]) {
+unsafe fn rows_avx512<const BLOCKS: usize>(r: &[Row]) {
     // SAFETY: the caller's contract is the same.
-    unsafe { rows::<crate::simd::Avx512, 2, 8>(r) }
+    unsafe { rows::<crate::simd::Avx512, BLOCKS, BLOCKS, 8>(r) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn rows_avx2(r: &[Row]) {
+unsafe fn rows_avx2<const BLOCKS: usize>(r: &[Row]) {
     // SAFETY: the caller's contract is the same.
-    unsafe { rows::<crate::simd::Avx2, 2, 4>(r) }
+    unsafe { rows::<crate::simd::Avx2, BLOCKS, 2, 4>(r) }
 }
 
-fn row_kernel(isa: Isa) -> RowKernel {
+/// The microkernel for `BLOCKS` input blocks, 1 to `IN_BLOCKS`.
+fn kernel_of<const BLOCKS: usize>(isa: Isa) -> RowKernel {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Bf16 | Isa::Avx512 => rows_avx512,
+        Isa::Avx512Bf16 | Isa::Avx512 => rows_avx512::<BLOCKS>,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => rows_avx2,
+        Isa::Avx2 => rows_avx2::<BLOCKS>,
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => rows::<crate::simd::Neon, 4, 4>,
-        _ => rows::<crate::simd::Portable, 4, 2>,
+        Isa::Neon => rows::<crate::simd::Neon, BLOCKS, 4, 4>,
+        _ => rows::<crate::simd::Portable, BLOCKS, 4, 2>,
+    }
+}
+
+/// The microkernel for the input blocks of a group.
+pub(super) fn row_kernel(isa: Isa, blocks: usize) -> RowKernel {
+    match blocks {
+        1 => kernel_of::<1>(isa),
+        _ => kernel_of::<IN_BLOCKS>(isa),
     }
 }
 
@@ -135,75 +146,85 @@ pub fn weight_gradient(
         inputs,
         outputs,
         size,
+        is_flat: window == Window::POINT && input.halo == 0 && output.halo == 0,
     };
     let sources = block_channels(&in_segments);
     let targets = block_channels(&out_segments);
     let in_channels: usize = in_segments.iter().sum();
     let out_channels: usize = out_segments.iter().sum();
     let taps = window.taps();
-    let pairs = targets.len().div_ceil(OUT_BLOCKS);
     let elements = out_channels * in_channels * taps;
     let mut gradient = Vec::with_capacity(elements);
-    let to = Gradient(gradient.as_mut_ptr());
-    (0..pairs * sources.len()).into_par_iter().for_each(|task| {
-        let (source, pair) = (task % sources.len(), task / sources.len());
-        SUMS.with_borrow_mut(|sums| {
-            sums.clear();
-            sums.resize(taps * BLOCK * OUT_BLOCKS * BLOCK, 0.0);
-            job.run(source, pair, sums);
-            let targets = targets.iter().skip(pair * OUT_BLOCKS).take(OUT_BLOCKS);
-            for (block, &target) in targets.enumerate() {
-                let place = Place {
-                    source: sources[source],
-                    target,
-                    in_channels,
-                    taps,
-                };
-                // SAFETY: the vector has room for every channel and tap, and the blocks are this
-                // task's alone.
-                unsafe { to.store(&sums[block * BLOCK..], &place) }
-            }
+    let to = Gradient {
+        values: gradient.as_mut_ptr(),
+        in_channels,
+        taps,
+    };
+    let groups = sources.len().div_ceil(IN_BLOCKS);
+    (0..groups * targets.len())
+        .into_par_iter()
+        .for_each(|task| {
+            let (group, target) = (task / targets.len(), task % targets.len());
+            TASK_SUMS.with_borrow_mut(|sums| {
+                sums.clear();
+                sums.resize(taps * SUMS, 0.0);
+                job.run(group, target, sums);
+                // SAFETY: the vector has room for every channel and tap, and the blocks are this task's
+                // alone.
+                unsafe { to.store(sums, group_of(&sources, group), targets[target]) }
+            });
         });
-    });
     // SAFETY: every pair of an input and an output block has been stored.
     unsafe { gradient.set_len(elements) }
     gradient
 }
 
 thread_local! {
-    static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static TASK_SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Where the weights of an input and an output block lie.
-struct Place {
-    /// First channel and channels in use.
-    source: (usize, usize),
-    target: (usize, usize),
-    in_channels: usize,
-    taps: usize,
+/// The input blocks of a group.
+pub(super) fn group_of(sources: &[(usize, usize)], group: usize) -> &[(usize, usize)] {
+    let end = sources.len().min((group + 1) * IN_BLOCKS);
+    &sources[group * IN_BLOCKS..end]
 }
 
 /// The gradient in row-major order, for tasks that write blocks of their own.
-struct Gradient(*mut f32);
+pub(super) struct Gradient {
+    pub(super) values: *mut f32,
+    pub(super) in_channels: usize,
+    pub(super) taps: usize,
+}
 
 // SAFETY: every task writes other elements.
 unsafe impl Sync for Gradient {}
 
 impl Gradient {
-    /// Stores sums `[tap][16 inputs][OUT_BLOCKS · 16]`.
+    /// Stores sums `[tap][16 outputs][IN_BLOCKS · 16]` of the input blocks `sources` and the output block
+    /// `target`, each a first channel and the channels in use.
     ///
     /// # Safety
-    /// The place lies in the gradient.
-    unsafe fn store(&self, sums: &[f32], place: &Place) {
-        let ((in_first, in_used), (out_first, out_used)) = (place.source, place.target);
+    /// The values have room for every channel and tap, and nothing else reads or writes those of these
+    /// blocks.
+    pub(super) unsafe fn store(
+        &self,
+        sums: &[f32],
+        sources: &[(usize, usize)],
+        (out_first, out_used): (usize, usize),
+    ) {
         for lane in 0..out_used {
-            let row = ((out_first + lane) * place.in_channels + in_first) * place.taps;
-            for tap in 0..place.taps {
-                let sums = sums[tap * BLOCK * OUT_BLOCKS * BLOCK + lane..].iter();
-                let sums = sums.step_by(OUT_BLOCKS * BLOCK).take(in_used);
-                for (input, sum) in sums.enumerate() {
-                    // SAFETY: by the contract.
-                    unsafe { self.0.add(row + input * place.taps + tap).write(*sum) }
+            for (block, &(in_first, in_used)) in sources.iter().enumerate() {
+                let first = ((out_first + lane) * self.in_channels + in_first) * self.taps;
+                let sums = &sums[(lane * IN_BLOCKS + block) * BLOCK..];
+                for tap in 0..self.taps {
+                    let sums = &sums[tap * SUMS..][..in_used];
+                    for (input, sum) in sums.iter().enumerate() {
+                        // SAFETY: by the contract.
+                        unsafe {
+                            let to = self.values.add(first + input * self.taps + tap);
+                            to.write(*sum);
+                        }
+                    }
                 }
             }
         }
@@ -216,7 +237,10 @@ struct Job<'a> {
     memory: *const f32,
     inputs: &'a [View],
     outputs: &'a [View],
+    /// Rows and columns of the result.
     size: [usize; 2],
+    /// Whether neighbouring rows are one long row.
+    is_flat: bool,
 }
 
 // SAFETY: a job only reads its maps.
@@ -234,29 +258,35 @@ fn find(views: &[View], mut block: usize) -> (View, usize) {
 }
 
 impl Job<'_> {
-    /// Adds the sums `[tap][16 inputs][OUT_BLOCKS · 16]` of an input block and a group of output
-    /// blocks.
-    fn run(&self, in_block: usize, pair: usize, sums: &mut [f32]) {
+    /// Adds the sums `[tap][16 outputs][IN_BLOCKS · 16]` of a group of input blocks and an output block.
+    fn run(&self, group: usize, target: usize, sums: &mut [f32]) {
         let taps = self.window.taps();
-        let kernel = row_kernel(self.isa);
-        let (x, x_block) = find(self.inputs, in_block);
-        let out_blocks: usize = self.outputs.iter().map(View::blocks).sum();
-        // A last group may have one block: its place is taken twice, and the second left out.
-        let targets: [(View, usize); OUT_BLOCKS] = std::array::from_fn(|block| {
-            let block = (pair * OUT_BLOCKS + block).min(out_blocks - 1);
-            find(self.outputs, block)
+        let in_blocks: usize = self.inputs.iter().map(View::blocks).sum();
+        let kernel = row_kernel(self.isa, in_blocks - group * IN_BLOCKS);
+        // A last group may have one block, which the kernel alone reads.
+        let sources: [(View, usize); IN_BLOCKS] = std::array::from_fn(|block| {
+            let block = (group * IN_BLOCKS + block).min(in_blocks - 1);
+            find(self.inputs, block)
         });
+        let target = find(self.outputs, target);
         let mut list = Vec::new();
         for [image, first, last] in self.chunks() {
+            let joined = if self.is_flat { last - first } else { 1 };
             for tap in 0..taps {
-                for part in (0..BLOCK).step_by(INPUTS) {
+                for part in (0..BLOCK).step_by(OUTPUTS) {
                     list.clear();
-                    let to = (tap * BLOCK + part) * OUT_BLOCKS * BLOCK;
+                    let to = tap * SUMS + part * IN_BLOCKS * BLOCK;
                     // SAFETY: inside the sums.
                     let to = unsafe { sums.as_mut_ptr().add(to) };
-                    for row in first..last {
-                        let row = self.row(&x, x_block, &targets, [image, row, tap], part, to);
-                        list.extend(row);
+                    for row in (first..last).step_by(joined) {
+                        let row = self.row(&sources, &target, [image, row, tap], part);
+                        list.extend(row.map(|(inputs, outputs)| Row {
+                            inputs,
+                            input_stride: self.window.stride[1] * BLOCK,
+                            outputs,
+                            pixels: joined * self.size[1],
+                            sums: to,
+                        }));
                     }
                     // SAFETY: the views lie in the arena, have the right sizes, and the halo is as
                     // wide as the padding; rows outside the map are left out.
@@ -278,36 +308,31 @@ impl Job<'_> {
         })
     }
 
+    /// Where the inputs and the gradients of a row begin; `None` where the tap is outside the map.
     fn row(
         &self,
-        x: &View,
-        x_block: usize,
-        targets: &[(View, usize); OUT_BLOCKS],
+        sources: &[(View, usize); IN_BLOCKS],
+        (target, target_block): &(View, usize),
         [image, row, tap]: [usize; 3],
         part: usize,
-        sums: *mut f32,
-    ) -> Option<Row> {
+    ) -> Option<([*const f32; IN_BLOCKS], *const f32)> {
         let Window {
             kernel,
             stride,
             padding,
         } = self.window;
         let y = (row * stride[0] + tap / kernel[1]).checked_sub(padding[0])?;
-        if y >= x.height {
+        if y >= sources[0].0.height {
             return None;
         }
         let left = (tap % kernel[1]) as isize - padding[1] as isize;
-        let place = x.at(image, x_block, y, 0) as isize + left * BLOCK as isize + part as isize;
-        Some(Row {
+        let inputs = sources.map(|(view, block)| {
+            let place = view.at(image, block, y, 0) as isize + left * BLOCK as isize;
             // SAFETY: inside the view, its halo included.
-            inputs: unsafe { self.memory.offset(place) },
-            input_stride: stride[1] * BLOCK,
-            outputs: targets.map(|(view, block)| {
-                // SAFETY: inside the view.
-                unsafe { self.memory.add(view.at(image, block, row, 0)) }
-            }),
-            pixels: self.size[1],
-            sums,
-        })
+            unsafe { self.memory.offset(place) }
+        });
+        let place = target.at(image, *target_block, row, 0) + part;
+        // SAFETY: inside the view.
+        Some((inputs, unsafe { self.memory.add(place) }))
     }
 }

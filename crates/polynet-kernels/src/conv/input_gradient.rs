@@ -1,9 +1,9 @@
 //! The gradient of a convolution's input: a convolution of the output's gradient with the kernel
 //! turned around. With a stride it falls apart into one for each remainder of rows and columns, so
-//! that no zero is multiplied.
+//! that no zero is multiplied. Without one it may be computed by transforms.
 
 use super::pack::Filters;
-use super::{Conv, Grid, Stores, Sum, Value, Window};
+use super::{Conv, Grid, Stores, Sum, Value, Window, Winograd};
 use crate::layout::{Arena, View};
 use crate::simd::Isa;
 
@@ -11,7 +11,14 @@ use crate::simd::Isa;
 #[derive(Debug)]
 pub struct InputGradient {
     window: Window,
-    parts: Vec<Conv>,
+    method: Method,
+}
+
+#[derive(Debug)]
+enum Method {
+    /// One for each remainder of the stride.
+    Direct(Vec<Conv>),
+    Transformed(Winograd),
 }
 
 /// The taps of a kernel that reach the pixels of one remainder, along one axis.
@@ -104,18 +111,60 @@ impl InputGradient {
                 parts.push(conv);
             }
         }
-        Self { window, parts }
+        Self {
+            window,
+            method: Method::Direct(parts),
+        }
+    }
+
+    /// As [`InputGradient::pack_in`], computed by transforms, for an input of `size` rows and columns. The
+    /// gradients need no halo.
+    ///
+    /// # Panics
+    /// As [`InputGradient::pack`], and if the window has no transform.
+    pub fn transformed_in(
+        mut memory: Vec<Arena>,
+        isa: Isa,
+        (window, size): (Window, [usize; 2]),
+        [inputs, outputs]: [&[usize]; 2],
+        weights: &[f32],
+    ) -> Self {
+        let in_channels: usize = inputs.iter().sum();
+        let taps = window.taps();
+        let out_channels: usize = outputs.iter().sum();
+        assert_eq!(weights.len(), out_channels * in_channels * taps, "weights");
+        let filters = Filters {
+            values: weights,
+            strides: [taps, in_channels * taps],
+            taps: &(0..taps).rev().collect::<Vec<_>>(),
+        };
+        let turned = Window {
+            padding: [0, 1].map(|axis| window.kernel[axis] - 1 - window.padding[axis]),
+            ..window
+        };
+        let memory = memory.pop().unwrap_or_default();
+        let zeros = vec![0.0; in_channels];
+        let segments = [outputs, inputs];
+        let conv = Winograd::of_filters(memory, isa, (turned, size), segments, &filters, &zeros);
+        Self {
+            window,
+            method: Method::Transformed(conv),
+        }
     }
 
     /// The memory of the weights, for the next convolution.
     pub fn into_memory(self) -> Vec<Arena> {
-        self.parts.into_iter().map(Conv::into_memory).collect()
+        match self.method {
+            Method::Direct(parts) => parts.into_iter().map(Conv::into_memory).collect(),
+            Method::Transformed(conv) => vec![conv.into_memory()],
+        }
     }
 
     /// Writes the gradient of the input, or adds it to what is there if `add`.
     ///
     /// # Panics
-    /// As [`Conv::run`]; the halo of `gradients` must be at least [`InputGradient::halo`].
+    /// As [`Conv::run`]; the halo of `gradients` must be at least [`InputGradient::halo`] unless it is computed by
+    /// transforms.
     pub fn run(&self, arena: &mut Arena, gradients: &[View], to: &[View], add: bool) {
         let size = to.first().expect("a convolution has an input").size();
         let gradient_size = gradients
@@ -123,27 +172,26 @@ impl InputGradient {
             .expect("a convolution has a result")
             .size();
         assert_eq!(self.window.output_size(size), gradient_size, "size");
-        let stores = if add {
-            Stores {
-                sum: Some(Sum {
-                    addend: to,
-                    to,
-                    scale: 1.0,
-                    relu: false,
-                }),
-                ..Stores::default()
-            }
+        let stores: Stores<'_> = if add {
+            let sum = Sum {
+                addend: to,
+                to,
+                scale: 1.0,
+                relu: false,
+            };
+            sum.into()
         } else {
-            Stores {
-                value: Some(Value { to, relu: false }),
-                ..Stores::default()
-            }
+            Value { to, relu: false }.into()
         };
-        for part in &self.parts {
-            if part.grid.count(size).contains(&0) {
-                continue;
+        match &self.method {
+            Method::Direct(parts) => {
+                for part in parts {
+                    if !part.grid.count(size).contains(&0) {
+                        part.run(arena, gradients, stores);
+                    }
+                }
             }
-            part.run(arena, gradients, stores);
+            Method::Transformed(conv) => conv.run(arena, gradients, stores),
         }
     }
 }

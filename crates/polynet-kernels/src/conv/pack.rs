@@ -89,7 +89,8 @@ impl Filters<'_> {
         }
     }
 
-    fn pack_panel<E: Element>(
+    /// Packs the weights of a panel: `[input block][tap][channel][output lane]`.
+    pub(super) fn pack_panel<E: Element>(
         &self,
         packed: &mut [E],
         sources: &[(usize, usize)],

@@ -201,20 +201,34 @@ fn every_kernel_of_bf16_agrees_with_the_definition() {
     check_every_kernel::<bf16>(1.0 / 256.0);
 }
 
-#[test]
-fn transformed_convolutions_agree_with_the_definition() {
-    let cases = [
+/// Windows with a transform, images and a size.
+fn transformed_cases() -> [(Window, usize, [usize; 2]); 7] {
+    [
         (window([3, 3], 1, [1, 1]), 2, [9, 6]),
         (window([3, 3], 1, [0, 0]), 1, [21, 19]),
         (window([1, 7], 1, [0, 3]), 2, [5, 18]),
         (window([7, 1], 1, [3, 0]), 1, [18, 5]),
         (window([1, 3], 1, [0, 1]), 1, [3, 8]),
         (window([3, 1], 1, [1, 0]), 1, [9, 2]),
-    ];
+        (window([7, 1], 1, [3, 0]), 1, [1, 1]),
+    ]
+}
+
+/// Segments of inputs and outputs.
+fn transformed_segments() -> [[&'static [usize]; 2]; 4] {
+    [
+        [&[24, 16], &[40]],
+        [&[3], &[16, 8]],
+        [&[64], &[64]],
+        [&[48], &[48]],
+    ]
+}
+
+#[test]
+fn transformed_convolutions_agree_with_the_definition() {
     for isa in Isa::available() {
-        for (window, images, size) in cases {
-            for (inputs, outputs) in [(&[24, 16][..], &[40][..]), (&[3], &[16, 8]), (&[64], &[64])]
-            {
+        for (window, images, size) in transformed_cases() {
+            for [inputs, outputs] in transformed_segments() {
                 let name = format!("{isa} {window:?} {inputs:?} {outputs:?} {size:?}");
                 let in_channels: usize = inputs.iter().sum();
                 let out_channels: usize = outputs.iter().sum();
@@ -222,32 +236,72 @@ fn transformed_convolutions_agree_with_the_definition() {
                 let weights = noise(2, out_channels * in_channels * window.taps());
                 let bias = noise(3, out_channels);
                 let out_size = window.output_size(size);
+                let addend = noise(4, images * out_channels * out_size[0] * out_size[1]);
                 let mut end = 0;
                 let from = place(&mut end, inputs, images, size, 1);
                 let to = place(&mut end, outputs, images, out_size, 2);
+                let sum = place(&mut end, outputs, images, out_size, 0);
                 let mut arena = Arena::new(end);
                 arena.as_mut_slice().fill(f32::NAN);
                 write(&mut arena, &from, &x);
+                write(&mut arena, &sum, &addend);
                 let conv =
                     Winograd::pack(isa, (window, out_size), [inputs, outputs], &weights, &bias);
-                conv.run(
-                    &mut arena,
-                    &from,
-                    Value {
+                let stores = Stores {
+                    value: Some(Value {
                         to: &to,
                         relu: true,
-                    },
-                );
+                    }),
+                    sum: Some(Sum {
+                        addend: &sum,
+                        to: &sum,
+                        scale: 0.3,
+                        relu: true,
+                    }),
+                };
+                conv.run(&mut arena, &from, stores);
                 let shape = [images, in_channels, size[0], size[1]];
-                let expected: Vec<f32> = convolve(window, &x, shape, &weights, &bias)
-                    .into_iter()
-                    .map(|y| y.max(0.0))
-                    .collect();
-                assert_close(&name, &read(&arena, &to), &expected);
-                for view in &to {
+                let expected = convolve(window, &x, shape, &weights, &bias);
+                let rectified: Vec<f32> = expected.iter().map(|y| y.max(0.0)).collect();
+                assert_close(&name, &read(&arena, &to), &rectified);
+                let total = expected.iter().zip(&addend);
+                let total: Vec<f32> = total.map(|(y, a)| (0.3 * y + a).max(0.0)).collect();
+                assert_close(&name, &read(&arena, &sum), &total);
+                for view in to.iter().chain(&sum) {
                     let all: f32 = arena.as_slice()[view.start()..view.end()].iter().sum();
                     assert!(all.is_finite(), "{name}: halo and unused lanes are zero");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn transformed_gradients_agree_with_the_definition() {
+    for isa in Isa::available() {
+        for (window, images, size) in transformed_cases() {
+            for segments @ [inputs, outputs] in transformed_segments() {
+                let name = format!("{isa} {window:?} {inputs:?} {outputs:?} {size:?}");
+                let case = GradientCase::new(window, segments, images, size);
+                let mut end = 0;
+                let x = place(&mut end, inputs, images, size, 2);
+                let dy = place(&mut end, outputs, images, window.output_size(size), 0);
+                let dx = place(&mut end, inputs, images, size, 1);
+                let mut arena = Arena::new(end);
+                arena.as_mut_slice().fill(f32::NAN);
+                write(&mut arena, &x, &case.x);
+                write(&mut arena, &dy, &case.dy);
+                let found = Winograd::weight_gradient(isa, window, &arena, &x, &dy);
+                assert_close(&name, &found, &case.weight_gradient());
+                let mut memory = vec![Arena::new(1_000_000)];
+                memory[0].as_mut_slice().fill(f32::NAN);
+                let layer = (window, size);
+                let conv =
+                    InputGradient::transformed_in(memory, isa, layer, segments, &case.weights);
+                conv.run(&mut arena, &dy, &dx, false);
+                conv.run(&mut arena, &dy, &dx, true);
+                let twice: Vec<f32> = case.input_gradient().iter().map(|dx| 2.0 * dx).collect();
+                assert_close(&name, &read(&arena, &dx), &twice);
             }
         }
     }
@@ -281,64 +335,80 @@ fn a_result_on_top_of_its_input_is_refused() {
     assert!(std::panic::catch_unwind(run).is_err());
 }
 
-#[test]
-fn weight_gradients_agree_with_the_definition() {
-    for isa in Isa::available() {
-        for case in cases() {
-            let Case {
-                window,
-                inputs,
-                outputs,
-                images,
-                size,
-                out_halo,
-            } = case;
-            let name = format!("{isa} {window:?} {inputs:?} {outputs:?} {size:?}");
-            let (in_channels, out_channels): (usize, usize) =
-                (inputs.iter().sum(), outputs.iter().sum());
-            let [rows, columns] = window.output_size(size);
-            let x = noise(1, images * in_channels * size[0] * size[1]);
-            let dy = noise(5, images * out_channels * rows * columns);
-            let mut end = 0;
-            let from = place(&mut end, inputs, images, size, window.padding[1]);
-            let to = place(&mut end, outputs, images, [rows, columns], out_halo);
-            let mut arena = Arena::new(end);
-            arena.as_mut_slice().fill(f32::NAN);
-            write(&mut arena, &from, &x);
-            write(&mut arena, &to, &dy);
-            let found = weight_gradient(isa, window, &arena, &from, &to);
-            // y is linear in w: dw[o, i, tap] = Σ dy · y for the weight that is 1 there alone.
-            let mut expected = Vec::with_capacity(found.len());
-            for index in 0..out_channels * in_channels * window.taps() {
-                let (output, rest) = (
-                    index / (in_channels * window.taps()),
-                    index % (in_channels * window.taps()),
-                );
-                let mut weights = vec![0.0; in_channels * window.taps()];
-                weights[rest] = 1.0;
-                let shape = [images, in_channels, size[0], size[1]];
-                if index % 97 != 0 && found.len() > 400 {
-                    expected.push(found[index]);
+/// A convolution's inputs, weights and gradients of its outputs.
+struct GradientCase {
+    window: Window,
+    /// Input and output channels.
+    channels: [usize; 2],
+    size: [usize; 2],
+    x: Vec<f32>,
+    weights: Vec<f32>,
+    dy: Vec<f32>,
+}
+
+impl GradientCase {
+    fn new(window: Window, segments: [&[usize]; 2], images: usize, size: [usize; 2]) -> Self {
+        let channels = segments.map(|segments| segments.iter().sum());
+        let [inputs, outputs] = channels;
+        let [rows, columns] = window.output_size(size);
+        Self {
+            window,
+            channels,
+            size,
+            x: noise(1, images * inputs * size[0] * size[1]),
+            weights: noise(2, outputs * inputs * window.taps()),
+            dy: noise(5, images * outputs * rows * columns),
+        }
+    }
+
+    /// Every product of the definition: the elements of `dy`, of `x` and of the weights that meet.
+    fn products(&self, mut meet: impl FnMut(usize, usize, usize)) {
+        let [inputs, outputs] = self.channels;
+        let [rows, columns] = self.window.output_size(self.size);
+        let Window {
+            kernel,
+            stride,
+            padding,
+        } = self.window;
+        for dy in 0..self.dy.len() {
+            let (column, rest) = (dy % columns, dy / columns);
+            let (row, rest) = (rest % rows, rest / rows);
+            let (output, image) = (rest % outputs, rest / outputs);
+            for tap in 0..self.window.taps() {
+                let y = (row * stride[0] + tap / kernel[1]).checked_sub(padding[0]);
+                let x = (column * stride[1] + tap % kernel[1]).checked_sub(padding[1]);
+                let (Some(y), Some(x)) = (y, x) else { continue };
+                if y >= self.size[0] || x >= self.size[1] {
                     continue;
                 }
-                let y = convolve(window, &x, shape, &weights, &[0.0]);
-                let pixels = rows * columns;
-                let sum: f64 = (0..images * pixels)
-                    .map(|p| {
-                        let (image, pixel) = (p / pixels, p % pixels);
-                        let dy = dy[(image * out_channels + output) * pixels + pixel];
-                        f64::from(dy) * f64::from(y[p])
-                    })
-                    .sum();
-                expected.push(sum as f32);
+                for input in 0..inputs {
+                    let weight = (output * inputs + input) * self.window.taps() + tap;
+                    let x = ((image * inputs + input) * self.size[0] + y) * self.size[1] + x;
+                    meet(dy, x, weight);
+                }
             }
-            assert_close(&name, &found, &expected);
         }
+    }
+
+    fn weight_gradient(&self) -> Vec<f32> {
+        let mut sums = vec![0.0_f64; self.weights.len()];
+        self.products(|dy, x, weight| {
+            sums[weight] += f64::from(self.dy[dy]) * f64::from(self.x[x]);
+        });
+        sums.into_iter().map(|sum| sum as f32).collect()
+    }
+
+    fn input_gradient(&self) -> Vec<f32> {
+        let mut sums = vec![0.0_f64; self.x.len()];
+        self.products(|dy, x, weight| {
+            sums[x] += f64::from(self.dy[dy]) * f64::from(self.weights[weight]);
+        });
+        sums.into_iter().map(|sum| sum as f32).collect()
     }
 }
 
 #[test]
-fn input_gradients_agree_with_the_definition() {
+fn gradients_agree_with_the_definition() {
     for isa in Isa::available() {
         for case in cases() {
             let Case {
@@ -350,50 +420,24 @@ fn input_gradients_agree_with_the_definition() {
                 out_halo,
             } = case;
             let name = format!("{isa} {window:?} {inputs:?} {outputs:?} {size:?}");
-            let (in_channels, out_channels): (usize, usize) =
-                (inputs.iter().sum(), outputs.iter().sum());
-            let [rows, columns] = window.output_size(size);
-            let weights = noise(2, out_channels * in_channels * window.taps());
-            let dy = noise(5, images * out_channels * rows * columns);
+            let case = GradientCase::new(window, [inputs, outputs], images, size);
+            let out_size = window.output_size(size);
             let mut end = 0;
-            let from = place(
-                &mut end,
-                outputs,
-                images,
-                [rows, columns],
-                InputGradient::halo(window),
-            );
-            let to = place(&mut end, inputs, images, size, out_halo);
+            let x = place(&mut end, inputs, images, size, window.padding[1]);
+            let halo = InputGradient::halo(window).max(out_halo);
+            let dy = place(&mut end, outputs, images, out_size, halo);
+            let dx = place(&mut end, inputs, images, size, out_halo);
             let mut arena = Arena::new(end);
             arena.as_mut_slice().fill(f32::NAN);
-            write(&mut arena, &from, &dy);
-            let conv = InputGradient::pack(isa, window, [inputs, outputs], &weights);
-            conv.run(&mut arena, &from, &to, false);
-            conv.run(&mut arena, &from, &to, true);
-            // The definition, scattered: every output gives to the pixels that it read.
-            let mut expected = vec![0.0_f64; images * in_channels * size[0] * size[1]];
-            for (index, dy) in dy.iter().enumerate() {
-                let (column, rest) = (index % columns, index / columns);
-                let (row, rest) = (rest % rows, rest / rows);
-                let (output, image) = (rest % out_channels, rest / out_channels);
-                for tap in 0..window.taps() {
-                    let y = (row * window.stride[0] + tap / window.kernel[1])
-                        .checked_sub(window.padding[0]);
-                    let x = (column * window.stride[1] + tap % window.kernel[1])
-                        .checked_sub(window.padding[1]);
-                    let (Some(y), Some(x)) = (y, x) else { continue };
-                    if y >= size[0] || x >= size[1] {
-                        continue;
-                    }
-                    for input in 0..in_channels {
-                        let weight = weights[(output * in_channels + input) * window.taps() + tap];
-                        let at = ((image * in_channels + input) * size[0] + y) * size[1] + x;
-                        expected[at] += 2.0 * f64::from(weight) * f64::from(*dy);
-                    }
-                }
-            }
-            let expected: Vec<f32> = expected.into_iter().map(|x| x as f32).collect();
-            assert_close(&name, &read(&arena, &to), &expected);
+            write(&mut arena, &x, &case.x);
+            write(&mut arena, &dy, &case.dy);
+            let found = weight_gradient(isa, window, &arena, &x, &dy);
+            assert_close(&name, &found, &case.weight_gradient());
+            let conv = InputGradient::pack(isa, window, [inputs, outputs], &case.weights);
+            conv.run(&mut arena, &dy, &dx, false);
+            conv.run(&mut arena, &dy, &dx, true);
+            let twice: Vec<f32> = case.input_gradient().iter().map(|dx| 2.0 * dx).collect();
+            assert_close(&name, &read(&arena, &dx), &twice);
         }
     }
 }

@@ -178,6 +178,39 @@ impl<const K: usize> Toom<K> {
             }
         }
     }
+    /// `A y` of `M` vectors that lie `stride` apart: the gradients of the `2K + 2` products that make
+    /// outputs with the gradients `y`, stored `to_stride` apart.
+    ///
+    /// # Safety
+    /// As [`Toom::input`].
+    #[inline(always)]
+    pub(crate) unsafe fn output_gradient<S: Simd, E: Element, const M: usize>(
+        &self,
+        y: *const E,
+        stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
+        // SAFETY: by the contract.
+        unsafe {
+            let load = |index: usize| E::load::<S>(y.add(index * stride));
+            S::store(to, load(0));
+            S::store(to.add((2 * K + 1) * to_stride), load(M - 1));
+            for pair in 0..K {
+                let mut halves = [S::splat(0.0); 2];
+                let mut power = 1.0;
+                for index in 0..M {
+                    let half = &mut halves[index % 2];
+                    *half = S::fma(S::splat(power), load(index), *half);
+                    power *= self.points[pair];
+                }
+                let [even, odd] = halves;
+                let difference = S::fma(S::splat(-1.0), odd, even);
+                S::store(to.add((2 * pair + 1) * to_stride), S::add(even, odd));
+                S::store(to.add((2 * pair + 2) * to_stride), difference);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -213,6 +246,37 @@ mod tests {
                 assert!(error < 2e-5, "F({M}, {taps}): {error}");
             }
         }
+    }
+
+    /// `⟨A y, m⟩ = ⟨y, Aᵀ m⟩`.
+    fn check_gradient<const K: usize, const M: usize>() {
+        let toom = Toom::<K>::new();
+        let products: Vec<f32> = (0..(2 * K + 2) * 4).map(|i| (i as f32).sin()).collect();
+        let gradients: Vec<f32> = (0..M * 4).map(|i| (i as f32 * 0.7).cos()).collect();
+        let (mut outputs, mut lifted) = ([0.0_f32; 32], vec![0.0_f32; products.len()]);
+        // SAFETY: the products are 2K + 2 vectors of 4 lanes, the outputs M.
+        unsafe {
+            toom.output::<Portable, M>(products.as_ptr(), 4, outputs.as_mut_ptr(), 4);
+            toom.output_gradient::<Portable, f32, M>(gradients.as_ptr(), 4, lifted.as_mut_ptr(), 4);
+        }
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter()
+                .zip(b)
+                .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                .sum()
+        };
+        let (found, expected) = (dot(&lifted, &products), dot(&gradients, &outputs[..4 * M]));
+        assert!(
+            (found - expected).abs() < 1e-5 * (1.0 + expected.abs()),
+            "{found}, {expected}"
+        );
+    }
+
+    #[test]
+    fn gradients_go_the_other_way() {
+        check_gradient::<1, 2>();
+        check_gradient::<2, 4>();
+        check_gradient::<4, 4>();
     }
 
     #[test]

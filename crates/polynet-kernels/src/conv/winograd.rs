@@ -4,19 +4,21 @@
 //! A task takes some tiles of the result through three steps in memory of its own: transform their
 //! inputs, multiply the channels for each point by the pointwise microkernel, transform back.
 
+mod filters;
+mod gradient;
 mod transforms;
 
 use super::ahead::{NextWeights, Share};
-use super::pack::{Filters, Packed, Panel, block_channels};
+use super::pack::{Filters, Panel, block_channels};
 use super::tile::{Geometry, Source, Tap, Target, Tile, f32_tile_kernel};
 use super::toom::filter_matrix;
-use super::{Value, Window, check_views, pack_bias};
+use super::{Stores, Window, check_stores, check_views, pack_bias};
 use crate::element::Element;
-use crate::layout::{Arena, BLOCK, View, clear_halo};
-use crate::simd::{Isa, Simd, dispatch};
+use crate::layout::{Arena, BLOCK, View, blocks_of, clear_halo};
+use crate::simd::Isa;
 use rayon::prelude::*;
 use std::cell::RefCell;
-use transforms::{TransformFn, transform_inputs_of, transform_outputs_of};
+use transforms::{Lifting, transforms};
 
 /// Bytes of transformed inputs and products of a task, to stay in its cache.
 const SCRATCH_BYTES: usize = 512 << 10;
@@ -65,6 +67,57 @@ impl Shape {
             Self::Column7 => [seven, one],
         }
     }
+
+    /// Outputs of a tile, rows and columns.
+    fn outputs(self) -> [usize; 2] {
+        self.axes().map(|(_, outputs)| outputs)
+    }
+
+    /// Products of a tile.
+    fn points(self) -> usize {
+        let points = |(pairs, _): (usize, usize)| if pairs == 0 { 1 } else { 2 * pairs + 2 };
+        self.axes().map(points).iter().product()
+    }
+
+    /// For each point the factor of each tap of a kernel: `G`.
+    fn factors(self, kernel: [usize; 2]) -> Vec<Vec<f32>> {
+        let [by_row, by_column] = [0, 1].map(|axis| {
+            let (pairs, _) = self.axes()[axis];
+            filter_matrix(pairs, kernel[axis])
+        });
+        let of_point = |row: &[f64], column: &[f64]| -> Vec<f32> {
+            let products = row.iter().flat_map(|r| column.iter().map(move |c| r * c));
+            products.map(|factor| factor as f32).collect()
+        };
+        let rows = by_row.iter();
+        let points = rows.flat_map(|row| by_column.iter().map(move |column| of_point(row, column)));
+        points.collect()
+    }
+
+    /// The tiles of a map of results.
+    fn grid(self, size: [usize; 2]) -> TileGrid {
+        let outputs = self.outputs();
+        TileGrid([0, 1].map(|axis| size[axis].div_ceil(outputs[axis])))
+    }
+}
+
+/// Rows and columns of tiles of a map.
+#[derive(Clone, Copy, Debug)]
+struct TileGrid([usize; 2]);
+
+impl TileGrid {
+    /// Tiles of an image.
+    fn count(self) -> usize {
+        self.0[0] * self.0[1]
+    }
+
+    /// Image, row and column of a tile's first output.
+    fn place(self, tile: usize, outputs: [usize; 2]) -> [usize; 3] {
+        let [rows, columns] = self.0;
+        let (line, column) = (tile / columns, tile % columns);
+        let (image, row) = (line / rows, line % rows);
+        [image, row * outputs[0], column * outputs[1]]
+    }
 }
 
 /// A convolution with transformed and packed weights.
@@ -75,10 +128,9 @@ pub struct Winograd {
     shape: Shape,
     inputs: Vec<usize>,
     outputs: Vec<usize>,
-    /// A pointwise convolution's weights for every point, one point after the other.
+    /// Of each panel a pointwise convolution's weights for every point, one point after the other.
     weights: Arena,
     panels: Vec<Panel>,
-    points: usize,
     bias: Arena,
 }
 
@@ -101,20 +153,29 @@ impl Winograd {
         weights: &[f32],
         bias: &[f32],
     ) -> Self {
-        let shape = Shape::of(window, size).expect("the window has a transform");
-        let [by_row, by_column] = [0, 1].map(|axis| {
-            let (pairs, _) = shape.axes()[axis];
-            filter_matrix(pairs, window.kernel[axis])
-        });
-        let of_point = |row: &[f64], column: &[f64]| -> Vec<f64> {
-            row.iter()
-                .flat_map(|r| column.iter().map(move |c| r * c))
-                .collect()
-        };
-        let points: Vec<Vec<f64>> = by_row
-            .iter()
-            .flat_map(|row| by_column.iter().map(move |column| of_point(row, column)))
-            .collect();
+        let memory = Arena::default();
+        Self::pack_in(
+            memory,
+            isa,
+            (window, size),
+            [inputs, outputs],
+            weights,
+            bias,
+        )
+    }
+
+    /// As [`Winograd::pack`], in memory that is used again: that of [`Winograd::into_memory`].
+    ///
+    /// # Panics
+    /// As [`Winograd::pack`].
+    pub fn pack_in(
+        memory: Arena,
+        isa: Isa,
+        (window, size): (Window, [usize; 2]),
+        [inputs, outputs]: [&[usize]; 2],
+        weights: &[f32],
+        bias: &[f32],
+    ) -> Self {
         let taps = window.taps();
         let per_output = inputs.iter().sum::<usize>() * taps;
         let out_channels: usize = outputs.iter().sum();
@@ -124,28 +185,44 @@ impl Winograd {
             strides: [per_output, taps],
             taps: &(0..taps).collect::<Vec<_>>(),
         };
-        let direct: Packed<f32> = filters.pack(isa, [inputs, outputs], Arena::default());
-        let elements = direct.weights.len() / taps;
-        let mut transformed = Arena::new(points.len() * elements);
-        let of_points = transformed.as_mut_slice().par_chunks_mut(elements.max(1));
-        of_points.zip(&points).for_each(|(to, factors)| {
-            transform_filters(isa, &direct, inputs, factors, to);
-        });
-        let panels = direct.panels.into_iter().map(|panel| Panel {
-            weights: panel.weights / taps,
-            ..panel
-        });
+        Self::of_filters(
+            memory,
+            isa,
+            (window, size),
+            [inputs, outputs],
+            &filters,
+            bias,
+        )
+    }
+
+    pub(super) fn of_filters(
+        memory: Arena,
+        isa: Isa,
+        (window, size): (Window, [usize; 2]),
+        [inputs, outputs]: [&[usize]; 2],
+        filters: &Filters<'_>,
+        bias: &[f32],
+    ) -> Self {
+        assert!(isa.is_available(), "this processor has no {isa}");
+        let shape = Shape::of(window, size).expect("the window has a transform");
+        let points = shape.factors(window.kernel);
+        let (weights, panels) =
+            filters::transform(isa, filters, [inputs, outputs], &points, memory);
         Self {
             isa,
             window,
             shape,
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
-            weights: transformed,
-            panels: panels.collect(),
-            points: points.len(),
+            weights,
+            panels,
             bias: pack_bias(outputs, bias),
         }
+    }
+
+    /// The memory of the weights, for the next convolution.
+    pub fn into_memory(self) -> Arena {
+        self.weights
     }
 
     /// As [`Conv::weights`](super::Conv::weights).
@@ -153,15 +230,15 @@ impl Winograd {
         NextWeights::new(&self.weights, false)
     }
 
-    /// As [`Conv::run`](super::Conv::run), for a result that is stored; inputs need no halo.
+    /// As [`Conv::run`](super::Conv::run); inputs need no halo.
     ///
     /// # Panics
     /// As [`Conv::run`](super::Conv::run).
-    pub fn run<E: Element>(&self, arena: &mut Arena<E>, inputs: &[View], value: Value<'_>) {
-        self.run_ahead(arena, inputs, value, None);
+    pub fn run<E: Element>(&self, arena: &mut Arena<E>, inputs: &[View], stores: Stores<'_>) {
+        self.run_ahead(arena, inputs, stores, None);
     }
 
-    /// As [`Conv::run_ahead`](super::Conv::run_ahead), for a result that is stored.
+    /// As [`Conv::run_ahead`](super::Conv::run_ahead); inputs need no halo.
     ///
     /// # Panics
     /// As [`Conv::run`](super::Conv::run).
@@ -169,20 +246,19 @@ impl Winograd {
         &self,
         arena: &mut Arena<E>,
         inputs: &[View],
-        value: Value<'_>,
+        stores: Stores<'_>,
         next: Option<NextWeights<'_>>,
     ) {
-        self.check(arena, inputs, value.to);
-        for view in value.to {
+        self.check(arena, inputs, &stores);
+        for view in stores.maps() {
             clear_halo(view, arena);
         }
         let input = inputs[0];
         let size = self.window.output_size(input.size());
-        let outputs = self.shape.axes().map(|(_, outputs)| outputs);
-        let tiles = [0, 1].map(|axis| size[axis].div_ceil(outputs[axis]));
+        let grid = self.shape.grid(size);
         let channels: usize = self.inputs.iter().chain(&self.outputs).sum();
-        let tile_bytes = 4 * self.points * channels;
-        let total = input.images * tiles[0] * tiles[1];
+        let tile_bytes = 4 * self.shape.points() * channels;
+        let total = input.images * grid.count();
         let most = (SCRATCH_BYTES / tile_bytes).clamp(4, 128);
         let threads = rayon::current_num_threads();
         let tasks = total.div_ceil(most).next_multiple_of(threads).min(total);
@@ -190,9 +266,9 @@ impl Winograd {
             winograd: self,
             memory: arena.as_mut_slice().as_mut_ptr(),
             inputs,
-            value,
+            stores,
             size,
-            tiles,
+            grid,
         };
         let run = |task: usize| {
             let share = next.map_or(Share::NOTHING, |next| next.share(task, tasks));
@@ -201,65 +277,13 @@ impl Winograd {
         (0..tasks).into_par_iter().for_each(run);
     }
 
-    fn check<E: Element>(&self, arena: &Arena<E>, inputs: &[View], to: &[View]) {
+    fn check<E: Element>(&self, arena: &Arena<E>, inputs: &[View], stores: &Stores<'_>) {
         check_views(arena, inputs, &self.inputs);
-        check_views(arena, to, &self.outputs);
         let input = inputs[0];
-        let size = self.window.output_size(input.size());
-        let fits = |view: &View| view.size() == size && view.images == input.images;
-        assert!(to.iter().all(fits), "results of {size:?}");
         let alike = |view: &View| view.size() == input.size() && view.images == input.images;
         assert!(inputs.iter().all(alike), "inputs of one size");
-        let overlap = to.iter().any(|w| inputs.iter().any(|r| w.overlaps(r)));
-        assert!(!overlap, "a map is written while it is read");
-    }
-}
-
-/// The weights of a point: for every input and output channel the sum of the filter's taps, each times
-/// its factor.
-fn transform_filters(
-    isa: Isa,
-    direct: &Packed<f32>,
-    inputs: &[usize],
-    factors: &[f64],
-    to: &mut [f32],
-) {
-    let mut from = direct.weights.as_slice();
-    let mut rest = to;
-    for panel in &direct.panels {
-        for (_, used) in block_channels(inputs) {
-            let count = used * panel.blocks * BLOCK;
-            let (to, after) = rest.split_at_mut(count);
-            let sum = &mut SumOfTaps { from, factors, to };
-            dispatch!(isa, sum_taps(sum: &mut SumOfTaps<'_>));
-            from = &from[factors.len() * count..];
-            rest = after;
-        }
-    }
-}
-
-struct SumOfTaps<'a> {
-    from: &'a [f32],
-    factors: &'a [f64],
-    to: &'a mut [f32],
-}
-
-/// # Safety
-/// The processor has the instruction set.
-#[inline(always)]
-unsafe fn sum_taps<S: Simd>(sum: &mut SumOfTaps<'_>) {
-    let count = sum.to.len();
-    for (index, to) in sum.to.chunks_exact_mut(BLOCK).enumerate() {
-        let mut sums = [0.0; BLOCK];
-        for (tap, factor) in sum.factors.iter().enumerate() {
-            let from = &sum.from[tap * count + index * BLOCK..][..BLOCK];
-            for (sum, &from) in sums.iter_mut().zip(from) {
-                *sum += f64::from(from) * factor;
-            }
-        }
-        for (to, sum) in to.iter_mut().zip(sums) {
-            *to = sum as f32;
-        }
+        let size = self.window.output_size(input.size());
+        check_stores(arena, inputs, stores, (&self.outputs, size));
     }
 }
 
@@ -275,18 +299,17 @@ struct Job<'a, E> {
     winograd: &'a Winograd,
     memory: *mut E,
     inputs: &'a [View],
-    value: Value<'a>,
+    stores: Stores<'a>,
     /// Rows and columns of the result.
     size: [usize; 2],
-    /// Rows and columns of tiles.
-    tiles: [usize; 2],
+    grid: TileGrid,
 }
 
 // SAFETY: tasks write disjoint tiles, and `Winograd::check` keeps what is written apart from what is
 // read.
 unsafe impl<E> Sync for Job<'_, E> {}
 
-/// Tiles of a task and its scratch memory: `[point][block][tile][16]` of inputs, then of products.
+/// Tiles of a task and its scratch memory: `[point][block][tile][16]` of inputs and of products.
 struct Scratch {
     first: usize,
     count: usize,
@@ -297,12 +320,17 @@ struct Scratch {
 impl<E: Element> Job<'_, E> {
     fn run(&self, first: usize, end: usize, share: Share) {
         let winograd = self.winograd;
-        let blocks = |views: &[View]| views.iter().map(View::blocks).sum::<usize>();
-        let (in_blocks, out_blocks) = (blocks(self.inputs), blocks(self.value.to));
-        let points = winograd.points;
+        let [in_blocks, out_blocks] = [&winograd.inputs, &winograd.outputs].map(|segments| {
+            segments
+                .iter()
+                .map(|&channels| blocks_of(channels))
+                .sum::<usize>()
+        });
+        let points = winograd.shape.points();
         let count = end - first;
         let in_elements = points * in_blocks * count * BLOCK;
         let out_elements = points * out_blocks * count * BLOCK;
+        let transforms = transforms::<E>(winograd.shape, winograd.isa);
         SCRATCH.with_borrow_mut(|scratch| {
             if scratch.len() < in_elements + out_elements {
                 *scratch = Arena::new(in_elements + out_elements);
@@ -315,16 +343,23 @@ impl<E: Element> Job<'_, E> {
                 // SAFETY: the arena holds both.
                 products: unsafe { inputs.add(in_elements) },
             };
-            self.transform(&scratch, transform_inputs_of(winograd.shape, winograd.isa));
+            let lifting = Lifting {
+                memory: self.memory.cast_const(),
+                views: self.inputs,
+                padding: winograd.window.padding,
+                grid: self.grid,
+                first,
+                count,
+                to: inputs,
+                room: count,
+            };
+            // SAFETY: `Winograd::check` has found every view inside the arena and of the right size;
+            // the scratch memory holds what the tiles need; the instruction set is available.
+            unsafe { (transforms.inputs)(&lifting) }
             self.multiply(&scratch, [in_blocks, out_blocks], share);
-            self.transform(&scratch, transform_outputs_of(winograd.shape, winograd.isa));
+            // SAFETY: as above.
+            unsafe { (transforms.outputs)(self, &scratch) }
         });
-    }
-
-    fn transform(&self, scratch: &Scratch, function: TransformFn<E>) {
-        // SAFETY: `Winograd::check` has found every view inside the arena and of the right size;
-        // the scratch memory holds what the tiles need; the instruction set is available.
-        unsafe { function(self, scratch) }
     }
 
     /// The product of the channels for every point.
@@ -339,10 +374,11 @@ impl<E: Element> Job<'_, E> {
             isa,
             ref weights,
             ref panels,
-            points,
+            shape,
             ..
         } = *self.winograd;
-        let elements = weights.len() / points;
+        let points = shape.points();
+        let in_channels: usize = self.winograd.inputs.iter().sum();
         let calls = points * runs * panels.len();
         let mut call = 0;
         for point in 0..points {
@@ -366,6 +402,7 @@ impl<E: Element> Job<'_, E> {
                         target.value =
                             unsafe { scratch.products.add((block * count + first) * BLOCK) };
                     }
+                    let elements = in_channels * panel.blocks * BLOCK;
                     let tile = Tile {
                         sources: &sources,
                         origin: (first * BLOCK) as isize,
@@ -373,7 +410,7 @@ impl<E: Element> Job<'_, E> {
                         all_taps: 1,
                         pixel_stride: BLOCK,
                         out_stride: BLOCK,
-                        weights: weights.as_slice()[point * elements + panel.weights..].as_ptr(),
+                        weights: weights.as_slice()[panel.weights + point * elements..].as_ptr(),
                         bias: NO_BIAS.as_ptr(),
                         targets: &targets[..panel.blocks],
                         scale: 0.0,
@@ -388,12 +425,5 @@ impl<E: Element> Job<'_, E> {
                 }
             }
         }
-    }
-
-    /// Image, row and column of a tile's first output.
-    fn place(&self, tile: usize, outputs: [usize; 2]) -> [usize; 3] {
-        let (line, column) = (tile / self.tiles[1], tile % self.tiles[1]);
-        let (image, row) = (line / self.tiles[0], line % self.tiles[0]);
-        [image, row * outputs[0], column * outputs[1]]
     }
 }

@@ -226,7 +226,7 @@ impl<E: Element> Memory<E> {
                 Step::Conv {
                     inputs, value, sum, ..
                 },
-                Kernel::Conv(conv),
+                Kernel::Conv(_) | Kernel::Winograd(_),
             ) => {
                 let value = value
                     .as_ref()
@@ -244,23 +244,12 @@ impl<E: Element> Memory<E> {
                         relu: *relu,
                     }),
                 };
-                let inputs = self.views_of(inputs);
-                conv.run_ahead(&mut self.maps, &inputs, stores, next);
-            }
-            (
-                Step::Conv {
-                    inputs,
-                    value: Some(value),
-                    ..
-                },
-                Kernel::Winograd(conv),
-            ) => {
-                let (inputs, to) = (self.views_of(inputs), self.views_of(&value.to));
-                let value = Value {
-                    to: &to,
-                    relu: value.relu,
-                };
-                conv.run_ahead(&mut self.maps, &inputs, value, next);
+                let (inputs, maps) = (self.views_of(inputs), &mut self.maps);
+                match kernel {
+                    Kernel::Conv(conv) => conv.run_ahead(maps, &inputs, stores, next),
+                    Kernel::Winograd(conv) => conv.run_ahead(maps, &inputs, stores, next),
+                    _ => unreachable!("the kernel is a convolution"),
+                }
             }
             (
                 Step::Conv {
@@ -275,11 +264,7 @@ impl<E: Element> Memory<E> {
                     to: &to,
                     relu: value.relu,
                 };
-                let stores = Stores {
-                    value: Some(value),
-                    ..Stores::default()
-                };
-                conv.run(&mut self.rows, &inputs, stores);
+                conv.run(&mut self.rows, &inputs, value.into());
             }
             (
                 Step::Pool {

@@ -123,9 +123,9 @@ impl Step {
     /// How the step's convolution is computed.
     pub(super) fn algorithm(&self, precision: Precision) -> Algorithm {
         match self {
-            Self::Conv {
-                window, sum: None, ..
-            } if precision == Precision::F32 && Winograd::has(*window) => Algorithm::Transformed,
+            Self::Conv { window, .. } if precision == Precision::F32 && Winograd::has(*window) => {
+                Algorithm::Transformed
+            }
             _ => Algorithm::Direct,
         }
     }

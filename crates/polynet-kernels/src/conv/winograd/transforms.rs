@@ -1,8 +1,9 @@
 //! The transforms of tiles: their inputs on the way to the products, the products on the way to the
 //! result.
 
+use super::super::Stores;
 use super::super::toom::Toom;
-use super::{Job, Scratch, Shape};
+use super::{Job, Scratch, Shape, TileGrid};
 use crate::element::Element;
 use crate::layout::{BLOCK, View};
 use crate::simd::{Isa, Simd};
@@ -29,6 +30,16 @@ trait Transform: Copy + Sync {
     /// # Safety
     /// As [`Toom::output`].
     unsafe fn output<S: Simd>(&self, m: *const f32, stride: usize, to: *mut f32, to_stride: usize);
+
+    /// # Safety
+    /// As [`Toom::output_gradient`].
+    unsafe fn output_gradient<S: Simd, E: Element>(
+        &self,
+        y: *const E,
+        stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    );
 }
 
 /// No transform, for an axis along which the kernel has one tap.
@@ -53,6 +64,18 @@ impl Transform for Identity {
     unsafe fn output<S: Simd>(&self, m: *const f32, _: usize, to: *mut f32, _: usize) {
         // SAFETY: by the contract.
         unsafe { S::store(to, S::load(m)) }
+    }
+
+    #[inline(always)]
+    unsafe fn output_gradient<S: Simd, E: Element>(
+        &self,
+        y: *const E,
+        _: usize,
+        to: *mut f32,
+        _: usize,
+    ) {
+        // SAFETY: by the contract.
+        unsafe { S::store(to, E::load::<S>(y)) }
     }
 }
 
@@ -85,6 +108,20 @@ impl<const K: usize, const M: usize> Transform for Outputs<K, M> {
         // SAFETY: by the contract.
         unsafe { self.0.output::<S, M>(m, stride, to, to_stride) }
     }
+
+    #[inline(always)]
+    unsafe fn output_gradient<S: Simd, E: Element>(
+        &self,
+        y: *const E,
+        stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
+        // SAFETY: by the contract.
+        unsafe {
+            self.0.output_gradient::<S, E, M>(y, stride, to, to_stride);
+        }
+    }
 }
 
 type SmallThree = Outputs<1, 2>;
@@ -98,38 +135,123 @@ const MAX_POINTS: usize = 36;
 #[repr(align(64))]
 struct Vectors([f32; MAX_POINTS * BLOCK]);
 
+/// What becomes the points of a tile, along one axis.
+trait Lift: Copy {
+    /// Vectors of a map.
+    const FROM: usize;
+    const POINTS: usize;
+    /// Outputs of a tile.
+    const OUTPUTS: usize;
+
+    fn new() -> Self;
+
+    /// # Safety
+    /// As [`Toom::input`].
+    unsafe fn lift<S: Simd, E: Element>(
+        &self,
+        from: *const E,
+        stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    );
+}
+
+/// The inputs of a tile, which reach beyond it.
+#[derive(Clone, Copy)]
+struct Inputs<T>(T);
+
+impl<T: Transform> Lift for Inputs<T> {
+    const FROM: usize = T::POINTS;
+    const POINTS: usize = T::POINTS;
+    const OUTPUTS: usize = T::OUTPUTS;
+
+    fn new() -> Self {
+        Self(T::new())
+    }
+
+    #[inline(always)]
+    unsafe fn lift<S: Simd, E: Element>(
+        &self,
+        from: *const E,
+        stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
+        // SAFETY: by the contract.
+        unsafe { self.0.input::<S, E>(from, stride, to, to_stride) }
+    }
+}
+
+/// The gradients of a tile's outputs.
+#[derive(Clone, Copy)]
+struct OutputGradients<T>(T);
+
+impl<T: Transform> Lift for OutputGradients<T> {
+    const FROM: usize = T::OUTPUTS;
+    const POINTS: usize = T::POINTS;
+    const OUTPUTS: usize = T::OUTPUTS;
+
+    fn new() -> Self {
+        Self(T::new())
+    }
+
+    #[inline(always)]
+    unsafe fn lift<S: Simd, E: Element>(
+        &self,
+        from: *const E,
+        stride: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
+        // SAFETY: by the contract.
+        unsafe {
+            self.0.output_gradient::<S, E>(from, stride, to, to_stride);
+        }
+    }
+}
+
+/// Some tiles of a map, and the memory for their points: `[point][block][tile][16]`.
+pub(super) struct Lifting<'a, E> {
+    pub(super) memory: *const E,
+    pub(super) views: &'a [View],
+    /// Rows and columns of a tile's first vector before its first output.
+    pub(super) padding: [usize; 2],
+    pub(super) grid: TileGrid,
+    /// The first tile, and how many.
+    pub(super) first: usize,
+    pub(super) count: usize,
+    /// For the first tile.
+    pub(super) to: *mut f32,
+    /// Tiles of a block in that memory.
+    pub(super) room: usize,
+}
+
 /// # Safety
-/// The processor has the instruction set; the views lie in the arena, and the scratch memory holds
-/// what its tiles need.
+/// The processor has the instruction set; the views lie in the memory, and there is room for the points.
 #[inline(always)]
-unsafe fn transform_inputs<S: Simd, E: Element, R: Transform, C: Transform>(
-    job: &Job<'_, E>,
-    s: &Scratch,
-) {
+unsafe fn lift<S: Simd, E: Element, R: Lift, C: Lift>(job: &Lifting<'_, E>) {
     let (by_row, by_column) = (R::new(), C::new());
-    let padding = job.winograd.window.padding;
-    let blocks: usize = job.inputs.iter().map(View::blocks).sum();
-    let point_stride = blocks * s.count * BLOCK;
+    let blocks: usize = job.views.iter().map(View::blocks).sum();
+    let point_stride = blocks * job.room * BLOCK;
     let mut gathered = Vectors([0.0; MAX_POINTS * BLOCK]);
     let mut rows = Vectors([0.0; MAX_POINTS * BLOCK]);
     let mut first_block = 0;
-    for view in job.inputs {
-        for tile in 0..s.count {
-            let [image, row, column] = job.place(s.first + tile, [R::OUTPUTS, C::OUTPUTS]);
-            let top = row as isize - padding[0] as isize;
-            let left = column as isize - padding[1] as isize;
+    for view in job.views {
+        for tile in 0..job.count {
+            let [image, row, column] = job.grid.place(job.first + tile, [R::OUTPUTS, C::OUTPUTS]);
+            let top = row as isize - job.padding[0] as isize;
+            let left = column as isize - job.padding[1] as isize;
             let is_inside = top >= 0
                 && left >= 0
-                && top as usize + R::POINTS <= view.height
-                && left as usize + C::POINTS <= view.width;
+                && top as usize + R::FROM <= view.height
+                && left as usize + C::FROM <= view.width;
             for block in 0..view.blocks() {
                 // SAFETY: by the contract; places outside the map are not read.
                 unsafe {
-                    let plane = job.memory.add(view.at(image, block, 0, 0)).cast_const();
+                    let plane = job.memory.add(view.at(image, block, 0, 0));
                     for lane in (0..BLOCK).step_by(S::LANES) {
-                        let to = s
-                            .inputs
-                            .add(((first_block + block) * s.count + tile) * BLOCK + lane);
+                        let at = ((first_block + block) * job.room + tile) * BLOCK + lane;
+                        let to = job.to.add(at);
                         let middle = rows.0.as_mut_ptr();
                         let place = |r: usize| {
                             if R::POINTS == 1 {
@@ -141,32 +263,27 @@ unsafe fn transform_inputs<S: Simd, E: Element, R: Transform, C: Transform>(
                         if is_inside {
                             let first = top as usize * view.row_stride() + left as usize * BLOCK;
                             let d = plane.add(first + lane);
-                            for r in 0..R::POINTS {
+                            for r in 0..R::FROM {
                                 let (to, stride) = place(r);
                                 let d = d.add(r * view.row_stride());
-                                by_column.input::<S, E>(d, BLOCK, to, stride);
+                                by_column.lift::<S, E>(d, BLOCK, to, stride);
                             }
                         } else {
                             let d = gathered.0.as_mut_ptr();
-                            let size = [R::POINTS, C::POINTS];
+                            let size = [R::FROM, C::FROM];
                             gather::<S, E>(view, plane.add(lane), [top, left], size, d);
-                            for r in 0..R::POINTS {
+                            for r in 0..R::FROM {
                                 let (to, stride) = place(r);
-                                let d = d.add(r * C::POINTS * BLOCK).cast_const();
-                                by_column.input::<S, f32>(d, BLOCK, to, stride);
+                                let d = d.add(r * C::FROM * BLOCK).cast_const();
+                                by_column.lift::<S, f32>(d, BLOCK, to, stride);
                             }
                         }
                         if R::POINTS > 1 {
                             for c in 0..C::POINTS {
-                                let from = middle.add(c * BLOCK);
+                                let from = middle.add(c * BLOCK).cast_const();
                                 let to = to.add(c * point_stride);
                                 let strides = [C::POINTS * BLOCK, C::POINTS * point_stride];
-                                by_row.input::<S, f32>(
-                                    from.cast_const(),
-                                    strides[0],
-                                    to,
-                                    strides[1],
-                                );
+                                by_row.lift::<S, f32>(from, strides[0], to, strides[1]);
                             }
                         }
                     }
@@ -180,7 +297,7 @@ unsafe fn transform_inputs<S: Simd, E: Element, R: Transform, C: Transform>(
 /// Copies a tile's vectors, with zeros for what lies outside the map.
 ///
 /// # Safety
-/// As [`transform_inputs`]; `to` holds `rows · columns` vectors, 16 elements apart.
+/// As [`lift`]; `to` holds `rows · columns` vectors, 16 elements apart.
 #[inline(always)]
 unsafe fn gather<S: Simd, E: Element>(
     view: &View,
@@ -209,21 +326,26 @@ unsafe fn gather<S: Simd, E: Element>(
 }
 
 /// # Safety
-/// As [`transform_inputs`].
+/// The processor has the instruction set; the views lie in the arena, and the scratch memory holds
+/// what its tiles need.
 #[inline(always)]
 unsafe fn transform_outputs<S: Simd, E: Element, R: Transform, C: Transform>(
     job: &Job<'_, E>,
     s: &Scratch,
 ) {
     let (by_row, by_column) = (R::new(), C::new());
-    let blocks: usize = job.value.to.iter().map(View::blocks).sum();
+    let Stores { value, sum } = job.stores;
+    let segments = value.map_or_else(|| sum.map_or(&[][..], |sum| sum.to), |value| value.to);
+    let blocks: usize = segments.iter().map(View::blocks).sum();
     let point_stride = blocks * s.count * BLOCK;
+    let bias = job.winograd.bias.as_slice().as_ptr();
     let mut rows = Vectors([0.0; MAX_POINTS * BLOCK]);
     let mut results = Vectors([0.0; MAX_POINTS * BLOCK]);
     let mut first_block = 0;
-    for view in job.value.to {
+    for (segment, view) in segments.iter().enumerate() {
         for tile in 0..s.count {
-            let [image, row, column] = job.place(s.first + tile, [R::OUTPUTS, C::OUTPUTS]);
+            let outputs = [R::OUTPUTS, C::OUTPUTS];
+            let [image, row, column] = job.grid.place(s.first + tile, outputs);
             for block in 0..view.blocks() {
                 let out_block = first_block + block;
                 for lane in (0..BLOCK).step_by(S::LANES) {
@@ -246,22 +368,25 @@ unsafe fn transform_outputs<S: Simd, E: Element, R: Transform, C: Transform>(
                                 stride,
                             );
                         }
-                        let bias = S::load(
-                            job.winograd
-                                .bias
-                                .as_slice()
-                                .as_ptr()
-                                .add(out_block * BLOCK + lane),
-                        );
+                        let bias = S::load(bias.add(out_block * BLOCK + lane));
                         for r in 0..R::OUTPUTS.min(job.size[0] - row) {
                             for c in 0..C::OUTPUTS.min(job.size[1] - column) {
-                                let value = S::load(to.add((r * C::OUTPUTS + c) * BLOCK));
-                                let mut value = S::add(value, bias);
-                                if job.value.relu {
-                                    value = S::max(S::splat(0.0), value);
+                                let result = S::load(to.add((r * C::OUTPUTS + c) * BLOCK));
+                                let result = S::add(result, bias);
+                                let at = |view: &View| {
+                                    job.memory
+                                        .add(view.at(image, block, row + r, column + c) + lane)
+                                };
+                                if let Some(value) = value {
+                                    let value_at = at(&value.to[segment]);
+                                    E::store::<S>(value_at, rectified::<S>(result, value.relu));
                                 }
-                                let place = view.at(image, block, row + r, column + c) + lane;
-                                E::store::<S>(job.memory.add(place), value);
+                                if let Some(sum) = sum {
+                                    let addend = E::load::<S>(at(&sum.addend[segment]));
+                                    let total = S::fma(S::splat(sum.scale), result, addend);
+                                    let sum_at = at(&sum.to[segment]);
+                                    E::store::<S>(sum_at, rectified::<S>(total, sum.relu));
+                                }
                             }
                         }
                     }
@@ -272,23 +397,42 @@ unsafe fn transform_outputs<S: Simd, E: Element, R: Transform, C: Transform>(
     }
 }
 
-pub(super) type TransformFn<E> = unsafe fn(&Job<'_, E>, &Scratch);
+/// # Safety
+/// The processor has the instruction set.
+#[inline(always)]
+unsafe fn rectified<S: Simd>(value: S::V, relu: bool) -> S::V {
+    if relu {
+        // SAFETY: by the contract.
+        unsafe { S::max(S::splat(0.0), value) }
+    } else {
+        value
+    }
+}
 
-/// Compiles a transform for every shape of an instruction set.
+/// What lifts some tiles of a map.
+pub(super) type LiftFn<E> = unsafe fn(&Lifting<'_, E>);
+/// What makes results of products.
+pub(super) type OutputFn<E> = unsafe fn(&Job<'_, E>, &Scratch);
+
+/// The functions for a shape, on an instruction set.
+pub(super) struct Transforms<E: Element> {
+    pub(super) inputs: LiftFn<E>,
+    pub(super) output_gradients: LiftFn<E>,
+    pub(super) outputs: OutputFn<E>,
+}
+
+/// Compiles the transforms of every shape for an instruction set.
 macro_rules! transforms {
     ($name:ident, $simd:ty, $feature:meta) => {
         mod $name {
             use super::*;
 
             /// # Safety
-            /// As [`transform_inputs`].
+            /// As [`lift`](super::lift).
             #[$feature]
-            unsafe fn inputs<E: Element, R: Transform, C: Transform>(
-                job: &Job<'_, E>,
-                scratch: &Scratch,
-            ) {
+            unsafe fn lift<E: Element, R: Lift, C: Lift>(job: &Lifting<'_, E>) {
                 // SAFETY: the caller's contract is the same.
-                unsafe { transform_inputs::<$simd, E, R, C>(job, scratch) }
+                unsafe { super::lift::<$simd, E, R, C>(job) }
             }
 
             /// # Safety
@@ -302,25 +446,22 @@ macro_rules! transforms {
                 unsafe { transform_outputs::<$simd, E, R, C>(job, scratch) }
             }
 
-            pub(super) fn inputs_of<E: Element>(shape: Shape) -> TransformFn<E> {
-                match shape {
-                    Shape::Row3 => inputs::<E, Identity, Three>,
-                    Shape::Column3 => inputs::<E, Three, Identity>,
-                    Shape::Square3 => inputs::<E, Three, Three>,
-                    Shape::SmallSquare3 => inputs::<E, SmallThree, SmallThree>,
-                    Shape::Row7 => inputs::<E, Identity, Seven>,
-                    Shape::Column7 => inputs::<E, Seven, Identity>,
+            fn by<E: Element, R: Transform, C: Transform>() -> Transforms<E> {
+                Transforms {
+                    inputs: lift::<E, Inputs<R>, Inputs<C>>,
+                    output_gradients: lift::<E, OutputGradients<R>, OutputGradients<C>>,
+                    outputs: outputs::<E, R, C>,
                 }
             }
 
-            pub(super) fn outputs_of<E: Element>(shape: Shape) -> TransformFn<E> {
+            pub(super) fn of<E: Element>(shape: Shape) -> Transforms<E> {
                 match shape {
-                    Shape::Row3 => outputs::<E, Identity, Three>,
-                    Shape::Column3 => outputs::<E, Three, Identity>,
-                    Shape::Square3 => outputs::<E, Three, Three>,
-                    Shape::SmallSquare3 => outputs::<E, SmallThree, SmallThree>,
-                    Shape::Row7 => outputs::<E, Identity, Seven>,
-                    Shape::Column7 => outputs::<E, Seven, Identity>,
+                    Shape::Row3 => by::<E, Identity, Three>(),
+                    Shape::Column3 => by::<E, Three, Identity>(),
+                    Shape::Square3 => by::<E, Three, Three>(),
+                    Shape::SmallSquare3 => by::<E, SmallThree, SmallThree>(),
+                    Shape::Row7 => by::<E, Identity, Seven>(),
+                    Shape::Column7 => by::<E, Seven, Identity>(),
                 }
             }
         }
@@ -339,26 +480,15 @@ transforms!(avx2, crate::simd::Avx2, target_feature(enable = "avx2,fma"));
 transforms!(neon, crate::simd::Neon, inline);
 transforms!(portable, crate::simd::Portable, inline);
 
-pub(super) fn transform_inputs_of<E: Element>(shape: Shape, isa: Isa) -> TransformFn<E> {
+/// The transforms of a shape on an instruction set.
+pub(super) fn transforms<E: Element>(shape: Shape, isa: Isa) -> Transforms<E> {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Bf16 | Isa::Avx512 => avx512::inputs_of(shape),
+        Isa::Avx512Bf16 | Isa::Avx512 => avx512::of(shape),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2::inputs_of(shape),
+        Isa::Avx2 => avx2::of(shape),
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => neon::inputs_of(shape),
-        _ => portable::inputs_of(shape),
-    }
-}
-
-pub(super) fn transform_outputs_of<E: Element>(shape: Shape, isa: Isa) -> TransformFn<E> {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Bf16 | Isa::Avx512 => avx512::outputs_of(shape),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2::outputs_of(shape),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon => neon::outputs_of(shape),
-        _ => portable::outputs_of(shape),
+        Isa::Neon => neon::of(shape),
+        _ => portable::of(shape),
     }
 }

@@ -397,8 +397,8 @@ mod tests {
                     };
                     let found = found.gradients[index].as_ref().expect("a gradient");
                     let found: Vec<f64> = found.iter().copied().map(f64::from).collect();
-                    // One ReLU that rounding turns over moves a gradient by up to a per cent.
-                    let allowed = 0.02 + 3.0 * error(&host(&in_f32.tensors[index]));
+                    // A ReLU that rounding turns over moves a gradient by up to a few per cent.
+                    let allowed = 0.06 + 3.0 * error(&host(&in_f32.tensors[index]));
                     let error = error(&found);
                     let name = &spec_of.name;
                     assert!(

@@ -11,7 +11,7 @@
 use super::compiler::Compiler;
 use crate::arch::graph::Graph;
 use crate::nn::{Activations, StepOptions};
-use polynet_kernels::conv::{InputGradient, Window};
+use polynet_kernels::conv::{InputGradient, Window, Winograd};
 use polynet_kernels::pool::Pool;
 use std::collections::HashSet;
 
@@ -277,17 +277,24 @@ fn finals(graph: &Graph, steps: &[Step]) -> Vec<Vec<usize>> {
 impl Step {
     /// The maps whose parts must have one halo, and at least how wide.
     fn halos(&self) -> Vec<(usize, &[BufferId])> {
+        // Transformed convolutions read a border of their own making.
+        let direct = |window: &Window, halo: usize| match Winograd::has(*window) {
+            true => 0,
+            false => halo,
+        };
         match self {
-            Self::Conv { window, inputs, .. } => vec![(window.padding[1], inputs)],
+            Self::Conv { window, inputs, .. } => {
+                vec![(direct(window, window.padding[1]), inputs)]
+            }
             Self::WeightGradient {
                 window,
                 inputs,
                 outputs,
                 ..
-            } => vec![(window.padding[1], inputs), (0, outputs)],
+            } => vec![(direct(window, window.padding[1]), inputs), (0, outputs)],
             Self::InputGradient {
                 window, gradients, ..
-            } => vec![(InputGradient::halo(*window), gradients)],
+            } => vec![(direct(window, InputGradient::halo(*window)), gradients)],
             _ => Vec::new(),
         }
     }

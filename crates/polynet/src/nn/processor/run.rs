@@ -3,7 +3,7 @@
 use super::compiled::{Packing, StepInput, StepOutput};
 use super::program::Step;
 use crate::arch::graph::Graph;
-use polynet_kernels::conv::{Conv, InputGradient, Stores, Value, Window, weight_gradient};
+use polynet_kernels::conv::{Conv, InputGradient, Value, Window, Winograd, weight_gradient};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};
 use polynet_kernels::norm::{Applied, moments};
@@ -230,7 +230,11 @@ impl Run<'_> {
                 outputs,
             } => {
                 let (inputs, outputs) = (self.views(inputs), self.views(outputs));
-                let gradient = weight_gradient(isa, *window, self.arena, &inputs, &outputs);
+                let of_weights = match Winograd::has(*window) {
+                    true => Winograd::weight_gradient,
+                    false => weight_gradient,
+                };
+                let gradient = of_weights(isa, *window, self.arena, &inputs, &outputs);
                 self.add_gradient(*weight, gradient);
             }
             Step::InputGradient {
@@ -244,7 +248,12 @@ impl Run<'_> {
                 let segments = [&channels(&to)[..], &channels(&gradients)[..]];
                 let weights = &self.input.tensors[*weight];
                 let memory = std::mem::take(&mut self.packing.input_gradient);
-                let conv = InputGradient::pack_in(memory, isa, *window, segments, weights);
+                let conv = if Winograd::has(*window) {
+                    let window = (*window, to[0].size());
+                    InputGradient::transformed_in(memory, isa, window, segments, weights)
+                } else {
+                    InputGradient::pack_in(memory, isa, *window, segments, weights)
+                };
                 conv.run(self.arena, &gradients, &to, *add);
                 self.packing.input_gradient = conv.into_memory();
             }
@@ -258,17 +267,20 @@ impl Run<'_> {
         let zeros = vec![0.0; to.iter().map(View::channels).sum()];
         let weights = &self.input.tensors[weight];
         let memory = std::mem::take(&mut self.packing.conv);
-        let conv = Conv::pack_in(memory, self.isa, window, segments, weights, &zeros);
         let value = Value {
             to: &to,
             relu: false,
         };
-        let stores = Stores {
-            value: Some(value),
-            ..Stores::default()
+        self.packing.conv = if Winograd::has(window) {
+            let window = (window, to[0].size());
+            let conv = Winograd::pack_in(memory, self.isa, window, segments, weights, &zeros);
+            conv.run(self.arena, &inputs, value.into());
+            conv.into_memory()
+        } else {
+            let conv = Conv::pack_in(memory, self.isa, window, segments, weights, &zeros);
+            conv.run(self.arena, &inputs, value.into());
+            conv.into_memory()
         };
-        conv.run(self.arena, &inputs, stores);
-        self.packing.conv = conv.into_memory();
     }
 
     /// Multiplies the features, in the parts of a row of images, by a mask `[images, features]`.
@@ -303,11 +315,7 @@ impl Run<'_> {
             to: &to,
             relu: false,
         };
-        let stores = Stores {
-            value: Some(value),
-            ..Stores::default()
-        };
-        conv.run(self.arena, &inputs, stores);
+        conv.run(self.arena, &inputs, value.into());
     }
 
     /// Mean cross-entropy against the targets; `softmax(logits) · Σ target − target`, over the number

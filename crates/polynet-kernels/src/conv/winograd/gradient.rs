@@ -1,0 +1,236 @@
+//! The gradient of the weights of a transformed convolution.
+//!
+//! The result is linear in the weights of each point, so their gradient is a product of the
+//! transformed inputs with the transposed transform of the result's gradient, summed over the tiles:
+//! as many products as the convolution itself. A last transform makes taps of points.
+
+use super::super::gradient::{Gradient, IN_BLOCKS, OUTPUTS, Row, SUMS, group_of, row_kernel};
+use super::super::pack::block_channels;
+use super::super::{Window, check_views};
+use super::filters::Product;
+use super::transforms::{Lifting, transforms};
+use super::{Shape, TileGrid, Winograd};
+use crate::layout::{Arena, BLOCK, View};
+use crate::simd::Isa;
+use rayon::prelude::*;
+use std::cell::{Cell, RefCell};
+
+/// Bytes of transformed tiles, to stay in a cache that threads share.
+const CHUNK_BYTES: usize = 4 << 20;
+
+thread_local! {
+    /// Memory of the transformed tiles and of the points' gradients. It is taken out while it is used: a
+    /// thread that waits may begin another gradient.
+    static MEMORY: Cell<[Arena; 2]> = Cell::default();
+    /// The gradients of a task's taps.
+    static TAPS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Winograd {
+    /// As [`weight_gradient`](super::super::weight_gradient), of a window that has a transform; no map
+    /// needs a halo.
+    ///
+    /// # Panics
+    /// If a view leaves the arena, sizes do not fit, or the window has no transform.
+    pub fn weight_gradient(
+        isa: Isa,
+        window: Window,
+        arena: &Arena,
+        inputs: &[View],
+        outputs: &[View],
+    ) -> Vec<f32> {
+        assert!(isa.is_available(), "this processor has no {isa}");
+        let channels = |views: &[View]| views.iter().map(View::channels).collect::<Vec<_>>();
+        let segments = [channels(inputs), channels(outputs)];
+        check_views(arena, inputs, &segments[0]);
+        check_views(arena, outputs, &segments[1]);
+        let input = inputs[0];
+        let alike = |view: &View| view.size() == input.size() && view.images == input.images;
+        assert!(inputs.iter().all(alike), "inputs of one size");
+        let size = window.output_size(input.size());
+        let fits = |view: &View| view.size() == size && view.images == input.images;
+        assert!(outputs.iter().all(fits), "gradients of {size:?}");
+        let shape = Shape::of(window, size).expect("the window has a transform");
+        let mut memory = MEMORY.take();
+        let job = Job {
+            isa,
+            window,
+            shape,
+            grid: shape.grid(size),
+            maps: arena.as_slice().as_ptr(),
+            views: [inputs, outputs],
+            channels: segments.each_ref().map(|segments| block_channels(segments)),
+        };
+        let gradient = job.run(&mut memory);
+        MEMORY.set(memory);
+        gradient
+    }
+}
+
+struct Job<'a> {
+    isa: Isa,
+    window: Window,
+    shape: Shape,
+    grid: TileGrid,
+    maps: *const f32,
+    /// The inputs, and the gradients of the outputs.
+    views: [&'a [View]; 2],
+    /// Of each block of those maps the first channel and the channels in use.
+    channels: [Vec<(usize, usize)>; 2],
+}
+
+/// Transformed tiles of a chunk: `[point][block][tile][16]` of the inputs, then of the gradients.
+struct Chunk {
+    first: usize,
+    count: usize,
+    maps: [*mut f32; 2],
+}
+
+// SAFETY: a job only reads its maps; tasks write other tiles of a chunk, and read it when all are there.
+unsafe impl Sync for Job<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Chunk {}
+
+impl Job<'_> {
+    fn blocks(&self) -> [usize; 2] {
+        self.channels.each_ref().map(Vec::len)
+    }
+
+    /// Groups of input blocks.
+    fn groups(&self) -> usize {
+        self.channels[0].len().div_ceil(IN_BLOCKS)
+    }
+
+    fn run(&self, [tiles, sums]: &mut [Arena; 2]) -> Vec<f32> {
+        let [in_blocks, out_blocks] = self.blocks();
+        let points = self.shape.points();
+        let total = self.views[0][0].images * self.grid.count();
+        // Chunks are the same for any number of threads, and so is the order of every sum.
+        let elements = points * (in_blocks + out_blocks) * BLOCK;
+        let most = (CHUNK_BYTES / (size_of::<f32>() * elements)).max(16);
+        let chunks = total.div_ceil(most);
+        let room = elements * total.div_ceil(chunks);
+        if tiles.len() < room {
+            *tiles = Arena::new(room);
+        }
+        let in_point = self.groups() * out_blocks * SUMS;
+        if sums.len() < points * in_point {
+            *sums = Arena::new(points * in_point);
+        }
+        let sums = &mut sums.as_mut_slice()[..points * in_point];
+        for chunk in 0..chunks {
+            let [first, end] = [chunk, chunk + 1].map(|chunk| chunk * total / chunks);
+            let count = end - first;
+            let inputs = tiles.as_mut_slice().as_mut_ptr();
+            // SAFETY: the arena holds both.
+            let gradients = unsafe { inputs.add(points * in_blocks * count * BLOCK) };
+            let tiles = Chunk {
+                first,
+                count,
+                maps: [inputs, gradients],
+            };
+            self.lift(&tiles);
+            self.multiply(&tiles, sums, chunk == 0);
+        }
+        self.taps(sums)
+    }
+
+    /// Transforms the tiles of a chunk.
+    fn lift(&self, chunk: &Chunk) {
+        let functions = transforms::<f32>(self.shape, self.isa);
+        let functions = [functions.inputs, functions.output_gradients];
+        let tasks = (4 * rayon::current_num_threads()).min(chunk.count);
+        (0..2 * tasks).into_par_iter().for_each(|task| {
+            let (map, task) = (task / tasks, task % tasks);
+            let [first, end] = [task, task + 1].map(|task| task * chunk.count / tasks);
+            let lifting = Lifting {
+                memory: self.maps,
+                views: self.views[map],
+                padding: [self.window.padding, [0, 0]][map],
+                grid: self.grid,
+                first: chunk.first + first,
+                count: end - first,
+                // SAFETY: the chunk holds the tile.
+                to: unsafe { chunk.maps[map].add(first * BLOCK) },
+                room: chunk.count,
+            };
+            // SAFETY: the views lie in the arena and have the right sizes; the chunk has room for the
+            // points of its tiles; the instruction set is available.
+            unsafe { functions[map](&lifting) }
+        });
+    }
+
+    /// Adds a chunk's products to the sums `[point][group][output block][SUMS]`.
+    fn multiply(&self, chunk: &Chunk, sums: &mut [f32], is_first: bool) {
+        let blocks = self.blocks();
+        let tasks = sums.par_chunks_mut(SUMS).with_min_len(8).enumerate();
+        tasks.for_each(|(index, sums)| {
+            let (rest, target) = (index / blocks[1], index % blocks[1]);
+            let (point, group) = (rest / self.groups(), rest % self.groups());
+            if is_first {
+                sums.fill(0.0);
+            }
+            let place = |map: usize, block: usize| {
+                let tile = (point * blocks[map] + block) * chunk.count;
+                // SAFETY: the chunk holds the block.
+                unsafe { chunk.maps[map].add(tile * BLOCK).cast_const() }
+            };
+            // A last group may have one block, which the kernel alone reads.
+            let first = group * IN_BLOCKS;
+            let inputs = std::array::from_fn(|block| place(0, (first + block).min(blocks[0] - 1)));
+            let kernel = row_kernel(self.isa, blocks[0] - first);
+            for part in (0..BLOCK).step_by(OUTPUTS) {
+                let row = Row {
+                    inputs,
+                    input_stride: BLOCK,
+                    outputs: place(1, target).wrapping_add(part),
+                    pixels: chunk.count,
+                    sums: sums[part * IN_BLOCKS * BLOCK..].as_mut_ptr(),
+                };
+                // SAFETY: the chunk holds the tiles of every block.
+                unsafe { kernel(&[row]) }
+            }
+        });
+    }
+
+    /// The gradients of the taps from those of the points.
+    fn taps(&self, sums: &[f32]) -> Vec<f32> {
+        let [sources, targets] = &self.channels;
+        let segment = |blocks: &[(usize, usize)]| blocks.iter().map(|&(_, used)| used).sum();
+        let (in_channels, out_channels): (usize, usize) = (segment(sources), segment(targets));
+        let taps = self.window.taps();
+        let elements = out_channels * in_channels * taps;
+        let mut gradient = Vec::with_capacity(elements);
+        let to = Gradient {
+            values: gradient.as_mut_ptr(),
+            in_channels,
+            taps,
+        };
+        let points = self.shape.factors(self.window.kernel);
+        // The transpose: for each tap the factor of each point.
+        let of_tap = |tap: usize| points.iter().map(|factors| factors[tap]).collect();
+        let factors: Vec<Vec<f32>> = (0..taps).map(of_tap).collect();
+        let pairs = self.groups() * targets.len();
+        (0..pairs).into_par_iter().for_each(|pair| {
+            let (group, target) = (pair / targets.len(), pair % targets.len());
+            TAPS.with_borrow_mut(|of_taps| {
+                of_taps.resize(taps * SUMS, 0.0);
+                let product = Product {
+                    from: &sums[pair * SUMS..],
+                    from_stride: pairs * SUMS,
+                    factors: &factors,
+                    to: of_taps,
+                    to_stride: SUMS,
+                    elements: SUMS,
+                };
+                product.compute(self.isa);
+                // SAFETY: the vector has room for every channel and tap, and the blocks are this task's
+                // alone.
+                unsafe { to.store(of_taps, group_of(sources, group), targets[target]) }
+            });
+        });
+        // SAFETY: every pair of an input and an output block has been stored.
+        unsafe { gradient.set_len(elements) }
+        gradient
+    }
+}
