@@ -19,6 +19,7 @@ pub(crate) use avx512::{Avx512, Avx512Bf16};
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
+use crate::layout::BLOCK;
 use half::bf16;
 use std::fmt;
 use std::str::FromStr;
@@ -203,6 +204,20 @@ pub trait Simd: Copy + 'static {
     /// Asks for a cache line that is needed soon; it need not exist.
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
+    /// Makes columns of 16 rows of 16 elements that lie `stride` apart. Columns are written in order,
+    /// `to_stride` apart: where they overlap, the later ones stay.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+        for column in 0..BLOCK {
+            for row in 0..BLOCK {
+                // SAFETY: the caller vouches for the pointers.
+                unsafe {
+                    let value = *from.add(row * stride + column);
+                    to.add(column * to_stride + row).write(value);
+                }
+            }
+        }
+    }
     /// `c + a₀ · b₀ + a₁ · b₁` of the pairs.
     unsafe fn dot_pairs(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V;
 }
@@ -269,6 +284,33 @@ pub(crate) use widened_pairs;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn transpose<S: Simd>(from: &[f32], to: &mut [f32], strides: [usize; 2]) {
+        assert!(from.len() >= 15 * strides[0] + BLOCK && to.len() >= 15 * strides[1] + BLOCK);
+        // SAFETY: both hold 16 rows.
+        unsafe { S::transpose(from.as_ptr(), strides[0], to.as_mut_ptr(), strides[1]) }
+    }
+
+    #[test]
+    fn rows_become_columns() {
+        for isa in Isa::available() {
+            for strides @ [stride, to_stride] in [[16, 16], [40, 16], [7, 33], [64, 5]] {
+                let from: Vec<f32> = (0..15 * stride + BLOCK).map(|i| i as f32).collect();
+                let mut to = vec![-1.0; 15 * to_stride + BLOCK];
+                let (values, columns) = (&from[..], &mut to[..]);
+                dispatch!(isa, transpose(values: &[f32], columns: &mut [f32], strides: [usize; 2]));
+                let mut expected = vec![-1.0; to.len()];
+                for column in 0..BLOCK {
+                    for row in 0..BLOCK {
+                        expected[column * to_stride + row] = from[row * stride + column];
+                    }
+                }
+                assert_eq!(to, expected, "{isa} {strides:?}");
+            }
+        }
+    }
 
     #[test]
     fn names_are_read_back() {

@@ -7,7 +7,7 @@
 use super::pack::block_channels;
 use super::{Window, check_views};
 use crate::layout::{Arena, BLOCK, View};
-use crate::simd::{Isa, Simd};
+use crate::simd::{Isa, Simd, dispatch};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -166,12 +166,12 @@ pub fn weight_gradient(
         .for_each(|task| {
             let (group, target) = (task / targets.len(), task % targets.len());
             TASK_SUMS.with_borrow_mut(|sums| {
-                sums.clear();
-                sums.resize(taps * SUMS, 0.0);
+                sums.resize(to.sums(), 0.0);
+                sums[..taps * SUMS].fill(0.0);
                 job.run(group, target, sums);
                 // SAFETY: the vector has room for every channel and tap, and the blocks are this task's
                 // alone.
-                unsafe { to.store(sums, group_of(&sources, group), targets[target]) }
+                unsafe { to.store(isa, sums, group_of(&sources, group), targets[target]) }
             });
         });
     // SAFETY: every pair of an input and an output block has been stored.
@@ -200,6 +200,12 @@ pub(super) struct Gradient {
 unsafe impl Sync for Gradient {}
 
 impl Gradient {
+    /// Elements of the sums of a task: those of the taps, and as many after them as [`Gradient::store`] may
+    /// read.
+    pub(super) fn sums(&self) -> usize {
+        self.taps.next_multiple_of(BLOCK) * SUMS
+    }
+
     /// Stores sums `[tap][16 outputs][IN_BLOCKS · 16]` of the input blocks `sources` and the output block
     /// `target`, each a first channel and the channels in use.
     ///
@@ -208,25 +214,63 @@ impl Gradient {
     /// blocks.
     pub(super) unsafe fn store(
         &self,
+        isa: Isa,
         sums: &[f32],
         sources: &[(usize, usize)],
         (out_first, out_used): (usize, usize),
     ) {
+        assert_eq!(sums.len(), self.sums(), "sums of a task");
+        let mut row = vec![0.0; (self.taps + 1) * BLOCK];
         for lane in 0..out_used {
             for (block, &(in_first, in_used)) in sources.iter().enumerate() {
-                let first = ((out_first + lane) * self.in_channels + in_first) * self.taps;
                 let sums = &sums[(lane * IN_BLOCKS + block) * BLOCK..];
-                for tap in 0..self.taps {
-                    let sums = &sums[tap * SUMS..][..in_used];
-                    for (input, sum) in sums.iter().enumerate() {
-                        // SAFETY: by the contract.
-                        unsafe {
-                            let to = self.values.add(first + input * self.taps + tap);
-                            to.write(*sum);
-                        }
+                let interleaved: &[f32] = if self.taps == 1 {
+                    sums
+                } else {
+                    let interleaved = &mut Interleaved {
+                        sums,
+                        taps: self.taps,
+                        to: &mut row,
+                    };
+                    dispatch!(isa, interleave(interleaved: &mut Interleaved<'_>));
+                    &row
+                };
+                let first = ((out_first + lane) * self.in_channels + in_first) * self.taps;
+                let from = interleaved.as_ptr();
+                // SAFETY: by the contract.
+                unsafe {
+                    let to = self.values.add(first);
+                    match in_used * self.taps {
+                        // No call of a function.
+                        BLOCK => to.copy_from_nonoverlapping(from, BLOCK),
+                        count => to.copy_from_nonoverlapping(from, count),
                     }
                 }
             }
+        }
+    }
+}
+
+/// Vectors of 16 inputs, `SUMS` apart, that become `[input][tap]`.
+struct Interleaved<'a> {
+    sums: &'a [f32],
+    taps: usize,
+    /// With room for 16 more.
+    to: &'a mut [f32],
+}
+
+/// # Safety
+/// The processor has the instruction set; the sums hold a multiple of 16 taps.
+#[inline(always)]
+unsafe fn interleave<S: Simd>(interleaved: &mut Interleaved<'_>) {
+    let taps = interleaved.taps;
+    assert!(interleaved.to.len() >= (taps + 1) * BLOCK);
+    // The last first: it may write beyond its input's taps, where the first are written after it.
+    for first in (0..taps).step_by(BLOCK).rev() {
+        // SAFETY: by the contract, and there is room for 16 more.
+        unsafe {
+            let from = interleaved.sums.as_ptr().add(first * SUMS);
+            S::transpose(from, SUMS, interleaved.to.as_mut_ptr().add(first), taps);
         }
     }
 }

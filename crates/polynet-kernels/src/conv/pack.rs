@@ -3,8 +3,9 @@
 use super::tile::Geometry;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, blocks_of};
-use crate::simd::Isa;
+use crate::simd::{Isa, Simd, dispatch};
 use rayon::prelude::*;
+use std::cell::RefCell;
 
 /// Weights of consecutive output blocks, interleaved for the microkernel.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +82,7 @@ impl Filters<'_> {
             let packed = memory.as_mut_slice()[..elements]
                 .par_chunks_mut(blocks * BLOCK * rows)
                 .zip(targets.par_chunks(blocks));
-            packed.for_each(|(packed, targets)| self.pack_panel(packed, &sources, targets));
+            packed.for_each(|(packed, targets)| self.pack_panel(isa, packed, &sources, targets));
         }
         Packed {
             panels,
@@ -92,66 +93,126 @@ impl Filters<'_> {
     /// Packs the weights of a panel: `[input block][tap][channel][output lane]`.
     pub(super) fn pack_panel<E: Element>(
         &self,
+        isa: Isa,
         packed: &mut [E],
         sources: &[(usize, usize)],
         targets: &[(usize, usize)],
     ) {
         let lanes = targets.len() * BLOCK;
+        let all_taps = self.all_taps();
         let mut rest = packed;
-        for &(in_first, in_used) in sources {
-            let row = steps::<E>(in_used) * lanes * E::DEPTH;
-            let (part, after) = rest.split_at_mut(self.taps.len() * row);
-            rest = after;
-            let is_whole = targets.iter().all(|&(_, used)| used == BLOCK);
-            if !is_whole || !in_used.is_multiple_of(E::DEPTH) {
-                part.fill(E::default());
-            }
-            for (block, &(out_first, out_used)) in targets.iter().enumerate() {
-                let first = block * BLOCK * E::DEPTH;
-                for (part, &tap) in part.chunks_exact_mut(row).zip(self.taps) {
-                    if self.strides[0] > self.strides[1] {
-                        for lane in 0..out_used {
-                            let part = &mut part[first + lane * E::DEPTH..];
-                            self.pack_lane(part, lanes, [out_first + lane, in_first, tap], in_used);
-                        }
-                    } else {
+        COLUMNS.with_borrow_mut(|columns| {
+            for &source @ (_, in_used) in sources {
+                let row = steps::<E>(in_used) * lanes * E::DEPTH;
+                let (part, after) = rest.split_at_mut(self.taps.len() * row);
+                rest = after;
+                if !in_used.is_multiple_of(E::DEPTH) {
+                    part.fill(E::default());
+                }
+                for (block, &target) in targets.iter().enumerate() {
+                    self.columns(isa, source, target, columns);
+                    for (part, &tap) in part.chunks_exact_mut(row).zip(self.taps) {
                         for input in 0..in_used {
-                            let step = input / E::DEPTH * lanes * E::DEPTH;
-                            let part = &mut part[step + first + input % E::DEPTH..];
-                            self.pack_row(part, [out_first, in_first + input, tap], out_used);
+                            let from = &columns[(input * all_taps + tap) * BLOCK..][..BLOCK];
+                            let step = input / E::DEPTH * lanes + block * BLOCK;
+                            let to = &mut part[step * E::DEPTH + input % E::DEPTH..];
+                            for (to, from) in to.iter_mut().step_by(E::DEPTH).zip(from) {
+                                *to = E::from_f32(*from);
+                            }
                         }
                     }
                 }
             }
-        }
+        });
     }
 
-    /// The input channels of one output channel: a column of the packed rows.
-    fn pack_lane<E: Element>(&self, to: &mut [E], lanes: usize, from: [usize; 3], in_used: usize) {
-        let first = self.place(from);
-        for parity in 0..E::DEPTH.min(in_used) {
-            let to = to[parity..].iter_mut().step_by(lanes * E::DEPTH);
-            let from = self.values[first + parity * self.strides[1]..].iter();
-            let from = from.step_by(E::DEPTH * self.strides[1]);
-            let count = (in_used - parity).div_ceil(E::DEPTH);
-            for (to, from) in to.zip(from).take(count) {
-                *to = E::from_f32(*from);
+    /// Taps of the array, of which some are packed.
+    fn all_taps(&self) -> usize {
+        self.strides[0].min(self.strides[1])
+    }
+
+    /// The weights `[input channel][tap of the array][output lane]` of an input and an output block, with
+    /// zeros in lanes that are not used.
+    fn columns(
+        &self,
+        isa: Isa,
+        (in_first, in_used): (usize, usize),
+        (out_first, out_used): (usize, usize),
+        to: &mut Vec<f32>,
+    ) {
+        let taps = self.all_taps();
+        // A block of columns is written whole, and the next one over what is too much.
+        to.resize((in_used * taps + BLOCK) * BLOCK, 0.0);
+        let first = out_first * self.strides[0] + in_first * self.strides[1];
+        // The columns of all input channels may lie side by side.
+        let together = if self.strides[1] == taps { in_used } else { 1 };
+        let rows = &mut Rows {
+            values: &self.values[first..],
+            stride: self.strides[0],
+            count: out_used,
+            len: together * taps,
+            groups: in_used / together,
+            group_stride: self.strides[1],
+            to,
+        };
+        dispatch!(isa, columns_of(rows: &mut Rows<'_>));
+    }
+}
+
+thread_local! {
+    static COLUMNS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Groups of up to 16 rows that become columns of 16.
+struct Rows<'a> {
+    values: &'a [f32],
+    /// Elements between rows.
+    stride: usize,
+    count: usize,
+    /// Elements of a row.
+    len: usize,
+    groups: usize,
+    /// Elements between groups.
+    group_stride: usize,
+    /// Columns of one group after the other, with room for 16 more.
+    to: &'a mut [f32],
+}
+
+/// # Safety
+/// The processor has the instruction set.
+#[inline(always)]
+unsafe fn columns_of<S: Simd>(rows: &mut Rows<'_>) {
+    for group in 0..rows.groups {
+        let values = &rows.values[group * rows.group_stride..];
+        let to = &mut rows.to[group * rows.len * BLOCK..];
+        if rows.stride == 1 && rows.len == 1 {
+            // A whole column without a call of a function.
+            match (to.first_chunk_mut::<BLOCK>(), values.first_chunk()) {
+                (Some(to), Some(values)) if rows.count == BLOCK => *to = *values,
+                _ => {
+                    to[..rows.count].copy_from_slice(&values[..rows.count]);
+                    to[rows.count..BLOCK].fill(0.0);
+                }
+            }
+            continue;
+        }
+        for first in (0..rows.len).step_by(BLOCK) {
+            let from = &values[first..];
+            let to = &mut to[first * BLOCK..];
+            let is_inside = from.len() >= (BLOCK - 1) * rows.stride + BLOCK;
+            let pays = rows.count == BLOCK && rows.len - first >= BLOCK / 4;
+            if pays && is_inside && to.len() >= BLOCK * BLOCK {
+                // SAFETY: both hold 16 rows of 16.
+                unsafe { S::transpose(from.as_ptr(), rows.stride, to.as_mut_ptr(), BLOCK) }
+                continue;
+            }
+            let columns = to.chunks_exact_mut(BLOCK).take(rows.len - first);
+            for (column, to) in columns.enumerate().take(BLOCK) {
+                for (lane, to) in to[..rows.count].iter_mut().enumerate() {
+                    *to = from[lane * rows.stride + column];
+                }
+                to[rows.count..].fill(0.0);
             }
         }
-    }
-
-    /// The output channels of one input channel: a packed row.
-    fn pack_row<E: Element>(&self, to: &mut [E], from: [usize; 3], out_used: usize) {
-        let to = to.iter_mut().step_by(E::DEPTH);
-        let from = self.values[self.place(from)..]
-            .iter()
-            .step_by(self.strides[0]);
-        for (to, from) in to.zip(from).take(out_used) {
-            *to = E::from_f32(*from);
-        }
-    }
-
-    fn place(&self, [output, input, tap]: [usize; 3]) -> usize {
-        output * self.strides[0] + input * self.strides[1] + tap
     }
 }

@@ -70,6 +70,46 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+            // SAFETY: the caller vouches for the instruction set and the pointers.
+            unsafe {
+                // No closures: they would be compiled without the instruction set.
+                let zero = _mm512_setzero_ps();
+                // Of every four rows: column `4 · quarter + c` of the rows, in quarter `quarter` of `c`.
+                let mut fours = [[zero; 4]; 4];
+                for (four, columns) in fours.iter_mut().enumerate() {
+                    let from = from.add(4 * four * stride);
+                    let (a, b) = (Self::load(from), Self::load(from.add(stride)));
+                    let c = Self::load(from.add(2 * stride));
+                    let d = Self::load(from.add(3 * stride));
+                    let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+                    let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+                    *columns = [
+                        _mm512_shuffle_ps::<0x44>(ab, cd),
+                        _mm512_shuffle_ps::<0xee>(ab, cd),
+                        _mm512_shuffle_ps::<0x44>(ab_high, cd_high),
+                        _mm512_shuffle_ps::<0xee>(ab_high, cd_high),
+                    ];
+                }
+                let mut columns = [zero; 16];
+                for c in 0..4 {
+                    // Quarters 0 and 2, and 1 and 3, of the first and of the last eight rows.
+                    let even = _mm512_shuffle_f32x4::<0x88>(fours[0][c], fours[1][c]);
+                    let odd = _mm512_shuffle_f32x4::<0xdd>(fours[0][c], fours[1][c]);
+                    let even_last = _mm512_shuffle_f32x4::<0x88>(fours[2][c], fours[3][c]);
+                    let odd_last = _mm512_shuffle_f32x4::<0xdd>(fours[2][c], fours[3][c]);
+                    columns[c] = _mm512_shuffle_f32x4::<0x88>(even, even_last);
+                    columns[8 + c] = _mm512_shuffle_f32x4::<0xdd>(even, even_last);
+                    columns[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd, odd_last);
+                    columns[12 + c] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_last);
+                }
+                for (index, column) in columns.into_iter().enumerate() {
+                    Self::store(to.add(index * to_stride), column);
+                }
+            }
+        }
+
+        #[inline(always)]
         unsafe fn prefetch(line: *const u8) {
             // SAFETY: a hint touches nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }

@@ -47,7 +47,7 @@ pub(super) fn transform(
             let elements = source.1 * targets.len() * BLOCK;
             TAPS.with_borrow_mut(|taps| {
                 taps.resize(filters.taps.len() * elements, 0.0);
-                filters.pack_panel(taps, &[*source], targets);
+                filters.pack_panel(isa, taps, &[*source], targets);
                 let product = Product {
                     from: taps,
                     from_stride: elements,
@@ -125,13 +125,15 @@ unsafe fn sums_of<S: Simd, const COUNT: usize>(product: &mut Product<'_>) {
         // SAFETY: by the contract.
         unsafe {
             let from = product.from.as_ptr().add(first);
-            let from: [S::V; COUNT] =
-                std::array::from_fn(|index| S::load(from.add(index * product.from_stride)));
+            let mut vectors = [S::splat(0.0); COUNT];
+            for (index, vector) in vectors.iter_mut().enumerate() {
+                *vector = S::load(from.add(index * product.from_stride));
+            }
             let to = product.to.as_mut_ptr().add(first);
             for (index, factors) in product.factors.iter().enumerate() {
                 let mut sum = S::splat(0.0);
-                for (from, &factor) in from.iter().zip(factors) {
-                    sum = S::fma(S::splat(factor), *from, sum);
+                for (vector, &factor) in vectors.iter().zip(factors) {
+                    sum = S::fma(S::splat(factor), *vector, sum);
                 }
                 S::store(to.add(index * product.to_stride), sum);
             }

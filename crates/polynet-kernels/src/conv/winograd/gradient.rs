@@ -214,7 +214,7 @@ impl Job<'_> {
         (0..pairs).into_par_iter().for_each(|pair| {
             let (group, target) = (pair / targets.len(), pair % targets.len());
             TAPS.with_borrow_mut(|of_taps| {
-                of_taps.resize(taps * SUMS, 0.0);
+                of_taps.resize(to.sums(), 0.0);
                 let product = Product {
                     from: &sums[pair * SUMS..],
                     from_stride: pairs * SUMS,
@@ -226,7 +226,7 @@ impl Job<'_> {
                 product.compute(self.isa);
                 // SAFETY: the vector has room for every channel and tap, and the blocks are this task's
                 // alone.
-                unsafe { to.store(of_taps, group_of(sources, group), targets[target]) }
+                unsafe { to.store(self.isa, of_taps, group_of(sources, group), targets[target]) }
             });
         });
         // SAFETY: every pair of an input and an output block has been stored.
