@@ -183,7 +183,13 @@ fn forward<E: Element>(criterion: &mut Criterion<ShareOfPeak>, isa: Isa, kind: &
             bencher.iter(|| conv.run(&mut arena, &[from], stores));
         });
         if E::DEPTH == 1 && Winograd::has(layer.window) {
-            let conv = Winograd::pack(isa, (layer.window, to.size()), segments, &weights, &bias);
+            let conv = Winograd::pack(
+                isa,
+                (layer.window, to.size().iter().product()),
+                segments,
+                &weights,
+                &bias,
+            );
             group.bench_function(BenchmarkId::new("transformed", layer.name()), |bencher| {
                 bencher.iter(|| conv.run(&mut arena, &[from], value.into()));
             });
@@ -214,7 +220,7 @@ fn backward(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
         group.bench_function(id, |bencher| {
             bencher.iter(|| Winograd::weight_gradient(isa, layer.window, &arena, &[x], &[dy]));
         });
-        let place = (layer.window, x.size());
+        let place = (layer.window, x.size().iter().product());
         let weights = layer.weights();
         let gradient = InputGradient::transformed_in(Vec::new(), isa, place, segments, &weights);
         group.bench_function(

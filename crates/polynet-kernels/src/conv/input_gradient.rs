@@ -117,15 +117,15 @@ impl InputGradient {
         }
     }
 
-    /// As [`InputGradient::pack_in`], computed by transforms, for an input of `size` rows and columns. The
-    /// gradients need no halo.
+    /// As [`InputGradient::pack_in`], computed by transforms, for inputs of so many pixels of all images
+    /// together. The gradients need no halo.
     ///
     /// # Panics
     /// As [`InputGradient::pack`], and if the window has no transform.
     pub fn transformed_in(
         mut memory: Vec<Arena>,
         isa: Isa,
-        (window, size): (Window, [usize; 2]),
+        (window, pixels): (Window, usize),
         [inputs, outputs]: [&[usize]; 2],
         weights: &[f32],
     ) -> Self {
@@ -145,7 +145,7 @@ impl InputGradient {
         let memory = memory.pop().unwrap_or_default();
         let zeros = vec![0.0; in_channels];
         let segments = [outputs, inputs];
-        let conv = Winograd::of_filters(memory, isa, (turned, size), segments, &filters, &zeros);
+        let conv = Winograd::of_filters(memory, isa, (turned, pixels), segments, &filters, &zeros);
         Self {
             window,
             method: Method::Transformed(conv),

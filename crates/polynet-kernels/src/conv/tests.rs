@@ -236,7 +236,8 @@ fn transformed_convolutions_agree_with_the_definition() {
                 let weights = noise(2, out_channels * in_channels * window.taps());
                 let bias = noise(3, out_channels);
                 let out_size = window.output_size(size);
-                let addend = noise(4, images * out_channels * out_size[0] * out_size[1]);
+                let pixels = images * out_size[0] * out_size[1];
+                let addend = noise(4, out_channels * pixels);
                 let mut end = 0;
                 let from = place(&mut end, inputs, images, size, 1);
                 let to = place(&mut end, outputs, images, out_size, 2);
@@ -246,7 +247,7 @@ fn transformed_convolutions_agree_with_the_definition() {
                 write(&mut arena, &from, &x);
                 write(&mut arena, &sum, &addend);
                 let conv =
-                    Winograd::pack(isa, (window, out_size), [inputs, outputs], &weights, &bias);
+                    Winograd::pack(isa, (window, pixels), [inputs, outputs], &weights, &bias);
                 let stores = Stores {
                     value: Some(Value {
                         to: &to,
@@ -295,7 +296,7 @@ fn transformed_gradients_agree_with_the_definition() {
                 assert_close(&name, &found, &case.weight_gradient());
                 let mut memory = vec![Arena::new(1_000_000)];
                 memory[0].as_mut_slice().fill(f32::NAN);
-                let layer = (window, size);
+                let layer = (window, images * size[0] * size[1]);
                 let conv =
                     InputGradient::transformed_in(memory, isa, layer, segments, &case.weights);
                 conv.run(&mut arena, &dy, &dx, false);

@@ -6,119 +6,25 @@
 
 mod filters;
 mod gradient;
+mod lift;
+mod shape;
 mod transforms;
 
 use super::ahead::{NextWeights, Share};
 use super::pack::{Filters, Panel, block_channels};
 use super::tile::{Geometry, Source, Tap, Target, Tile, f32_tile_kernel};
-use super::toom::filter_matrix;
 use super::{Stores, Window, check_stores, check_views, pack_bias};
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, View, blocks_of, clear_halo};
 use crate::simd::Isa;
+use lift::Lifting;
 use rayon::prelude::*;
+use shape::{Shape, TileGrid};
 use std::cell::RefCell;
-use transforms::{Lifting, transforms};
+use transforms::transforms;
 
 /// Bytes of transformed inputs and products of a task, to stay in its cache.
 const SCRATCH_BYTES: usize = 512 << 10;
-
-/// Pixels of a small map.
-const SMALL_MAP: usize = 256;
-
-/// The kernels that have a transform, rows times columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    Row3,
-    Column3,
-    Square3,
-    /// For small maps: 16 weights for 9 where [`Self::Square3`] has 36.
-    SmallSquare3,
-    Row7,
-    Column7,
-}
-
-impl Shape {
-    /// The transform of a kernel for results of a size.
-    fn of(window: Window, size: [usize; 2]) -> Option<Self> {
-        if window.stride != [1, 1] {
-            return None;
-        }
-        match window.kernel {
-            [1, 3] => Some(Self::Row3),
-            [3, 1] => Some(Self::Column3),
-            [3, 3] if size.iter().product::<usize>() <= SMALL_MAP => Some(Self::SmallSquare3),
-            [3, 3] => Some(Self::Square3),
-            [1, 7] => Some(Self::Row7),
-            [7, 1] => Some(Self::Column7),
-            _ => None,
-        }
-    }
-
-    /// Pairs and outputs of the transform of each axis; no pairs where there is none.
-    fn axes(self) -> [(usize, usize); 2] {
-        let (one, small_three, three, seven) = ((0, 1), (1, 2), (2, 4), (4, 4));
-        match self {
-            Self::Row3 => [one, three],
-            Self::Column3 => [three, one],
-            Self::Square3 => [three, three],
-            Self::SmallSquare3 => [small_three, small_three],
-            Self::Row7 => [one, seven],
-            Self::Column7 => [seven, one],
-        }
-    }
-
-    /// Outputs of a tile, rows and columns.
-    fn outputs(self) -> [usize; 2] {
-        self.axes().map(|(_, outputs)| outputs)
-    }
-
-    /// Products of a tile.
-    fn points(self) -> usize {
-        let points = |(pairs, _): (usize, usize)| if pairs == 0 { 1 } else { 2 * pairs + 2 };
-        self.axes().map(points).iter().product()
-    }
-
-    /// For each point the factor of each tap of a kernel: `G`.
-    fn factors(self, kernel: [usize; 2]) -> Vec<Vec<f32>> {
-        let [by_row, by_column] = [0, 1].map(|axis| {
-            let (pairs, _) = self.axes()[axis];
-            filter_matrix(pairs, kernel[axis])
-        });
-        let of_point = |row: &[f64], column: &[f64]| -> Vec<f32> {
-            let products = row.iter().flat_map(|r| column.iter().map(move |c| r * c));
-            products.map(|factor| factor as f32).collect()
-        };
-        let rows = by_row.iter();
-        let points = rows.flat_map(|row| by_column.iter().map(move |column| of_point(row, column)));
-        points.collect()
-    }
-
-    /// The tiles of a map of results.
-    fn grid(self, size: [usize; 2]) -> TileGrid {
-        let outputs = self.outputs();
-        TileGrid([0, 1].map(|axis| size[axis].div_ceil(outputs[axis])))
-    }
-}
-
-/// Rows and columns of tiles of a map.
-#[derive(Clone, Copy, Debug)]
-struct TileGrid([usize; 2]);
-
-impl TileGrid {
-    /// Tiles of an image.
-    fn count(self) -> usize {
-        self.0[0] * self.0[1]
-    }
-
-    /// Image, row and column of a tile's first output.
-    fn place(self, tile: usize, outputs: [usize; 2]) -> [usize; 3] {
-        let [rows, columns] = self.0;
-        let (line, column) = (tile / columns, tile % columns);
-        let (image, row) = (line / rows, line % rows);
-        [image, row * outputs[0], column * outputs[1]]
-    }
-}
 
 /// A convolution with transformed and packed weights.
 #[derive(Debug)]
@@ -137,18 +43,18 @@ pub struct Winograd {
 impl Winograd {
     /// Whether a window has a transform.
     pub fn has(window: Window) -> bool {
-        Shape::of(window, [0, 0]).is_some()
+        Shape::of(window, 0).is_some()
     }
 
-    /// As [`Conv::pack`](super::Conv::pack), for results of `size` rows and columns: weights of small maps are read more
-    /// often than they are used, so few are better than the fewest products. Other sizes are right,
-    /// too.
+    /// As [`Conv::pack`](super::Conv::pack), for results of so many pixels of all images together: with few of them
+    /// reading the weights takes longer than multiplying, so that few weights are better than the fewest
+    /// products. Results of other sizes are right, too.
     ///
     /// # Panics
     /// As [`Conv::pack`](super::Conv::pack), and if the window has no transform.
     pub fn pack(
         isa: Isa,
-        (window, size): (Window, [usize; 2]),
+        (window, pixels): (Window, usize),
         [inputs, outputs]: [&[usize]; 2],
         weights: &[f32],
         bias: &[f32],
@@ -157,7 +63,7 @@ impl Winograd {
         Self::pack_in(
             memory,
             isa,
-            (window, size),
+            (window, pixels),
             [inputs, outputs],
             weights,
             bias,
@@ -171,7 +77,7 @@ impl Winograd {
     pub fn pack_in(
         memory: Arena,
         isa: Isa,
-        (window, size): (Window, [usize; 2]),
+        (window, pixels): (Window, usize),
         [inputs, outputs]: [&[usize]; 2],
         weights: &[f32],
         bias: &[f32],
@@ -188,7 +94,7 @@ impl Winograd {
         Self::of_filters(
             memory,
             isa,
-            (window, size),
+            (window, pixels),
             [inputs, outputs],
             &filters,
             bias,
@@ -198,13 +104,13 @@ impl Winograd {
     pub(super) fn of_filters(
         memory: Arena,
         isa: Isa,
-        (window, size): (Window, [usize; 2]),
+        (window, pixels): (Window, usize),
         [inputs, outputs]: [&[usize]; 2],
         filters: &Filters<'_>,
         bias: &[f32],
     ) -> Self {
         assert!(isa.is_available(), "this processor has no {isa}");
-        let shape = Shape::of(window, size).expect("the window has a transform");
+        let shape = Shape::of(window, pixels).expect("the window has a transform");
         let points = shape.factors(window.kernel);
         let (weights, panels) =
             filters::transform(isa, filters, [inputs, outputs], &points, memory);

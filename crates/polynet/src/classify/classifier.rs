@@ -368,8 +368,9 @@ impl Weights<'_> {
                         Kernel::Conv(Conv::pack(isa, *window, segments, &weights, &bias))
                     }
                     Algorithm::Transformed => {
-                        let window = (*window, program.buffers[outputs[0]].size);
-                        Kernel::Winograd(Winograd::pack(isa, window, segments, &weights, &bias))
+                        let pixels = program.buffers[outputs[0]].size.iter().product();
+                        let layer = (*window, pixels);
+                        Kernel::Winograd(Winograd::pack(isa, layer, segments, &weights, &bias))
                     }
                 }
             }

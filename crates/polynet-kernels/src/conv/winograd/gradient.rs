@@ -7,9 +7,11 @@
 use super::super::gradient::{Gradient, IN_BLOCKS, OUTPUTS, Row, SUMS, group_of, row_kernel};
 use super::super::pack::block_channels;
 use super::super::{Window, check_views};
+use super::Winograd;
 use super::filters::Product;
-use super::transforms::{Lifting, transforms};
-use super::{Shape, TileGrid, Winograd};
+use super::lift::Lifting;
+use super::shape::{Shape, TileGrid};
+use super::transforms::transforms;
 use crate::layout::{Arena, BLOCK, View};
 use crate::simd::Isa;
 use rayon::prelude::*;
@@ -50,7 +52,8 @@ impl Winograd {
         let size = window.output_size(input.size());
         let fits = |view: &View| view.size() == size && view.images == input.images;
         assert!(outputs.iter().all(fits), "gradients of {size:?}");
-        let shape = Shape::of(window, size).expect("the window has a transform");
+        let pixels = input.images * size[0] * size[1];
+        let shape = Shape::of(window, pixels).expect("the window has a transform");
         let mut memory = MEMORY.take();
         let job = Job {
             isa,

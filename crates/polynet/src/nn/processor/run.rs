@@ -14,6 +14,12 @@ fn channels(views: &[View]) -> Vec<usize> {
     views.iter().map(View::channels).collect()
 }
 
+/// The pixels of a map, of all its images.
+fn pixels(views: &[View]) -> usize {
+    let [height, width] = views[0].size();
+    views[0].images() * height * width
+}
+
 /// A program's steps so far.
 pub(super) struct Run<'a> {
     pub(super) isa: Isa,
@@ -249,8 +255,8 @@ impl Run<'_> {
                 let weights = &self.input.tensors[*weight];
                 let memory = std::mem::take(&mut self.packing.input_gradient);
                 let conv = if Winograd::has(*window) {
-                    let window = (*window, to[0].size());
-                    InputGradient::transformed_in(memory, isa, window, segments, weights)
+                    let layer = (*window, pixels(&to));
+                    InputGradient::transformed_in(memory, isa, layer, segments, weights)
                 } else {
                     InputGradient::pack_in(memory, isa, *window, segments, weights)
                 };
@@ -272,8 +278,8 @@ impl Run<'_> {
             relu: false,
         };
         self.packing.conv = if Winograd::has(window) {
-            let window = (window, to[0].size());
-            let conv = Winograd::pack_in(memory, self.isa, window, segments, weights, &zeros);
+            let layer = (window, pixels(&to));
+            let conv = Winograd::pack_in(memory, self.isa, layer, segments, weights, &zeros);
             conv.run(self.arena, &inputs, value.into());
             conv.into_memory()
         } else {
