@@ -20,6 +20,9 @@ use std::cell::{Cell, RefCell};
 /// Bytes of transformed tiles, to stay in a cache that threads share.
 const CHUNK_BYTES: usize = 4 << 20;
 
+/// Tiles of a chunk at least: its products are added to sums that come from memory.
+const MIN_TILES: usize = 8;
+
 thread_local! {
     /// Memory of the transformed tiles and of the points' gradients. It is taken out while it is used: a
     /// thread that waits may begin another gradient.
@@ -40,6 +43,17 @@ impl Winograd {
         arena: &Arena,
         inputs: &[View],
         outputs: &[View],
+    ) -> Vec<f32> {
+        Self::weight_gradient_in_chunks(isa, window, arena, [inputs, outputs], CHUNK_BYTES)
+    }
+
+    /// The gradient by chunks of so many bytes, or of the fewest tiles.
+    pub(in crate::conv) fn weight_gradient_in_chunks(
+        isa: Isa,
+        window: Window,
+        arena: &Arena,
+        [inputs, outputs]: [&[View]; 2],
+        chunk_bytes: usize,
     ) -> Vec<f32> {
         assert!(isa.is_available(), "this processor has no {isa}");
         let channels = |views: &[View]| views.iter().map(View::channels).collect::<Vec<_>>();
@@ -64,7 +78,7 @@ impl Winograd {
             views: [inputs, outputs],
             channels: segments.each_ref().map(|segments| block_channels(segments)),
         };
-        let gradient = job.run(&mut memory);
+        let gradient = job.run(&mut memory, chunk_bytes);
         MEMORY.set(memory);
         gradient
     }
@@ -104,13 +118,13 @@ impl Job<'_> {
         self.channels[0].len().div_ceil(IN_BLOCKS)
     }
 
-    fn run(&self, [tiles, sums]: &mut [Arena; 2]) -> Vec<f32> {
+    fn run(&self, [tiles, sums]: &mut [Arena; 2], chunk_bytes: usize) -> Vec<f32> {
         let [in_blocks, out_blocks] = self.blocks();
         let points = self.shape.points();
         let total = self.views[0][0].images * self.grid.count();
         // Chunks are the same for any number of threads, and so is the order of every sum.
         let elements = points * (in_blocks + out_blocks) * BLOCK;
-        let most = (CHUNK_BYTES / (size_of::<f32>() * elements)).max(16);
+        let most = (chunk_bytes / (size_of::<f32>() * elements)).max(MIN_TILES);
         let chunks = total.div_ceil(most);
         let room = elements * total.div_ceil(chunks);
         if tiles.len() < room {
