@@ -6,17 +6,20 @@ mod ranks;
 use super::compute::Kernels;
 use crate::output;
 use anyhow::{Result, ensure};
-use burn::tensor::{Tensor, TensorData};
 use polynet::arch::{Architecture, Report};
-use polynet::classify::{Classifier, CompileOptions, ModelPredictor, Predictor};
-use polynet::nn::{Activations, DeviceName, LossOptions, Network, Paths, StepOptions};
+use polynet::cpu::CompileOptions;
+use polynet::engine::{Predictor, TrainingEngine};
+use polynet::params::WeightFile;
+use polynet::step::{Activations, BatchPart, LossOptions, Paths, StepOptions};
 use polynet::train::recipe::OptimizerSection;
 use polynet::train::{Optimizer, Recipe};
+use polynet::{Device, ModelConfig, Params, Precision};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Measure the speed of a network with random weights, or of loading photographs
@@ -55,7 +58,10 @@ struct Train {
     network: NetworkArguments,
     /// Where to compute
     #[arg(long, default_value_t)]
-    device: DeviceName,
+    device: Device,
+    /// Numbers of the feature maps: f32, or bf16 on a GPU
+    #[arg(long, default_value_t)]
+    precision: Precision,
     /// The chance that a path of the last module is dropped
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     max_drop: f64,
@@ -151,23 +157,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn measure_prediction(predict: &Predict) -> Result<Measurement> {
     let arguments = &predict.network;
     let options = predict.kernels.options();
-    let (architecture, mut predictor): (Architecture, Predictor) = match &predict.model {
+    let (architecture, mut predictor) = match &predict.model {
         Some(model) => {
-            let model = ModelPredictor::open(model, DeviceName::Cpu, options)?;
-            (model.config.architecture.parse()?, model.predictor)
+            let architecture: Architecture = ModelConfig::read(model)?.architecture.parse()?;
+            let file = WeightFile::open(&model.join("model.safetensors"))?;
+            let predictor = Predictor::new(&architecture.graph()?, &file, Device::Cpu, options)?;
+            (architecture, predictor)
         }
         None => {
             let architecture = arguments.architecture()?;
-            let network = Network::init(architecture.graph()?, 0, &DeviceName::Cpu.open());
-            let classifier = Classifier::new(&network, options);
-            (architecture, Predictor::Classifier(Box::new(classifier)))
+            let graph = architecture.graph()?;
+            let params = Params::init(&graph, 0);
+            (
+                architecture,
+                Predictor::new(&graph, &params, Device::Cpu, options)?,
+            )
         }
     };
     let (batch, size) = (usize::from(arguments.batch), architecture.input_size);
     let images = images(batch, size);
     let seconds = arguments.time(|_| {
-        let images = images.clone();
-        std::hint::black_box(predictor.logits(images, [batch, 3, size, size]));
+        std::hint::black_box(predictor.logits(&images));
     });
     arguments.measurement("predict", &architecture, options, &seconds)
 }
@@ -179,35 +189,43 @@ fn measure_training(train: &Train) -> Result<Measurement> {
         "--max-drop: expected a share from 0 to 1, found {}",
         train.max_drop
     );
+    ensure!(
+        train.precision == Precision::F32 || train.device.trains_in_bf16(),
+        "--precision bf16 trains on a GPU; leave it out on {}",
+        train.device
+    );
     let architecture = arguments.architecture()?;
-    let device = train.device.open();
-    let mut network = Network::init(architecture.graph()?, 0, &device);
-    let mut optimizer = Optimizer::new(paper_optimizer()?, &network);
+    let graph = Arc::new(architecture.graph()?);
+    let mut params = Params::init(&graph, 0);
+    let mut engine = TrainingEngine::new(Arc::clone(&graph), train.device);
+    let mut optimizer = Optimizer::new(paper_optimizer()?, &params);
     let (batch, size) = (usize::from(arguments.batch), architecture.input_size);
-    let data = TensorData::new(images(batch, size), [batch, 3, size, size]);
-    let images = Tensor::from_data(data, &device);
+    let images = images(batch, size);
     let classes = architecture.num_classes;
     let labels: Vec<usize> = (0..batch).map(|image| image % classes).collect();
     let seconds = arguments.time(|repetition| {
         let mut rng = ChaCha8Rng::seed_from_u64(repetition);
-        let paths = Paths::draw(network.graph(), train.max_drop, &mut rng);
-        let loss = LossOptions {
-            label_smoothing: 0.0,
-        };
-        let mut options = StepOptions::new(loss, &paths);
+        let paths = Paths::draw(&graph, train.max_drop, &mut rng);
+        let mut options = StepOptions::new(LossOptions::default(), &paths);
+        options.precision = train.precision;
         if train.recompute {
             options.activations = Activations::Recomputed;
         }
-        let mut gradients = network.gradients(images.clone(), &labels, &options, &mut rng);
-        network.update_statistics(&gradients);
-        let tensors = std::mem::take(&mut gradients.tensors);
-        optimizer.update(&mut network, tensors, 1e-4);
-        // Devices compute behind the caller's back until something is read.
-        std::hint::black_box(network.tensors()[0].clone().into_data());
+        let part = BatchPart {
+            images: &images,
+            labels: &labels,
+            rng,
+        };
+        let gradients = engine.gradients(&params, part, &options, &mut |_, _| {});
+        params.update_statistics(&graph, &gradients.statistics);
+        optimizer.update(&mut params, &gradients.tensors, 1e-4);
     });
+    let options = CompileOptions {
+        precision: train.precision,
+        ..CompileOptions::default()
+    };
     // Backward costs two forward passes: to the input and to the weights.
-    let mut measurement =
-        arguments.measurement("train", &architecture, CompileOptions::default(), &seconds)?;
+    let mut measurement = arguments.measurement("train", &architecture, options, &seconds)?;
     measurement.gflops *= 3.0;
     Ok(measurement)
 }

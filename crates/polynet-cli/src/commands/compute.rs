@@ -1,8 +1,8 @@
 //! Where and how a model predicts: arguments that several commands have.
 
 use anyhow::{Result, ensure};
-use polynet::classify::{CompileOptions, Isa, ModelPredictor};
-use polynet::nn::{DeviceName, Precision};
+use polynet::cpu::{CompileOptions, Isa};
+use polynet::{Device, Model, ModelOptions, Precision, distributed};
 use std::fmt;
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use std::path::Path;
 pub(crate) struct Compute {
     /// Where to compute
     #[arg(long, default_value_t)]
-    device: DeviceName,
+    device: Device,
     #[command(flatten)]
     pub(crate) kernels: Kernels,
 }
@@ -38,15 +38,20 @@ impl Kernels {
 
 impl Compute {
     /// Opens a model folder for prediction, on this rank's device where several share a machine.
-    pub(crate) fn open(&self, model: &Path) -> Result<ModelPredictor> {
+    pub(crate) fn open(&self, model: &Path) -> Result<Model> {
         let options = self.kernels.options();
         ensure!(
-            self.device == DeviceName::Cpu || options == CompileOptions::default(),
+            self.device == Device::Cpu || options == CompileOptions::default(),
             "--precision and --isa are for `--device cpu`; leave them out on {}",
             self.device
         );
-        let device = self.device.of_local_rank();
-        Ok(ModelPredictor::open(model, device, options)?)
+        let rank = distributed::local_rank().unwrap_or_default();
+        let options = ModelOptions {
+            device: self.device.of_local_rank(rank),
+            compile: options,
+            threads: None,
+        };
+        Ok(Model::open_with(model, options)?)
     }
 }
 

@@ -5,7 +5,8 @@ use super::crops::CropArguments;
 use super::ranks;
 use crate::output;
 use anyhow::{Context, Result};
-use polynet::classify::ModelPredictor;
+use polynet::Model;
+use polynet::ModelConfig;
 use polynet::data::{
     Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View, read_image,
 };
@@ -13,7 +14,6 @@ use polynet::distributed::Communicator;
 use polynet::eval::pooling::PoolingRule;
 use polynet::eval::{self, CropView, EvalReport, MultiCrop, MultiCropProgress, ScoreCache, Scores};
 use polynet::plot;
-use polynet::weights::ModelConfig;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 struct Evaluation<'a> {
     arguments: &'a Arguments,
     ranks: &'a Communicator,
-    model: ModelPredictor,
+    model: Model,
     dataset: Arc<Dataset>,
     crops: Option<(CropView, PoolingRule)>,
     /// What other ranks than the first have left out.
@@ -152,8 +152,8 @@ impl<'a> Evaluation<'a> {
         };
         let dataset = Dataset::open(data, split)?;
         let model = arguments.compute.open(&arguments.model)?;
-        let dataset = Arc::new(dataset.with_classes(&model.config.classes)?);
-        let preprocessing = &model.config.preprocessing;
+        let dataset = Arc::new(dataset.with_classes(&model.config().classes)?);
+        let preprocessing = &model.config().preprocessing;
         let crops = arguments.crops.read(preprocessing, arguments.batch)?;
         Ok(Self {
             arguments,
@@ -176,7 +176,7 @@ impl<'a> Evaluation<'a> {
     fn single_crop(&mut self) -> Result<Scores> {
         let batch_size = usize::from(self.arguments.batch);
         let view = View::Evaluate {
-            preprocessing: self.model.config.preprocessing.clone(),
+            preprocessing: self.model.config().preprocessing.clone(),
         };
         let share = eval::share_of(self.ranks, self.dataset.len(), batch_size);
         let config = LoaderConfig {
@@ -186,11 +186,10 @@ impl<'a> Evaluation<'a> {
             ..LoaderConfig::new(batch_size, view)
         };
         let loader = Loader::new(Arc::clone(&self.dataset), config)?;
-        let ModelPredictor {
-            predictor, config, ..
-        } = &mut self.model;
+        let classes = self.model.classes().to_vec();
+        let predictor = self.model.predictor();
         let (ranks, kept) = (self.ranks, &mut self.skipped);
-        let scores = eval::score(predictor, &config.classes, &loader, |batch| {
+        let scores = eval::score(predictor, &classes, &loader, |batch| {
             note_skipped(ranks, &batch.skipped, kept);
         });
         Ok(scores?)
@@ -210,8 +209,8 @@ impl<'a> Evaluation<'a> {
         };
         let share = eval::share_of(self.ranks, self.dataset.len(), evaluation.together());
         let (ranks, kept) = (self.ranks, &mut self.skipped);
-        let predictor = &mut self.model.predictor;
-        let forward = |images, shape| predictor.logits(images, shape);
+        let predictor = self.model.predictor();
+        let forward = |images: Vec<f32>, _| predictor.logits(&images);
         let mut last = MultiCropProgress::default();
         let scores = evaluation.score(&self.dataset, share, forward, |progress| {
             note_skipped(ranks, &progress.skipped, kept);

@@ -2,9 +2,8 @@
 
 use crate::output;
 use anyhow::{Result, ensure};
+use polynet::ModelFolder;
 use polynet::grow::{GrowOptions, Placement, Start, grow};
-use polynet::nn::DeviceName;
-use polynet::weights::Model;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,9 +35,6 @@ pub(crate) struct Arguments {
     /// Seed of what is drawn
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Where to compute the comparison
-    #[arg(long, default_value_t)]
-    device: DeviceName,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -59,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         "{}: the folder is not empty; choose another, or remove it first",
         arguments.out.display()
     );
-    let model = Model::open(&arguments.from, &arguments.device.open())?;
+    let model = ModelFolder::open(&arguments.from)?;
     let options = GrowOptions {
         placement: arguments.placement,
         start: arguments.start,

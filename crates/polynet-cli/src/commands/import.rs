@@ -2,7 +2,7 @@
 
 use crate::output;
 use anyhow::Result;
-use polynet::weights::{self, ModelConfig, Naming};
+use polynet::params::{self, ModelConfig, Naming};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,9 +26,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let architecture = super::architecture(&arguments.preset, None)?;
     let classes = match &arguments.classes {
         Some(path) => super::class_names(path, architecture.num_classes)?,
-        None => weights::default_class_names(architecture.num_classes),
+        None => params::default_class_names(architecture.num_classes),
     };
-    let imported = weights::import(&arguments.file, &architecture)?;
+    let imported = params::import(&arguments.file, &architecture)?;
     if imported.background_dropped {
         eprintln!("note: the file's first class, a background, is left out");
     }
@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     output::line(format_args!(
         "{}: {} tensors imported, in {}",
         arguments.out.display(),
-        imported.tensors.len(),
+        imported.params.len(),
         match naming {
             Some(naming) => format!("the names of {naming}"),
             None => "our own names".to_owned(),

@@ -5,12 +5,11 @@ use super::crops::CropArguments;
 use crate::output;
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
-use polynet::classify::ModelPredictor;
 use polynet::data;
+use polynet::eval::CropView;
 use polynet::eval::pooling::PoolingRule;
-use polynet::eval::{CropView, Ranked, ranked};
-use polynet::nn::HostTensor;
-use polynet::weights::{read_safetensors, write_safetensors};
+use polynet::params::{HostTensor, TensorRef, read_safetensors, write_safetensors};
+use polynet::{Model, Ranked, ranked};
 use serde::Serialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -60,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut model = arguments.compute.open(&arguments.model)?;
     let crops = arguments
         .crops
-        .read(&model.config.preprocessing, arguments.batch)?;
+        .read(&model.config().preprocessing, arguments.batch)?;
     let mut failed = 0;
     let mut all = Vec::new();
     for batch in sources.chunks(usize::from(arguments.batch)) {
@@ -85,9 +84,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             None => single_crop(&mut model, &images),
             Some((view, rule)) => several_crops(&mut model, &images, view, *rule)?,
         };
-        let rows = logits.chunks_exact(model.config.classes.len());
+        let rows = logits.chunks_exact(model.config().classes.len());
         for (image, row) in names.into_iter().zip(rows) {
-            let classes = ranked(row, &model.config.classes, usize::from(arguments.top));
+            let classes = ranked(row, &model.config().classes, usize::from(arguments.top));
             let prediction = Prediction { image, classes };
             if arguments.json {
                 all.push(prediction);
@@ -107,24 +106,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// The logits `[images, classes]` by the model's own preprocessing.
-fn single_crop(model: &mut ModelPredictor, images: &[RgbImage]) -> Vec<f32> {
-    let preprocessing = &model.config.preprocessing;
-    let size = preprocessing.input_size;
-    let inputs = images.iter().flat_map(|image| preprocessing.apply(image));
-    let shape = [images.len(), 3, size, size];
-    model.predictor.logits(inputs.collect(), shape)
+fn single_crop(model: &mut Model, images: &[RgbImage]) -> Vec<f32> {
+    let inputs = model.prepare(images);
+    model.predictor().logits(&inputs)
 }
 
 /// The pooled logits `[images, classes]` of several crops of each image.
 fn several_crops(
-    model: &mut ModelPredictor,
+    model: &mut Model,
     images: &[RgbImage],
     view: &CropView,
     rule: PoolingRule,
 ) -> Result<Vec<f32>> {
-    let classes = model.config.classes.len();
+    let classes = model.config().classes.len();
     let image = |number: usize| Ok(images[number].clone());
-    let forward = |inputs, shape| model.predictor.logits(inputs, shape);
+    let forward = |inputs: Vec<f32>, _| model.predictor().logits(&inputs);
     let mut pooled = Vec::new();
     for logits in view.logits(images.len(), image, forward) {
         pooled.extend(rule.pool(&logits?, view.plan.crops_per_scale(), classes));
@@ -209,7 +205,7 @@ fn predict_raw(arguments: &Arguments, raw: &Path, out: &Path) -> Result<()> {
         );
     };
     let mut model = arguments.compute.open(&arguments.model)?;
-    let size = model.config.preprocessing.input_size;
+    let size = model.config().preprocessing.input_size;
     ensure!(
         [height, width] == [size, size],
         "{}: the model takes {size}×{size} pixels, `x` has {height}×{width}",
@@ -217,14 +213,9 @@ fn predict_raw(arguments: &Arguments, raw: &Path, out: &Path) -> Result<()> {
     );
     let mut logits = Vec::new();
     for chunk in values.chunks(usize::from(arguments.batch) * 3 * height * width) {
-        let images = chunk.len() / (3 * height * width);
-        let shape = [images, 3, height, width];
-        logits.extend(model.predictor.logits(chunk.to_vec(), shape));
+        logits.extend(model.predictor().logits(chunk));
     }
-    let logits = HostTensor {
-        shape: vec![count, model.config.classes.len()],
-        values: logits,
-    };
-    write_safetensors(out, [("logits", &logits)], None)?;
+    let shape = [count, model.classes().len()];
+    write_safetensors(out, &[TensorRef::new("logits", &shape, &logits)], None)?;
     Ok(())
 }

@@ -4,13 +4,12 @@ use super::ranks;
 use crate::output;
 use crate::progress;
 use anyhow::{Context, Result, bail};
-use burn::tensor::{Tensor, TensorData};
 use polynet::distributed::Communicator;
-use polynet::eval::{EvalReport, ranked};
+use polynet::eval::EvalReport;
 use polynet::plot;
 use polynet::train::progress::Silent;
 use polynet::train::{Outcome, Progress, Recipe, RunFolder, Trainer};
-use polynet::weights::ModelConfig;
+use polynet::{ModelConfig, ranked};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -105,14 +104,12 @@ fn show_predictions(trainer: &Trainer) -> Result<()> {
         return Ok(());
     };
     let config = trainer.config();
-    let network = trainer.network();
+    let mut predictor = trainer.predictor();
     let first_of = |label| (0..dataset.len()).find(|&index| dataset.sample(index).label == label);
     output::line("held-out pictures:")?;
     for index in (0..config.classes.len()).filter_map(first_of).take(10) {
         let pixels = config.preprocessing.apply(&dataset.decode(index)?);
-        let size = config.preprocessing.input_size;
-        let data = TensorData::new(pixels, [1, 3, size, size]);
-        let logits = network.logits(Tensor::from_data(data, network.device()));
+        let logits = predictor.logits(&pixels);
         let best: Vec<String> = ranked(&logits, &config.classes, 2)
             .iter()
             .map(|class| format!("{} {:.0} %", class.class, 100.0 * class.probability))

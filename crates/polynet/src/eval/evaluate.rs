@@ -1,9 +1,8 @@
 //! A network on a data set.
 
 use super::{CacheError, EvalReport, Scores, ScoresError};
-use crate::classify::Predictor;
+use crate::engine::Predictor;
 use crate::data::{Batch, DataError, Loader};
-use serde::Serialize;
 
 /// Why a network could not be evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -45,52 +44,14 @@ pub fn score(
 ) -> Result<Scores, EvalError> {
     let mut scores = Scores::new(classes);
     for batch in loader.epoch(0, 0) {
-        let mut batch = batch?;
+        let batch = batch?;
         if !batch.is_empty() {
-            let shape = batch.shape();
-            let logits = predictor.logits(std::mem::take(&mut batch.images), shape);
+            let logits = predictor.logits(&batch.images);
             scores.add(&logits, &batch.labels)?;
         }
         observe(&batch);
     }
     Ok(scores)
-}
-
-/// A class and its probability.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Ranked {
-    /// The class's name.
-    pub class: String,
-    /// Softmax of its logit.
-    pub probability: f64,
-}
-
-/// The `top` most probable classes of one image, the best first; equal ones in the order of the
-/// classes.
-///
-/// ```
-/// let classes = ["cat".to_owned(), "dog".to_owned()];
-/// let best = polynet::eval::ranked(&[0.0, 3.0_f32.ln()], &classes, 1);
-/// assert_eq!(best[0].class, "dog");
-/// assert!((best[0].probability - 0.75).abs() < 1e-6);
-/// ```
-pub fn ranked(logits: &[f32], classes: &[String], top: usize) -> Vec<Ranked> {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f64> = logits
-        .iter()
-        .map(|logit| f64::from(logit - highest).exp())
-        .collect();
-    let sum: f64 = weights.iter().sum();
-    let mut order: Vec<usize> = (0..weights.len()).collect();
-    order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
-    order
-        .into_iter()
-        .take(top)
-        .map(|index| Ranked {
-            class: classes[index].clone(),
-            probability: weights[index] / sum,
-        })
-        .collect()
 }
 
 /// How many rows of `logits` (`[labels × classes]`) are highest at their label; of equal logits the
@@ -118,14 +79,5 @@ mod tests {
         assert_eq!(count_correct(&logits, &[1, 0, 2]), 3);
         assert_eq!(count_correct(&logits, &[1, 1, 0]), 1);
         assert_eq!(count_correct(&[], &[]), 0);
-    }
-
-    #[test]
-    fn probabilities_of_large_logits_are_finite_and_sum_to_one() {
-        let classes: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let ranked = ranked(&[1000.0, 999.0, -1000.0], &classes, 5);
-        let sum: f64 = ranked.iter().map(|class| class.probability).sum();
-        assert!((sum - 1.0).abs() < 1e-12);
-        assert_eq!(ranked[0].class, "a");
     }
 }

@@ -10,7 +10,7 @@ mod score_cache;
 mod shared;
 
 pub use crop_logits::{CropView, ImageLogits};
-pub use evaluate::{EvalError, Ranked, count_correct, evaluate, ranked, score};
+pub use evaluate::{EvalError, count_correct, evaluate, score};
 pub use metrics::{ClassReport, ConfusionMatrix, EvalReport, Scores, ScoresError};
 pub use multi_crop::{MultiCrop, MultiCropProgress};
 pub use score_cache::{CacheError, ScoreCache};

@@ -7,8 +7,7 @@
 
 use super::crop_logits::ImageLogits;
 use super::crops::CropPlan;
-use crate::nn::HostTensor;
-use crate::weights::{WeightError, read_safetensors, write_safetensors};
+use crate::params::{HostTensor, TensorRef, WeightError, read_safetensors, write_safetensors};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io;
@@ -120,11 +119,9 @@ impl ScoreCache {
             }
             values.extend_from_slice(logits);
         }
-        let logits = HostTensor {
-            shape: vec![images.len(), crops, classes],
-            values,
-        };
-        Ok(write_safetensors(path, [("logits", &logits)], None)?)
+        let shape = [images.len(), crops, classes];
+        let logits = TensorRef::new("logits", &shape, &values);
+        Ok(write_safetensors(path, &[logits], None)?)
     }
 }
 

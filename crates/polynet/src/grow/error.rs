@@ -1,7 +1,7 @@
 //! Why a model can't grow into a network.
 
 use crate::arch::ArchError;
-use crate::weights::WeightError;
+use crate::params::WeightError;
 
 /// Why a model can't grow into a network. Nothing is written where this is returned.
 #[derive(Debug, thiserror::Error)]

@@ -7,22 +7,21 @@ use super::{GrowError, GrowOptions, Growth, Start};
 use crate::arch::graph::TensorSpec;
 use crate::arch::{Architecture, Graph};
 use crate::data::{Preprocessing, Resize};
-use crate::nn::{HostTensor, Network, host_values, initial_values};
-use crate::weights::{
-    Model, ModelConfig, TensorMap, WeightError, default_class_names, write_new_model,
+use crate::cpu::{Classifier, CompileOptions};
+use crate::params::{
+    HostTensor, ModelConfig, ModelFolder, Params, TensorMap, WeightError,
+    default_class_names, initial_values, write_new_model,
 };
-use burn::tensor::{Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Images that the two networks are compared on.
 const COMPARED_IMAGES: usize = 4;
 /// The largest difference that counts as none, as a share of the largest feature. Adding zeros is
-/// exact; devices other than the processor may order sums anew.
+/// exact, but convolutions that are computed as one order their sums anew.
 const TOLERANCE: f32 = 1e-5;
 
 /// A grown model, not yet written.
@@ -30,8 +29,10 @@ const TOLERANCE: f32 = 1e-5;
 pub struct Grown {
     /// What the model folder will say.
     pub config: ModelConfig,
-    /// The network.
-    pub network: Network,
+    /// What the network computes.
+    pub graph: Graph,
+    /// The network's tensors.
+    pub params: Params,
     /// What came from where, and how far the functions are apart.
     pub report: GrowthReport,
 }
@@ -63,7 +64,7 @@ pub struct Difference {
 /// If the larger network has no place for something of the model, the names do not fit, or the
 /// function should stay the same and can't.
 pub fn grow(
-    model: &Model,
+    model: &ModelFolder,
     name: &str,
     to: &Architecture,
     classes: Option<Vec<String>>,
@@ -75,14 +76,13 @@ pub fn grow(
     let tensors = tensors(
         &growth,
         &graph,
-        &model.network.to_host(),
+        &model.params,
         &rows,
         options.seed,
     )?;
-    let device = model.network.device();
-    let network = Network::from_tensors(graph, tensors, device)
-        .map_err(|mismatch| WeightError::mismatch(Path::new(name), mismatch))?;
-    let difference = difference(model, &network, to, &rows, options.seed)?;
+    let mismatch = |mismatch| WeightError::mismatch(Path::new(name), mismatch);
+    let params = Params::from_source(&graph, &tensors).map_err(mismatch)?;
+    let difference = difference(model, &params, to, &rows, options.seed)?;
     let limit = TOLERANCE * difference.largest_feature;
     if options.start == Start::SameFunction && difference.features > limit {
         return Err(GrowError::Drift {
@@ -94,7 +94,8 @@ pub fn grow(
     let origin = ancestry(model, name, options);
     Ok(Grown {
         config: ModelConfig::new(to, classes, preprocessing, origin),
-        network,
+        graph,
+        params,
         report: GrowthReport::new(model, to, options, growth, difference),
     })
 }
@@ -105,7 +106,7 @@ impl Grown {
     /// # Errors
     /// If the folder is there and not empty, or cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), GrowError> {
-        Ok(write_new_model(folder, &self.config, &self.network)?)
+        Ok(write_new_model(folder, &self.config, &self.params)?)
     }
 }
 
@@ -130,14 +131,19 @@ fn classes_and_rows(
 fn tensors(
     growth: &Growth,
     graph: &Graph,
-    model: &TensorMap,
+    model: &Params,
     rows: &[Option<usize>],
     seed: u64,
 ) -> Result<TensorMap, GrowError> {
     let mut grown = TensorMap::new();
     for (spec, growth) in graph.tensors().zip(&growth.tensors) {
         let from = |name: &str| {
-            model.get(name).ok_or_else(|| GrowError::Tensor {
+            let index = model.specs().iter().position(|spec| spec.name == name);
+            let tensor = index.map(|index| HostTensor {
+                shape: model.specs()[index].shape.clone(),
+                values: model[index].to_vec(),
+            });
+            tensor.ok_or_else(|| GrowError::Tensor {
                 tensor: spec.name.clone(),
                 from: name.to_owned(),
                 expected: spec.shape.clone(),
@@ -145,8 +151,8 @@ fn tensors(
             })
         };
         let tensor = match &growth.origin {
-            Origin::Copied { from: name } => from(name)?.clone(),
-            Origin::Rows { from: name, .. } => with_rows(from(name)?, drawn(&spec, seed), rows),
+            Origin::Copied { from: name } => from(name)?,
+            Origin::Rows { from: name, .. } => with_rows(&from(name)?, drawn(&spec, seed), rows),
             Origin::New => drawn(&spec, seed),
             Origin::Zero => HostTensor {
                 shape: spec.shape.clone(),
@@ -173,30 +179,22 @@ pub(crate) fn drawn(spec: &TensorSpec, seed: u64) -> HostTensor {
 
 /// Compares what the model and the grown network compute on random images of the model's size.
 fn difference(
-    model: &Model,
-    grown: &Network,
+    model: &ModelFolder,
+    grown: &Params,
     to: &Architecture,
     rows: &[Option<usize>],
     seed: u64,
 ) -> Result<Difference, GrowError> {
     let input_size = model.architecture.input_size;
     let resized = to.clone().with_input_size(input_size).graph()?;
-    let grown = grown.with(Arc::new(resized), grown.tensors());
     let images = random_images(input_size, seed);
-    let run = |network: &Network| {
-        let shape = [COMPARED_IMAGES, 3, input_size, input_size];
-        let data = TensorData::new(images.clone(), shape);
-        let features_of = network.graph().parts.iter().rev().nth(1);
-        let mut features = Vec::new();
-        let logits = network.forward_parts(Tensor::from_data(data, network.device()), |name, x| {
-            if features_of.is_some_and(|part| part.name == name) {
-                features = host_values(x.clone());
-            }
-        });
-        (features, host_values(logits))
+    let run = |graph: &Graph, params: &Params| {
+        let classifier = Classifier::new(graph, params, CompileOptions::default());
+        let mut classifier = classifier.expect("the tensors are those of the graph");
+        classifier.predict(&images)
     };
-    let ((old_features, old_logits), (new_features, new_logits)) =
-        (run(&model.network), run(&grown));
+    let (old, new) = (run(&model.graph, &model.params), run(&resized, grown));
+    let (old_logits, new_logits) = (&old.logits, &new.logits);
     let (old_classes, new_classes) = (model.config.classes.len(), rows.len());
     let kept: Vec<(usize, usize)> = (rows.iter().enumerate())
         .filter_map(|(new, old)| old.map(|old| (old, new)))
@@ -209,7 +207,7 @@ fn difference(
         kept.iter().map(move |&(from, to)| (old[from], new[to]))
     });
     let (logits, largest_logit) = distance(pairs);
-    let pairs = old_features.iter().copied().zip(new_features);
+    let pairs = old.last_maps.iter().copied().zip(new.last_maps);
     let (features, largest_feature) = distance(pairs);
     Ok(Difference {
         images: COMPARED_IMAGES,
@@ -267,7 +265,7 @@ fn resized(preprocessing: &Preprocessing, input_size: usize) -> Preprocessing {
 }
 
 /// Where the weights come from, with the model's own history.
-fn ancestry(model: &Model, name: &str, options: GrowOptions) -> String {
+fn ancestry(model: &ModelFolder, name: &str, options: GrowOptions) -> String {
     let GrowOptions {
         placement,
         start,

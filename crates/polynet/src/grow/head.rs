@@ -1,7 +1,7 @@
 //! Which rows of a classifier are kept when the classes change.
 
 use super::GrowError;
-use crate::nn::HostTensor;
+use crate::params::HostTensor;
 use std::collections::{HashMap, HashSet};
 
 /// For each class of `to` its row among the classes of `from`, matched by name.

@@ -3,7 +3,7 @@
 use super::tensors::{Origin, TensorGrowth};
 use super::{Difference, GrowOptions, Growth, ModuleMap, ModuleSource};
 use crate::arch::Architecture;
-use crate::weights::Model;
+use crate::params::ModelFolder;
 use serde::Serialize;
 use std::fmt;
 
@@ -43,7 +43,7 @@ pub struct ModuleGrowth {
 
 impl GrowthReport {
     pub(super) fn new(
-        model: &Model,
+        model: &ModelFolder,
         to: &Architecture,
         options: GrowOptions,
         growth: Growth,

@@ -3,17 +3,15 @@
 use super::*;
 use crate::arch::graph::TensorKind;
 use crate::data::Preprocessing;
-use crate::nn::{DeviceName, HostTensor, Network};
-use crate::weights::{Model, ModelConfig, TensorMap};
+use crate::params::{HostTensor, ModelConfig, ModelFolder, Params, TensorMap};
 
 const TINY: &str = "family = small; width = 0.0625; classes = 3; input = 16";
 
 /// A model with random weights and running statistics of no simple kind.
-fn model(spec: &str) -> Model {
+fn model(spec: &str) -> ModelFolder {
     let architecture: Architecture = spec.parse().unwrap();
     let graph = architecture.graph().unwrap();
-    let device = DeviceName::Cpu.open();
-    let mut tensors: TensorMap = Network::init(graph.clone(), 5, &device).to_host();
+    let mut tensors: TensorMap = Params::init(&graph, 5).to_map();
     for spec in graph.tensors() {
         let values = &mut tensors.get_mut(&spec.name).unwrap().values;
         for (index, value) in values.iter_mut().enumerate() {
@@ -25,13 +23,14 @@ fn model(spec: &str) -> Model {
             };
         }
     }
-    let network = Network::from_tensors(graph, tensors, &device).unwrap();
+    let params = Params::from_source(&graph, &tensors).unwrap();
     let names = ["cat", "dog", "owl"].map(str::to_owned).to_vec();
     let preprocessing = Preprocessing::small(architecture.input_size);
-    Model {
+    ModelFolder {
         config: ModelConfig::new(&architecture, names, preprocessing, "Trained on pictures."),
         architecture,
-        network,
+        graph,
+        params,
     }
 }
 
@@ -92,7 +91,9 @@ fn the_function_stays_where_inserted_blocks_can_be_zero() {
             };
             let grown = try_grow(&from, &to, options).unwrap();
             let difference = grown.report.difference;
-            assert_eq!((difference.features, difference.logits), (0.0, 0.0), "{to}");
+            // Sums of merged convolutions have another order.
+            assert!(difference.features <= 1e-5 * difference.largest_feature, "{to}");
+            assert!(difference.logits <= 1e-5 * difference.largest_logit, "{to}");
             assert!(difference.largest_logit > 0.1 && difference.classes == 3);
             // The zeros are what keeps it.
             let random = GrowOptions {
@@ -210,14 +211,14 @@ fn copies_are_exact_and_new_tensors_follow_the_seed() {
         grow(&base, "base", &to, None, options).unwrap()
     };
     let (one, again, other) = (grown(1), grown(1), grown(2));
-    let (model, new) = (base.network.to_host(), one.network.to_host());
+    let (model, new) = (base.params.to_map(), one.params.to_map());
     for tensor in &one.report.tensors {
         let name = tensor.name.as_str();
-        assert_eq!(new[name], again.network.to_host()[name]);
+        assert_eq!(new[name], again.params.to_map()[name]);
         match &tensor.origin {
             Origin::Copied { from } => assert_eq!(new[name], model[from], "{name}"),
             Origin::New if name.ends_with("conv.weight") => {
-                assert_ne!(new[name], other.network.to_host()[name], "{name}");
+                assert_ne!(new[name], other.params.to_map()[name], "{name}");
             }
             origin => assert_eq!(*origin, Origin::New),
         }
@@ -242,7 +243,7 @@ fn rows_of_known_classes_move_with_their_names() {
     let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
     let classes = names(&["owl", "fox", "cat", "elk"]);
     let grown = grow(&base, "base", &to, classes, same_function()).unwrap();
-    let (old, new) = (base.network.to_host(), grown.network.to_host());
+    let (old, new) = (base.params.to_map(), grown.params.to_map());
     let row = |tensor: &HostTensor, index: usize| {
         let length = tensor.values.len() / tensor.shape[0];
         tensor.values[index * length..][..length].to_vec()
@@ -273,8 +274,8 @@ fn a_grown_model_is_written_with_its_history() {
     )
     .unwrap();
     grown.save(&out).unwrap();
-    let opened = Model::open(&out, &DeviceName::Cpu.open()).unwrap();
-    assert_eq!(opened.network.to_host(), grown.network.to_host());
+    let opened = ModelFolder::open(&out).unwrap();
+    assert_eq!(opened.params.to_map(), grown.params.to_map());
     let card = std::fs::read_to_string(out.join("README.md")).unwrap();
     for text in [
         "Grown from base",

@@ -4,54 +4,58 @@
 //! the ramp is TensorFlow's, and lets the first, random weights be forgotten soon. Before the first
 //! update it is the network itself.
 
-use crate::nn::{HostTensor, Network, host_values};
-use burn::tensor::{Tensor, TensorData};
-use std::collections::HashMap;
+use crate::params::{Params, TensorMap, TensorRef};
+use rayon::prelude::*;
+
+/// Elements of a task.
+const PIECE: usize = 1 << 14;
 
 /// A moving average.
 #[derive(Debug)]
 pub(super) struct WeightAverage {
     ema: f64,
-    /// By tensor index of the network.
-    tensors: Vec<Tensor<1>>,
+    params: Params,
 }
 
 impl WeightAverage {
-    pub(super) fn new(ema: f64, network: &Network) -> Self {
+    pub(super) fn new(ema: f64, params: &Params) -> Self {
         Self {
             ema,
-            tensors: network.tensors().to_vec(),
+            params: params.clone(),
         }
     }
 
     /// Takes in the network after so many updates of the optimizer.
-    pub(super) fn update(&mut self, network: &Network, updates: u64) {
+    pub(super) fn update(&mut self, params: &Params, updates: u64) {
         let updates = updates as f64;
         let kept = self.ema.min((1.0 + updates) / (10.0 + updates));
-        self.move_by(network, kept);
+        self.move_by(params, kept);
     }
 
-    fn move_by(&mut self, network: &Network, kept: f64) {
-        let empty = Tensor::empty([0], network.device());
-        for (average, value) in self.tensors.iter_mut().zip(network.tensors()) {
-            let old = std::mem::replace(average, empty.clone());
-            *average = old * kept + value.clone() * (1.0 - kept);
-        }
+    fn move_by(&mut self, params: &Params, kept: f64) {
+        let (kept, fresh) = (kept as f32, (1.0 - kept) as f32);
+        let averages = self.params.as_mut_slice().par_chunks_mut(PIECE);
+        let pieces = averages.zip(params.as_slice().par_chunks(PIECE));
+        pieces.for_each(|(averages, values)| {
+            for (average, value) in averages.iter_mut().zip(values) {
+                *average = *average * kept + value * fresh;
+            }
+        });
     }
 
-    /// The averages, flat, in the order of the network's tensors.
-    pub(super) fn tensors(&self) -> &[Tensor<1>] {
-        &self.tensors
+    /// The averages.
+    pub(super) fn params(&self) -> &Params {
+        &self.params
     }
 
     /// The averages for a checkpoint: `average.NAME` is that of the tensor called NAME.
-    pub(super) fn to_host(&self, network: &Network) -> HashMap<String, HostTensor> {
-        let tensors = network.specs().iter().zip(&self.tensors);
+    pub(super) fn refs(&self) -> Vec<TensorRef<'_>> {
+        let tensors = self.params.iter();
         tensors
-            .map(|(spec, tensor)| {
-                let values = host_values(tensor.clone());
-                let shape = vec![values.len()];
-                (name(&spec.name), HostTensor { shape, values })
+            .map(|(spec, values)| TensorRef {
+                name: name(&spec.name).into(),
+                shape: vec![values.len()].into(),
+                values: values.into(),
             })
             .collect()
     }
@@ -60,17 +64,13 @@ impl WeightAverage {
     ///
     /// # Errors
     /// The name of a tensor that is missing or does not fit.
-    pub(super) fn restore(
-        &mut self,
-        network: &Network,
-        tensors: &mut HashMap<String, HostTensor>,
-    ) -> Result<(), String> {
-        for (spec, average) in network.specs().iter().zip(&mut self.tensors) {
-            let name = name(&spec.name);
+    pub(super) fn restore(&mut self, tensors: &mut TensorMap) -> Result<(), String> {
+        for index in 0..self.params.len() {
+            let name = name(&self.params.specs()[index].name);
+            let average = &mut self.params[index];
             let found = tensors.remove(&name).map(|tensor| tensor.values);
-            let values = found.filter(|values| values.len() == spec.num_elements());
-            let data = TensorData::new(values.ok_or(name)?, [spec.num_elements()]);
-            *average = Tensor::from_data(data, network.device());
+            let values = found.filter(|values| values.len() == average.len());
+            average.copy_from_slice(&values.ok_or(name)?);
         }
         Ok(())
     }
@@ -84,25 +84,21 @@ fn name(tensor: &str) -> String {
 mod tests {
     use super::*;
     use crate::arch::Architecture;
-    use crate::nn::DeviceName;
+    use crate::params::HostTensor;
     use serde_json::Value;
 
-    fn network() -> Network {
+    fn params() -> Params {
         let architecture: Architecture = "small-ir-1-2-1; width = 0.0625".parse().unwrap();
-        Network::init(architecture.graph().unwrap(), 0, &DeviceName::Cpu.open())
+        Params::init(&architecture.graph().unwrap(), 0)
     }
 
     /// Sets every element of every tensor.
-    fn fill(network: &mut Network, value: f64) {
-        for index in 0..network.specs().len() {
-            let old = network.take_tensor(index);
-            network.set_tensor(index, old * 0.0 + value);
-        }
+    fn fill(params: &mut Params, value: f64) {
+        params.tensors_mut().for_each(|tensor| tensor.fill(value as f32));
     }
 
-    fn firsts(tensors: &[Tensor<1>]) -> Vec<f32> {
-        let first = |tensor: &Tensor<1>| host_values(tensor.clone())[0];
-        tensors.iter().map(first).collect()
+    fn firsts(params: &Params) -> Vec<f32> {
+        params.iter().map(|(_, values)| values[0]).collect()
     }
 
     #[test]
@@ -113,14 +109,14 @@ mod tests {
             let items = json[key].as_array().unwrap().iter();
             items.map(|item| item.as_f64().unwrap()).collect()
         };
-        let mut network = network();
+        let mut params = params();
         let values = numbers("values");
-        fill(&mut network, values[0]);
-        let mut average = WeightAverage::new(0.0, &network);
+        fill(&mut params, values[0]);
+        let mut average = WeightAverage::new(0.0, &params);
         for (value, expected) in values[1..].iter().zip(numbers("path")) {
-            fill(&mut network, *value);
-            average.move_by(&network, json["decay"].as_f64().unwrap());
-            for found in firsts(average.tensors()) {
+            fill(&mut params, *value);
+            average.move_by(&params, json["decay"].as_f64().unwrap());
+            for found in firsts(average.params()) {
                 assert!((f64::from(found) - expected).abs() < 1e-6);
             }
         }
@@ -128,30 +124,34 @@ mod tests {
 
     #[test]
     fn little_is_kept_of_the_first_weights() {
-        let mut network = network();
-        fill(&mut network, 1.0);
-        let mut average = WeightAverage::new(0.9999, &network);
-        fill(&mut network, 0.0);
+        let mut params = params();
+        fill(&mut params, 1.0);
+        let mut average = WeightAverage::new(0.9999, &params);
+        fill(&mut params, 0.0);
         // 2/11 · 3/12 is left.
-        average.update(&network, 1);
-        average.update(&network, 2);
-        assert!((firsts(average.tensors())[0] - 6.0 / 132.0).abs() < 1e-6);
+        average.update(&params, 1);
+        average.update(&params, 2);
+        assert!((firsts(average.params())[0] - 6.0 / 132.0).abs() < 1e-6);
         // Late updates keep what the recipe says.
-        let before = firsts(average.tensors())[0];
-        average.update(&network, 1_000_000);
-        assert!((firsts(average.tensors())[0] - before * 0.9999).abs() < 1e-9);
+        let before = firsts(average.params())[0];
+        average.update(&params, 1_000_000);
+        assert!((firsts(average.params())[0] - before * 0.9999).abs() < 1e-9);
     }
 
     #[test]
     fn a_checkpoint_without_averages_is_refused() {
-        let mut network = network();
-        let mut average = WeightAverage::new(0.9, &network);
-        fill(&mut network, 2.0);
-        average.update(&network, 5);
-        let mut tensors = average.to_host(&network);
-        let mut restored = WeightAverage::new(0.9, &network);
-        restored.restore(&network, &mut tensors).unwrap();
-        assert_eq!(firsts(restored.tensors()), firsts(average.tensors()));
-        assert!(restored.restore(&network, &mut tensors).is_err());
+        let mut params = params();
+        let mut average = WeightAverage::new(0.9, &params);
+        fill(&mut params, 2.0);
+        average.update(&params, 5);
+        let refs = average.refs().into_iter().map(|tensor| {
+            let (shape, values) = (tensor.shape.into_owned(), tensor.values.into_owned());
+            (tensor.name.into_owned(), HostTensor { shape, values })
+        });
+        let mut tensors: TensorMap = refs.collect();
+        let mut restored = WeightAverage::new(0.9, &params);
+        restored.restore(&mut tensors).unwrap();
+        assert_eq!(firsts(restored.params()), firsts(average.params()));
+        assert!(restored.restore(&mut tensors).is_err());
     }
 }

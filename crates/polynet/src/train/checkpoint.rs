@@ -9,8 +9,7 @@ use super::average::WeightAverage;
 use super::metrics::Window;
 use super::optimizer::Optimizer;
 use super::paths::PathState;
-use crate::nn::{HostTensor, Network};
-use crate::weights::{TensorMap, WeightError, read_safetensors, write_safetensors};
+use crate::params::{Params, TensorMap, WeightError, read_safetensors, write_safetensors};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -45,28 +44,19 @@ pub struct Position {
 /// If it cannot be written; older ones are then untouched.
 pub(super) fn save(
     folder: &Path,
-    network: &Network,
+    params: &Params,
     optimizer: &Optimizer,
     average: Option<&WeightAverage>,
     position: &Position,
 ) -> Result<(), WeightError> {
     let path = folder.join(format!("step-{:09}.safetensors", position.step));
-    let mut tensors = network.to_host();
-    tensors.extend(optimizer.to_host(network));
-    tensors.extend(
-        average
-            .map(|average| average.to_host(network))
-            .unwrap_or_default(),
-    );
-    let mut sorted: Vec<(&str, &HostTensor)> = tensors
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor))
-        .collect();
-    sorted.sort_unstable_by_key(|(name, _)| *name);
+    let mut tensors = params.refs();
+    tensors.extend(optimizer.refs(params));
+    tensors.extend(average.into_iter().flat_map(WeightAverage::refs));
     let json =
         serde_json::to_string(position).map_err(|error| WeightError::invalid(&path, error))?;
     let metadata = HashMap::from([(POSITION.to_owned(), json)]);
-    write_safetensors(&path, sorted, Some(metadata))?;
+    write_safetensors(&path, &tensors, Some(metadata))?;
     let steps = list(folder)?;
     for (_, old) in steps.iter().rev().skip(KEPT) {
         std::fs::remove_file(old).map_err(WeightError::io(old, "remove the old checkpoint"))?;

@@ -6,8 +6,8 @@ use super::run_folder::RunFolderError;
 use crate::arch::ArchError;
 use crate::data::DataError;
 use crate::eval::EvalError;
-use crate::nn::UnknownDevice;
-use crate::weights::WeightError;
+use crate::engine::UnknownDevice;
+use crate::params::WeightError;
 use std::path::PathBuf;
 
 /// Why a run could not start or go on.

@@ -17,9 +17,8 @@ use super::recipe::FineTuningSection;
 use crate::arch::graph::TensorSpec;
 use crate::arch::{Architecture, Graph};
 use crate::grow::{matching_rows, with_rows};
-use crate::nn::HostTensor;
-use crate::nn::{Frozen, initial_values};
-use crate::weights::TensorMap;
+use crate::params::{HostTensor, TensorMap, initial_values};
+use crate::step::Frozen;
 use polynet_algebra::nearest;
 
 /// How the tensors of a network are trained.

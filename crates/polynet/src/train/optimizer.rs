@@ -16,16 +16,12 @@
 //! no decay, and what the rule keeps for it stays too, as if the step had not been. AdamW's bias
 //! correction counts the updates of each parameter. PyTorch treats a gradient of `None` alike.
 
-mod host;
+mod rule;
 
-use super::recipe::{
-    DecayedParameters, EpsilonPosition, MomentumForm, OptimizerAlgorithm, OptimizerSection,
-};
+use super::recipe::{DecayedParameters, OptimizerSection};
 use crate::arch::graph::TensorKind;
-use crate::nn::{DeviceName, HostTensor, Network, host_values, on_device};
-use burn::tensor::{DType, Tensor, TensorData};
-use host::{Parameter, Rule};
-use std::collections::HashMap;
+use crate::params::{Params, TensorMap, TensorRef};
+use rule::{Parameter, Rule};
 
 /// Most values that a rule keeps for each weight.
 const SLOTS: usize = 2;
@@ -39,8 +35,8 @@ const COUNT: u64 = 1 << 24;
 #[derive(Debug)]
 pub struct Optimizer {
     section: OptimizerSection,
-    /// By tensor index of the network.
-    state: Vec<[Option<Tensor<1>>; SLOTS]>,
+    /// What the rule keeps, by tensor index of the network; empty where it keeps nothing.
+    state: Vec<[Vec<f32>; SLOTS]>,
     /// Updates made so far, by tensor index.
     updates: Vec<u64>,
     /// Factors of the learning rate, by tensor index.
@@ -49,12 +45,12 @@ pub struct Optimizer {
 
 impl Optimizer {
     /// An optimizer that has made no update.
-    pub fn new(section: OptimizerSection, network: &Network) -> Self {
+    pub fn new(section: OptimizerSection, params: &Params) -> Self {
         Self {
             section,
-            state: network.specs().iter().map(|_| [None, None]).collect(),
-            updates: vec![0; network.specs().len()],
-            rates: vec![1.0; network.specs().len()],
+            state: vec![Default::default(); params.len()],
+            updates: vec![0; params.len()],
+            rates: vec![1.0; params.len()],
         }
     }
 
@@ -67,171 +63,63 @@ impl Optimizer {
         self
     }
 
-    /// Changes every parameter that has a gradient.
+    /// Changes every parameter that has a gradient, in place: one pass over memory for all of them.
     ///
     /// `gradients` is by tensor index of the network.
     pub fn update(
         &mut self,
-        network: &mut Network,
-        gradients: Vec<Option<Tensor<1>>>,
+        params: &mut Params,
+        gradients: &[Option<Vec<f32>>],
         learning_rate: f64,
     ) {
-        self.count(&gradients);
-        let is_f32 = |gradient: &Tensor<1>| gradient.dtype() == DType::F32;
-        let is_on_processor = *network.device() == DeviceName::Cpu.open();
-        if is_on_processor && gradients.iter().flatten().all(is_f32) {
-            self.update_on_processor(network, gradients, learning_rate);
-        } else {
-            self.update_on_device(network, gradients, learning_rate);
-        }
-    }
-
-    fn count(&mut self, gradients: &[Option<Tensor<1>>]) {
-        for (updates, gradient) in self.updates.iter_mut().zip(gradients) {
-            *updates += u64::from(gradient.is_some());
-        }
-    }
-
-    fn update_on_processor(
-        &mut self,
-        network: &mut Network,
-        gradients: Vec<Option<Tensor<1>>>,
-        learning_rate: f64,
-    ) {
-        let mut parameters = Vec::new();
-        for (index, gradient) in gradients.into_iter().enumerate() {
-            let Some(gradient) = gradient else { continue };
-            let rule = Rule {
+        let kinds: Vec<TensorKind> = params.specs().iter().map(|spec| spec.kind).collect();
+        let rules = gradients.iter().enumerate().map(|(index, gradient)| {
+            self.updates[index] += u64::from(gradient.is_some());
+            Rule {
                 algorithm: self.section.algorithm,
                 learning_rate: learning_rate * self.rates[index],
-                decay: self.weight_decay(network.specs()[index].kind),
+                decay: self.section.weight_decay_of(kinds[index]),
                 updates: self.updates[index],
-            };
-            let weight = host_values(network.take_tensor(index));
-            let kept = std::mem::take(&mut self.state[index]);
-            let mut slot = 0;
-            let slots = kept.map(|kept| {
-                let initial = rule.initial(slot).map(|value| vec![value; weight.len()]);
-                slot += 1;
-                kept.map(host_values).or(initial).unwrap_or_default()
-            });
-            parameters.push(Parameter {
-                index,
-                gradient: host_values(gradient),
+            }
+        });
+        let rules: Vec<Rule> = rules.collect();
+        let tensors = params.tensors_mut().zip(&mut self.state);
+        let parameters = tensors.zip(gradients).zip(rules);
+        let parameters = parameters.filter_map(|(((weight, slots), gradient), rule)| {
+            let gradient = gradient.as_deref()?;
+            for (slot, kept) in slots.iter_mut().enumerate().filter(|(_, kept)| kept.is_empty()) {
+                if let Some(value) = rule.initial(slot) {
+                    *kept = vec![value; weight.len()];
+                }
+            }
+            Some(Parameter {
                 weight,
+                gradient,
                 slots,
                 rule,
-            });
-        }
-        host::update(&mut parameters);
-        for parameter in parameters {
-            let index = parameter.index;
-            self.state[index] = parameter.slots.map(|values| {
-                let is_kept = !values.is_empty();
-                is_kept.then(|| on_device(values, network.device()))
-            });
-            let weight = on_device(parameter.weight, network.device());
-            network.set_tensor(index, weight);
-        }
-    }
-
-    fn update_on_device(
-        &mut self,
-        network: &mut Network,
-        gradients: Vec<Option<Tensor<1>>>,
-        learning_rate: f64,
-    ) {
-        for (index, gradient) in gradients.into_iter().enumerate() {
-            let Some(gradient) = gradient else { continue };
-            let learning_rate = learning_rate * self.rates[index];
-            let decay = self.weight_decay(network.specs()[index].kind);
-            let weight = network.take_tensor(index);
-            let slots = &mut self.state[index];
-            let weight = match self.section.algorithm {
-                OptimizerAlgorithm::RmsProp {
-                    decay: smoothing,
-                    epsilon,
-                    epsilon_position,
-                    initial_square,
-                    momentum_form,
-                    momentum,
-                } => {
-                    let gradient = coupled(gradient, &weight, decay);
-                    let square = gradient.clone().powf_scalar(2.0) * (1.0 - smoothing);
-                    let running = match slots[0].take() {
-                        Some(running) => running * smoothing + square,
-                        None => square + smoothing * initial_square,
-                    };
-                    let divisor = match epsilon_position {
-                        EpsilonPosition::Inside => (running.clone() + epsilon).sqrt(),
-                        EpsilonPosition::Outside => running.clone().sqrt() + epsilon,
-                    };
-                    slots[0] = Some(running);
-                    let direction = gradient / divisor;
-                    match momentum_form {
-                        MomentumForm::Steps => {
-                            let step = direction * learning_rate;
-                            weight - heavy_ball(step, &mut slots[1], momentum, 0.0)
-                        }
-                        MomentumForm::Directions => {
-                            let step = heavy_ball(direction, &mut slots[1], momentum, 0.0);
-                            weight - step * learning_rate
-                        }
-                    }
-                }
-                OptimizerAlgorithm::Sgd {
-                    momentum,
-                    nesterov,
-                    dampening,
-                } => {
-                    let gradient = coupled(gradient, &weight, decay);
-                    let step = heavy_ball(gradient.clone(), &mut slots[0], momentum, dampening);
-                    let step = if nesterov {
-                        gradient + step * momentum
-                    } else {
-                        step
-                    };
-                    weight - step * learning_rate
-                }
-                OptimizerAlgorithm::AdamW {
-                    beta1,
-                    beta2,
-                    epsilon,
-                } => {
-                    let count = self.updates[index] as f64;
-                    let first = average(gradient.clone(), &mut slots[0], beta1);
-                    let second = average(gradient.powf_scalar(2.0), &mut slots[1], beta2);
-                    let first = first * (1.0 / (1.0 - beta1.powf(count)));
-                    let second = second * (1.0 / (1.0 - beta2.powf(count)));
-                    let step = first / (second.sqrt() + epsilon);
-                    let weight = weight * (1.0 - learning_rate * decay);
-                    weight - step * learning_rate
-                }
-            };
-            network.set_tensor(index, weight);
-        }
+            })
+        });
+        rule::update(parameters);
     }
 
     /// The state by name, for a checkpoint: `optimizer.0.NAME` is the first value kept for the
     /// weight called NAME, `optimizer.updates` has two numbers for each tensor, whose updates are
     /// 2^24 times the first and once the second (an `f32` counts no further).
-    pub fn to_host(&self, network: &Network) -> HashMap<String, HostTensor> {
+    pub fn refs<'a>(&'a self, params: &'a Params) -> Vec<TensorRef<'a>> {
         let counts = self.updates.iter();
         let counts = counts.flat_map(|count| [(count / COUNT) as f32, (count % COUNT) as f32]);
-        let updates = HostTensor {
-            shape: vec![self.updates.len(), 2],
+        let mut tensors = vec![TensorRef {
+            name: UPDATES.into(),
+            shape: vec![self.updates.len(), 2].into(),
             values: counts.collect(),
-        };
-        let mut tensors = HashMap::from([(UPDATES.to_owned(), updates)]);
-        for (spec, slots) in network.specs().iter().zip(&self.state) {
-            for (slot, tensor) in slots.iter().enumerate() {
-                if let Some(tensor) = tensor {
-                    let values = host_values(tensor.clone());
-                    let shape = vec![values.len()];
-                    let name = slot_name(slot, &spec.name);
-                    tensors.insert(name, HostTensor { shape, values });
-                }
-            }
+        }];
+        for (spec, slots) in params.specs().iter().zip(&self.state) {
+            let kept = slots.iter().enumerate().filter(|(_, kept)| !kept.is_empty());
+            tensors.extend(kept.map(|(slot, kept)| TensorRef {
+                name: slot_name(slot, &spec.name).into(),
+                shape: vec![kept.len()].into(),
+                values: kept.as_slice().into(),
+            }));
         }
         tensors
     }
@@ -240,11 +128,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// The name of a tensor that does not fit.
-    pub fn restore(
-        &mut self,
-        network: &Network,
-        tensors: &mut HashMap<String, HostTensor>,
-    ) -> Result<(), String> {
+    pub fn restore(&mut self, params: &Params, tensors: &mut TensorMap) -> Result<(), String> {
         let counts = tensors.remove(UPDATES).map(|tensor| tensor.values);
         let counts = counts.filter(|counts| counts.len() == 2 * self.updates.len());
         let counts = counts.ok_or(UPDATES)?;
@@ -252,7 +136,7 @@ impl Optimizer {
         self.updates = pairs
             .map(|[high, low]| *high as u64 * COUNT + *low as u64)
             .collect();
-        for (spec, slots) in network.specs().iter().zip(&mut self.state) {
+        for (spec, slots) in params.specs().iter().zip(&mut self.state) {
             for (slot, kept) in slots.iter_mut().enumerate() {
                 let name = slot_name(slot, &spec.name);
                 let Some(tensor) = tensors.remove(&name) else {
@@ -261,21 +145,22 @@ impl Optimizer {
                 if tensor.values.len() != spec.num_elements() {
                     return Err(name);
                 }
-                let shape = [tensor.values.len()];
-                let data = TensorData::new(tensor.values, shape);
-                *kept = Some(Tensor::from_data(data, network.device()));
+                *kept = tensor.values;
             }
         }
         Ok(())
     }
+}
 
-    fn weight_decay(&self, kind: TensorKind) -> f64 {
+impl OptimizerSection {
+    /// Weight decay λ of a tensor.
+    fn weight_decay_of(&self, kind: TensorKind) -> f64 {
         let decays = match kind {
             TensorKind::ConvWeight | TensorKind::LinearWeight => true,
-            _ => self.section.weight_decay_on == DecayedParameters::All,
+            _ => self.weight_decay_on == DecayedParameters::All,
         };
         if decays {
-            self.section.weight_decay
+            self.weight_decay
         } else {
             0.0
         }
@@ -286,82 +171,42 @@ fn slot_name(slot: usize, tensor: &str) -> String {
     format!("optimizer.{slot}.{tensor}")
 }
 
-fn coupled(gradient: Tensor<1>, weight: &Tensor<1>, decay: f64) -> Tensor<1> {
-    if decay == 0.0 {
-        gradient
-    } else {
-        gradient + weight.clone() * decay
-    }
-}
-
-/// `m ← μ·m + (1 − τ)·u`, with `m = u` at first; `u` itself where μ is 0.
-fn heavy_ball(
-    step: Tensor<1>,
-    slot: &mut Option<Tensor<1>>,
-    momentum: f64,
-    dampening: f64,
-) -> Tensor<1> {
-    if momentum == 0.0 {
-        return step;
-    }
-    let buffer = match slot.take() {
-        Some(buffer) if dampening == 0.0 => buffer * momentum + step,
-        Some(buffer) => buffer * momentum + step * (1.0 - dampening),
-        None => step,
-    };
-    *slot = Some(buffer.clone());
-    buffer
-}
-
-/// `m ← β·m + (1 − β)·x`, from 0.
-fn average(value: Tensor<1>, slot: &mut Option<Tensor<1>>, beta: f64) -> Tensor<1> {
-    let value = value * (1.0 - beta);
-    let moved = match slot.take() {
-        Some(running) => running * beta + value,
-        None => value,
-    };
-    *slot = Some(moved.clone());
-    moved
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::arch::Architecture;
-    use crate::nn::DeviceName;
+    use crate::params::HostTensor;
+    use crate::train::recipe::{EpsilonPosition, MomentumForm, OptimizerAlgorithm};
     use serde_json::Value;
 
-    type Way = fn(&mut Optimizer, &mut Network, Vec<Option<Tensor<1>>>, f64);
-
-    /// The processor's way, and that of other devices.
-    const WAYS: [Way; 2] = [Optimizer::update, |optimizer, network, gradients, rate| {
-        optimizer.count(&gradients);
-        optimizer.update_on_device(network, gradients, rate);
-    }];
+    fn params(text: &str) -> Params {
+        let architecture: Architecture = text.parse().unwrap();
+        Params::init(&architecture.graph().unwrap(), 0)
+    }
 
     /// Updates the classifier's bias as a fixture says and returns it after each step.
-    fn path(section: OptimizerSection, fixture: &Value, way: Way) -> Vec<Vec<f32>> {
-        let text = "small-ir-1-2-1; width = 0.0625; classes = 4";
-        let architecture: Architecture = text.parse().unwrap();
-        let device = DeviceName::Cpu.open();
-        let mut network = Network::init(architecture.graph().unwrap(), 0, &device);
-        let mut optimizer = Optimizer::new(section, &network);
-        let bias = network.specs().len() - 1;
-        let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [4]), &device);
-        network.set_tensor(bias, tensor(numbers(&fixture["start"])));
+    fn path(section: OptimizerSection, fixture: &Value) -> Vec<Vec<f32>> {
+        let mut params = params("small-ir-1-2-1; width = 0.0625; classes = 4");
+        let mut optimizer = Optimizer::new(section, &params);
+        let bias = params.len() - 1;
+        params[bias].copy_from_slice(&numbers(&fixture["start"]));
         let gradients = fixture["gradients"].as_array().unwrap();
         gradients
             .iter()
             .zip(numbers(&fixture["rates"]))
             .map(|(gradient, rate)| {
-                let mut all = vec![None; network.specs().len()];
-                all[bias] = (!gradient.is_null()).then(|| tensor(numbers(gradient)));
+                let mut all = vec![None; params.len()];
+                all[bias] = (!gradient.is_null()).then(|| numbers(gradient));
                 // Resuming between any two steps changes nothing.
-                let mut state = optimizer.to_host(&network);
-                optimizer = Optimizer::new(section, &network);
-                optimizer.restore(&network, &mut state).unwrap();
-                way(&mut optimizer, &mut network, all, f64::from(rate));
-                host_values(network.tensors()[bias].clone())
+                let state = optimizer.refs(&params).into_iter().map(|tensor| {
+                    let (shape, values) = (tensor.shape.into_owned(), tensor.values.into_owned());
+                    (tensor.name.into_owned(), HostTensor { shape, values })
+                });
+                let mut state: TensorMap = state.collect();
+                optimizer = Optimizer::new(section, &params);
+                optimizer.restore(&params, &mut state).unwrap();
+                optimizer.update(&mut params, &all, f64::from(rate));
+                params[bias].to_vec()
             })
             .collect()
     }
@@ -423,13 +268,13 @@ mod tests {
                 .iter()
                 .map(numbers)
                 .collect();
-            for way in WAYS {
-                let found = path(section, &fixture, way);
-                for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                    for (found, expected) in found.iter().zip(expected) {
-                        let error = (found - expected).abs();
-                        assert!(error < 2e-5, "{name}, step {step}: {found} {expected}");
-                    }
+            let found = path(section, &fixture);
+            assert_eq!(found.len(), expected.len(), "{name}");
+            for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                assert_eq!(found.len(), expected.len(), "{name}, step {step}");
+                for (found, expected) in found.iter().zip(expected) {
+                    let error = (found - expected).abs();
+                    assert!(error < 2e-5, "{name}, step {step}: {found} {expected}");
                 }
             }
         }
@@ -437,9 +282,7 @@ mod tests {
 
     #[test]
     fn a_rate_multiplies_the_learning_rate_of_its_tensor() {
-        let architecture: Architecture = "small-ir-1-2-1; width = 0.0625".parse().unwrap();
-        let device = DeviceName::Cpu.open();
-        let network = Network::init(architecture.graph().unwrap(), 0, &device);
+        let params = params("small-ir-1-2-1; width = 0.0625");
         let section = OptimizerSection {
             algorithm: OptimizerAlgorithm::AdamW {
                 beta1: 0.9,
@@ -450,37 +293,28 @@ mod tests {
             weight_decay_on: DecayedParameters::All,
         };
         let updated = |rates: Vec<f64>, learning_rate: f64| {
-            let mut network = network.clone();
-            let specs = network.specs().iter();
-            let gradients = specs.zip(network.tensors()).map(|(spec, tensor)| {
-                let gradient = tensor.clone() * 0.1 + 0.01;
-                spec.kind.is_parameter().then_some(gradient)
+            let mut params = params.clone();
+            let gradients = params.iter().map(|(spec, values)| {
+                let gradient = values.iter().map(|value| value * 0.1 + 0.01);
+                spec.kind.is_parameter().then(|| gradient.collect())
             });
-            let gradients = gradients.collect();
-            let mut optimizer = Optimizer::new(section, &network).with_rates(rates);
-            optimizer.update(&mut network, gradients, learning_rate);
-            network.to_host()
+            let gradients: Vec<Option<Vec<f32>>> = gradients.collect();
+            let mut optimizer = Optimizer::new(section, &params).with_rates(rates);
+            optimizer.update(&mut params, &gradients, learning_rate);
+            params
         };
-        let count = network.specs().len();
+        let count = params.len();
         let rates = (0..count).map(|index| if index % 2 == 0 { 1.0 } else { 4.0 });
         let mixed = updated(rates.collect(), 0.25);
         let alike = [0.25, 1.0].map(|rate| updated(vec![1.0; count], rate));
-        for (index, spec) in network.specs().iter().enumerate() {
-            assert_eq!(
-                mixed[&spec.name],
-                alike[index % 2][&spec.name],
-                "{}",
-                spec.name
-            );
+        for (index, spec) in params.specs().iter().enumerate() {
+            assert_eq!(mixed[index], alike[index % 2][index], "{}", spec.name);
         }
     }
 
     #[test]
     fn weight_decay_spares_batch_norm_and_biases() {
-        let architecture: Architecture = "small-ir-1-2-1; width = 0.0625".parse().unwrap();
-        let device = DeviceName::Cpu.open();
-        let mut network = Network::init(architecture.graph().unwrap(), 0, &device);
-        let before = network.to_host();
+        let before = params("small-ir-1-2-1; width = 0.0625");
         let section = OptimizerSection {
             algorithm: OptimizerAlgorithm::Sgd {
                 momentum: 0.0,
@@ -490,25 +324,20 @@ mod tests {
             weight_decay: 0.5,
             weight_decay_on: DecayedParameters::Weights,
         };
-        let zeros = network
-            .specs()
-            .iter()
-            .zip(network.tensors())
-            .map(|(spec, tensor)| spec.kind.is_parameter().then(|| tensor.clone() * 0.0))
-            .collect();
-        Optimizer::new(section, &network).update(&mut network, zeros, 1.0);
-        let after = network.to_host();
-        for spec in network.specs() {
+        let zeros = before.iter().map(|(spec, values)| {
+            let zeros = vec![0.0; values.len()];
+            spec.kind.is_parameter().then_some(zeros)
+        });
+        let zeros: Vec<Option<Vec<f32>>> = zeros.collect();
+        let mut after = before.clone();
+        Optimizer::new(section, &before).update(&mut after, &zeros, 1.0);
+        for (index, spec) in before.specs().iter().enumerate() {
             let factor = match spec.kind {
                 TensorKind::ConvWeight | TensorKind::LinearWeight => 0.5,
                 _ => 1.0,
             };
-            let (old, new) = (&before[&spec.name].values, &after[&spec.name].values);
-            assert!(
-                old.iter().zip(new).all(|(old, new)| *new == old * factor),
-                "{}",
-                spec.name
-            );
+            let expected: Vec<f32> = before[index].iter().map(|old| old * factor).collect();
+            assert_eq!(after[index], expected, "{}", spec.name);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::Epoch;
 use super::metrics::Window;
 use super::recipe::{StochasticPathsSection, When};
 use crate::arch::graph::Graph;
-use crate::nn::Paths;
+use crate::step::Paths;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};

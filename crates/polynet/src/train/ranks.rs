@@ -10,7 +10,8 @@ use super::error::TrainError;
 use super::recipe::{NormGroup, Recipe};
 use crate::data::{Batch, DataError, Skipped};
 use crate::distributed::Communicator;
-use crate::nn::{DeviceName, Network, NormStatistics};
+use crate::engine::Device;
+use crate::step::NormStatistics;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ impl Ranks {
         recipe: &mut Recipe,
     ) -> Result<Self, TrainError> {
         let ranks = communicator.ranks() as u64;
-        let device = recipe.device.parse::<DeviceName>()?;
+        let device = recipe.device.parse::<Device>()?;
         let training = &mut recipe.training;
         let is_synchronised = training.batch_norm == NormGroup::Synchronised;
         let parts = match training.accumulate {
@@ -269,11 +270,6 @@ impl StepStart {
 }
 
 impl PartRecord {
-    /// Lets a network's running statistics move by those of the part.
-    pub(super) fn update_statistics(&self, network: &mut Network) {
-        network.update_statistics_from(&self.statistics);
-    }
-
     /// Loss, correct, images, number of batch norms; for each its number, channels, mean, variance.
     /// All in 64-bit words, little-endian, the statistics in 32-bit floats.
     fn write(&self, to: &mut Vec<u8>) {

@@ -56,7 +56,7 @@ use serde::Serialize;
 
 use super::duration::{Duration, Epoch};
 use super::schedule::Schedule;
-use crate::nn::{Activations, Precision};
+use crate::step::{Activations, Precision};
 
 pub use error::{Fault, RecipeError};
 pub use fine_tuning::FineTuningSection;

@@ -14,10 +14,11 @@ use crate::data::{
     self, Augmentation, Dataset, LastBatch, Loader, LoaderConfig, Order, PadFill, Preprocessing,
     Resize, Share, Split, Splitting, View,
 };
+use crate::distributed;
 use crate::eval;
-use crate::nn::{DeviceName, Network, Precision};
-use crate::weights::{Model, ModelConfig, TensorMap, WeightError};
-use burn::tensor::{Device, FloatDType};
+use crate::engine::Device;
+use crate::params::{ModelConfig, ModelFolder, Params, TensorMap, WeightError};
+use crate::step::Precision;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,7 +40,9 @@ pub(super) struct Setup {
     pub(super) paths: PathSchedule,
     /// The architecture that predicts after steps with stochastic paths, and its graph.
     pub(super) scaled: Option<(Architecture, Arc<Graph>)>,
-    device: Device,
+    /// The network that is trained.
+    pub(super) graph: Arc<Graph>,
+    pub(super) device: Device,
 }
 
 impl Setup {
@@ -48,9 +51,9 @@ impl Setup {
         ranks: &Ranks,
         progress: &mut dyn Progress,
     ) -> Result<Self, TrainError> {
-        let device = recipe.device.parse::<DeviceName>()?.of_local_rank();
+        let device = recipe.device.parse::<Device>()?;
+        let device = device.of_local_rank(distributed::local_rank().unwrap_or_default());
         check_precision(recipe, device)?;
-        let device = device.open();
         let mut architecture: Architecture = recipe.model.architecture.parse()?;
         if let Some(size) = recipe.preprocessing.size {
             architecture.input_size = size as usize;
@@ -97,24 +100,24 @@ impl Setup {
             fine_tuning,
             paths,
             scaled,
+            graph: Arc::new(graph),
             device,
         })
     }
 
-    /// The network that a run begins with: of the recipe's model, or drawn from its seed.
-    pub(super) fn initial_network(
+    /// The tensors that a run begins with: of the recipe's model, or drawn from its seed.
+    pub(super) fn initial_params(
         &self,
         recipe: &Recipe,
         progress: &mut dyn Progress,
-    ) -> Result<Network, TrainError> {
-        let graph = self.architecture.graph()?;
+    ) -> Result<Params, TrainError> {
         let Some(folder) = &recipe.model.init else {
-            return Ok(Network::init(graph, recipe.seed, &self.device));
+            return Ok(Params::init(&self.graph, recipe.seed));
         };
-        let model = Model::open(folder, &self.device)?;
-        let mut tensors = model.network.to_host();
+        let model = ModelFolder::open(folder)?;
+        let mut tensors = model.params.to_map();
         let (old, new) = (&model.config.classes, &self.classes);
-        let kept = fine_tuning::fit_head(&mut tensors, old, new, &graph, recipe.seed);
+        let kept = fine_tuning::fit_head(&mut tensors, old, new, &self.graph, recipe.seed);
         if let Some(kept) = kept {
             progress.message(&format!(
                 "the classes differ from those of {}: {kept} of {} keep their row of the \
@@ -123,28 +126,25 @@ impl Setup {
                 new.len()
             ));
         }
-        let network = Network::from_tensors(graph, tensors, &self.device);
-        network.map_err(|mismatch| TrainError::Init {
+        let params = Params::from_source(&self.graph, &tensors);
+        params.map_err(|mismatch| TrainError::Init {
             folder: folder.clone(),
             architecture: self.architecture.to_string(),
             source: Box::new(WeightError::mismatch(folder, mismatch)),
         })
     }
 
-    /// The network with the tensors of its names taken out of `tensors`.
-    pub(super) fn network_from(
+    /// The network's tensors, taken out of `tensors`.
+    pub(super) fn params_from(
         &self,
         path: &Path,
         tensors: &mut TensorMap,
-    ) -> Result<Network, TrainError> {
-        let graph = self.architecture.graph()?;
-        let own: TensorMap = graph
-            .tensors()
-            .filter_map(|spec| tensors.remove_entry(&spec.name))
-            .collect();
-        let network = Network::from_tensors(graph, own, &self.device)
+    ) -> Result<Params, TrainError> {
+        let names = self.graph.tensors().map(|spec| spec.name);
+        let own: TensorMap = names.filter_map(|name| tensors.remove_entry(&name)).collect();
+        let params = Params::from_source(&self.graph, &own)
             .map_err(|mismatch| WeightError::mismatch(path, mismatch))?;
-        Ok(network)
+        Ok(params)
     }
 }
 
@@ -163,23 +163,15 @@ fn scaled(
     Ok(Some((scaled, graph)))
 }
 
-/// Whether the device computes in the recipe's precision by itself.
-fn check_precision(recipe: &Recipe, device: DeviceName) -> Result<(), TrainError> {
-    let reason = match (recipe.training.precision, device) {
-        (Precision::F32, _) => return Ok(()),
-        (Precision::Bf16, DeviceName::Cpu) => {
-            "the processor computes it by way of f32, which takes longer than f32 alone"
-        }
-        #[allow(unreachable_patterns)] // the processor is the only device of some builds
-        (Precision::Bf16, device) => {
-            if device.open().supports_dtype(FloatDType::BF16) {
-                return Ok(());
-            }
-            "the device has no such numbers"
-        }
-    };
-    let device = device.to_string();
-    Err(TrainError::Precision { device, reason })
+/// Whether the device trains in the recipe's precision.
+fn check_precision(recipe: &Recipe, device: Device) -> Result<(), TrainError> {
+    if recipe.training.precision == Precision::F32 || device.trains_in_bf16() {
+        return Ok(());
+    }
+    Err(TrainError::Precision {
+        device: device.to_string(),
+        reason: "the processor trains in f32",
+    })
 }
 
 fn loader_config(recipe: &Recipe, view: View) -> LoaderConfig {

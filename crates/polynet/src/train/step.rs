@@ -7,11 +7,13 @@ use super::recipe::{NormGroup, Recipe};
 use crate::data::Batch;
 use crate::distributed::{Buckets, Exchange};
 use crate::eval::count_correct;
-use crate::nn::{
-    Activations, Frozen, GradientObserver, Gradients, LossOptions, Network, Paths, Precision,
-    StepOptions, host_values, on_device,
+use crate::arch::Graph;
+use crate::engine::TrainingEngine;
+use crate::params::Params;
+use crate::step::{
+    Activations, BatchPart, Frozen, GradientObserver, Gradients, LossOptions, Paths, Precision,
+    NormStatistics, StepOptions,
 };
-use burn::tensor::{Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -35,7 +37,7 @@ pub(super) struct StepGradients {
     /// Images whose highest logit is their label's.
     pub(super) correct: u64,
     /// Gradients of the loss by tensor index, limited; `None` where there is none.
-    pub(super) tensors: Vec<Option<Tensor<1>>>,
+    pub(super) tensors: Vec<Option<Vec<f32>>>,
     /// Time that the ranks' exchange of gradients took, and for how much of it the step waited.
     pub(super) exchange: Exchange,
 }
@@ -44,8 +46,15 @@ pub(super) struct StepGradients {
 struct Part<'a> {
     /// Its number in the whole batch.
     number: usize,
-    images: Tensor<4>,
+    images: &'a [f32],
     labels: &'a [usize],
+}
+
+/// What is trained, and what computes its gradients.
+pub(super) struct Trainee<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) params: &'a mut Params,
+    pub(super) engine: &'a mut TrainingEngine,
 }
 
 impl GradientRule {
@@ -73,7 +82,7 @@ impl GradientRule {
     /// If a rank is gone.
     pub(super) fn gradients(
         &self,
-        network: &mut Network,
+        mut trainee: Trainee<'_>,
         (batch, start): (&Batch, &StepStart),
         paths: &Paths,
         step: u64,
@@ -87,20 +96,21 @@ impl GradientRule {
             precision: self.precision,
         };
         let rng = |part: &Part<'_>| part_rng(self.seed, step, part.number as u64);
-        let parts = parts(network, batch, ranks);
+        let parts = parts(batch, ranks);
+        let trainee = &mut trainee;
         let mut sum = if ranks.norm_group() == NormGroup::Synchronised {
-            synchronised::gradients(network, parts, &options, rng, ranks, start)?
+            synchronised::gradients(trainee, parts, &options, rng, ranks, start)?
         } else if ranks.is_alone() {
-            let mut sum = StepGradients::none(network);
+            let mut sum = StepGradients::none(trainee.params);
             for part in parts {
-                let (images, labels) = (part.images.clone(), part.labels);
-                let gradients = network.gradients(images, labels, &options, &mut rng(&part));
-                network.update_statistics(&gradients);
-                sum.add(gradients, labels, start.total());
+                let rng = rng(&part);
+                let gradients = trainee.gradients(&part, &options, rng, &mut |_, _| {});
+                trainee.update_statistics(&gradients.statistics);
+                sum.add(gradients, part.labels, start.total());
             }
             sum
         } else {
-            shared(network, parts, &options, rng, ranks, start)?
+            shared(trainee, parts, &options, rng, ranks, start)?
         };
         self.clipping.apply(&mut sum.tensors);
         Ok(sum)
@@ -108,7 +118,7 @@ impl GradientRule {
 }
 
 /// The parts of a batch that this rank computes and that have images.
-fn parts<'a>(network: &Network, batch: &'a Batch, ranks: &Ranks) -> Vec<Part<'a>> {
+fn parts<'a>(batch: &'a Batch, ranks: &Ranks) -> Vec<Part<'a>> {
     let [_, channels, height, width] = batch.shape();
     let image = channels * height * width;
     let mut parts = Vec::new();
@@ -121,39 +131,62 @@ fn parts<'a>(network: &Network, batch: &'a Batch, ranks: &Ranks) -> Vec<Part<'a>
         if labels.is_empty() {
             continue;
         }
-        let shape = [labels.len(), channels, height, width];
-        let data = TensorData::new(batch.images[first * image..end * image].to_vec(), shape);
         parts.push(Part {
             number,
-            images: Tensor::from_data(data, network.device()),
+            images: &batch.images[first * image..end * image],
             labels,
         });
     }
     parts
 }
 
+impl Trainee<'_> {
+    fn gradients(
+        &mut self,
+        part: &Part<'_>,
+        options: &StepOptions<'_>,
+        rng: ChaCha8Rng,
+        observe: &mut GradientObserver<'_>,
+    ) -> Gradients {
+        let part = part.with(rng);
+        self.engine.gradients(self.params, part, options, observe)
+    }
+
+    fn update_statistics(&mut self, statistics: &[NormStatistics]) {
+        self.params.update_statistics(self.graph, statistics);
+    }
+}
+
+impl<'a> Part<'a> {
+    fn with(&self, rng: ChaCha8Rng) -> BatchPart<'a> {
+        BatchPart {
+            images: self.images,
+            labels: self.labels,
+            rng,
+        }
+    }
+}
+
 /// The gradients of the parts of all ranks. The last part's are sent while its backward pass goes on.
 fn shared(
-    network: &mut Network,
+    trainee: &mut Trainee<'_>,
     parts: Vec<Part<'_>>,
     options: &StepOptions<'_>,
     rng: impl Fn(&Part<'_>) -> ChaCha8Rng,
     ranks: &Ranks,
     start: &StepStart,
 ) -> Result<StepGradients, TrainError> {
-    let (rows, tensors) = (ranks.rows(start), network.specs().len());
+    let (rows, tensors) = (ranks.rows(start), trainee.params.len());
     let factor = |part: &Part<'_>| share(part.labels.len(), start.total());
     let (mut earlier, mut records) = (Vec::new(), Vec::new());
     let mut compute =
-        |network: &mut Network, part: &Part<'_>, observe: &mut GradientObserver<'_>| {
-            let images = part.images.clone();
-            let gradients =
-                network.gradients_observed(images, part.labels, options, &mut rng(part), observe);
+        |trainee: &mut Trainee<'_>, part: &Part<'_>, observe: &mut GradientObserver<'_>| {
+            let gradients = trainee.gradients(part, options, rng(part), observe);
             records.push(PartRecord {
                 loss: gradients.loss,
                 correct: count_correct(&gradients.logits, part.labels),
                 images: part.labels.len(),
-                statistics: gradients.host_statistics(),
+                statistics: gradients.statistics,
             });
             gradients.tensors
         };
@@ -161,38 +194,30 @@ fn shared(
     let last = parts.pop();
     for part in &parts {
         let factor = factor(part);
-        let gradients = compute(network, part, &mut |_, _| {});
-        let weighted = |gradient: Tensor<1>| -> Vec<f32> {
-            host_values(gradient)
-                .into_iter()
-                .map(|g| g * factor)
-                .collect()
-        };
-        let gradients = gradients.into_iter().map(|gradient| gradient.map(weighted));
-        earlier.push(gradients.collect::<Vec<_>>());
+        let mut gradients = compute(trainee, part, &mut |_, _| {});
+        gradients.iter_mut().flatten().flatten().for_each(|g| *g *= factor);
+        earlier.push(gradients);
     }
     let mut buckets = Buckets::new(ranks.communicator(), rows, earlier, tensors);
     if let Some(part) = last {
         let factor = factor(&part);
-        let gradients = compute(network, &part, &mut |index, gradient| {
+        let gradients = compute(trainee, &part, &mut |index, gradient| {
             buckets.add(index, gradient.iter().map(|g| g * factor));
         });
         for (index, gradient) in gradients.into_iter().enumerate() {
             if let Some(gradient) = gradient.filter(|_| !buckets.has(index)) {
-                buckets.add(index, host_values(gradient).into_iter().map(|g| g * factor));
+                buckets.add(index, gradient.into_iter().map(|g| g * factor));
             }
         }
     }
     let summed = buckets.finish()?;
-    let mut step = StepGradients::none(network);
+    let mut step = StepGradients::none(trainee.params);
     for record in ranks.gather_parts(&records)? {
-        record.update_statistics(network);
+        trainee.update_statistics(&record.statistics);
         step.loss += record.loss * (record.images as f64 / start.total() as f64);
         step.correct += record.correct;
     }
-    step.tensors = (summed.tensors.into_iter())
-        .map(|gradient| gradient.map(|values| on_device(values, network.device())))
-        .collect();
+    step.tensors = summed.tensors;
     step.exchange = summed.exchange;
     Ok(step)
 }
@@ -203,11 +228,11 @@ fn share(images: usize, total: usize) -> f32 {
 }
 
 impl StepGradients {
-    fn none(network: &Network) -> Self {
+    fn none(params: &Params) -> Self {
         Self {
             loss: 0.0,
             correct: 0,
-            tensors: vec![None; network.specs().len()],
+            tensors: vec![None; params.len()],
             exchange: Exchange::default(),
         }
     }
@@ -219,11 +244,16 @@ impl StepGradients {
         self.correct += count_correct(&part.logits, labels);
         let share = share(images, count);
         for (sum, gradient) in self.tensors.iter_mut().zip(part.tensors) {
-            let gradient = gradient.map(|g| if images == count { g } else { g * share });
-            *sum = match (sum.take(), gradient) {
-                (Some(sum), Some(gradient)) => Some(sum + gradient),
-                (sum, gradient) => sum.or(gradient),
+            let Some(mut gradient) = gradient else {
+                continue;
             };
+            if images != count {
+                gradient.iter_mut().for_each(|g| *g *= share);
+            }
+            match sum {
+                Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g),
+                None => *sum = Some(gradient),
+            }
         }
     }
 }

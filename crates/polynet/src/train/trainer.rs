@@ -21,8 +21,9 @@ use crate::arch::{Architecture, Graph};
 use crate::data::Dataset;
 use crate::distributed::{Communicator, Exchange};
 use crate::eval::EvalReport;
-use crate::nn::Network;
-use crate::weights::{Model, ModelConfig};
+use crate::engine::{Predictor, TrainingEngine};
+use crate::cpu::CompileOptions;
+use crate::params::{ModelConfig, ModelFolder, Params, TensorMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +50,8 @@ pub struct Trainer {
     setup: Setup,
     config: ModelConfig,
     rule: GradientRule,
-    network: Network,
+    params: Params,
+    engine: TrainingEngine,
     optimizer: Optimizer,
     average: Option<WeightAverage>,
     position: Position,
@@ -99,17 +101,10 @@ impl Trainer {
         let mut prepare = || {
             let ranks = Ranks::new(communicator, &mut recipe)?;
             let setup = Setup::new(&recipe, &ranks, progress)?;
-            let network = setup.initial_network(&recipe, progress)?;
+            let params = setup.initial_params(&recipe, progress)?;
             if !ranks.is_writer() {
                 let folder = RunFolder::of_writer(folder);
-                return Ok(Self::new(
-                    recipe.clone(),
-                    folder,
-                    setup,
-                    network,
-                    None,
-                    ranks,
-                ));
+                return Ok(Self::new(recipe.clone(), folder, setup, params, None, ranks));
             }
             let folder = RunFolder::create(folder)?;
             folder.write_recipe(&recipe)?;
@@ -119,7 +114,7 @@ impl Trainer {
                 recipe.clone(),
                 folder,
                 setup,
-                network,
+                params,
                 Some(metrics),
                 ranks,
             ))
@@ -170,12 +165,12 @@ impl Trainer {
         let ranks = Ranks::new(communicator, &mut recipe)?;
         let setup = Setup::new(&recipe, &ranks, progress)?;
         let saved = checkpoint::load_newest(&folder.checkpoints())?;
-        let (network, saved) = match saved {
+        let (params, saved) = match saved {
             Some((position, mut tensors)) => {
-                let network = setup.network_from(&folder.checkpoints(), &mut tensors)?;
-                (network, Some((position, tensors)))
+                let params = setup.params_from(&folder.checkpoints(), &mut tensors)?;
+                (params, Some((position, tensors)))
             }
-            None => (setup.initial_network(&recipe, progress)?, None),
+            None => (setup.initial_params(&recipe, progress)?, None),
         };
         let step = saved.as_ref().map_or(0, |(position, _)| position.step);
         let mut metrics = None;
@@ -190,7 +185,7 @@ impl Trainer {
             }
             metrics = Some(log);
         }
-        let mut trainer = Self::new(recipe, folder, setup, network, metrics, ranks);
+        let mut trainer = Self::new(recipe, folder, setup, params, metrics, ranks);
         if let Some((position, tensors)) = saved {
             trainer.restore(position, tensors)?;
         }
@@ -215,7 +210,7 @@ impl Trainer {
         recipe: Recipe,
         folder: RunFolder,
         setup: Setup,
-        network: Network,
+        params: Params,
         metrics: Option<MetricsLog>,
         ranks: Ranks,
     ) -> Self {
@@ -228,14 +223,15 @@ impl Trainer {
         );
         Self {
             rule: GradientRule::new(&recipe, setup.fine_tuning.frozen.clone()),
-            optimizer: Optimizer::new(recipe.optimizer, &network)
+            optimizer: Optimizer::new(recipe.optimizer, &params)
                 .with_rates(setup.fine_tuning.rates.clone()),
-            average: (recipe.training.ema).map(|ema| WeightAverage::new(ema, &network)),
+            average: (recipe.training.ema).map(|ema| WeightAverage::new(ema, &params)),
+            engine: TrainingEngine::new(Arc::clone(&setup.graph), setup.device),
             recipe,
             folder,
             setup,
             config,
-            network,
+            params,
             position: Position::default(),
             metrics,
             ranks,
@@ -249,11 +245,11 @@ impl Trainer {
     fn restore(
         &mut self,
         position: Position,
-        mut tensors: crate::weights::TensorMap,
+        mut tensors: TensorMap,
     ) -> Result<(), TrainError> {
-        let mut restored = self.optimizer.restore(&self.network, &mut tensors);
+        let mut restored = self.optimizer.restore(&self.params, &mut tensors);
         if let Some(average) = &mut self.average {
-            restored = restored.and_then(|()| average.restore(&self.network, &mut tensors));
+            restored = restored.and_then(|()| average.restore(&mut tensors));
         }
         if let Err(tensor) = restored {
             return Err(TrainError::Checkpoint {
@@ -269,14 +265,21 @@ impl Trainer {
 
     /// The network as it predicts now: of averaged weights where the recipe asks for them, and with
     /// paths scaled by their chance to survive where training has dropped some.
-    pub fn network(&self) -> Network {
+    pub fn network(&self) -> (&Graph, &Params) {
         let graph = match self.scaled() {
-            Some((_, graph)) => Arc::clone(graph),
-            None => self.network.shared_graph(),
+            Some((_, graph)) => graph,
+            None => &self.setup.graph,
         };
         let average = self.average.as_ref();
-        let tensors = average.map_or(self.network.tensors(), WeightAverage::tensors);
-        self.network.with(graph, tensors)
+        (graph, average.map_or(&self.params, WeightAverage::params))
+    }
+
+    /// Predicts by [`Trainer::network`], on the device that trains.
+    pub fn predictor(&self) -> Predictor {
+        let (graph, params) = self.network();
+        let options = CompileOptions::default();
+        let predictor = Predictor::new(graph, params, self.setup.device, options);
+        predictor.expect("the tensors are those of the graph")
     }
 
     /// The architecture that predicts, if it is not the one that is trained.
@@ -398,10 +401,11 @@ impl Trainer {
         if !self.ranks.is_writer() {
             return Ok(());
         }
-        Ok(Model::save(
+        let (_, params) = self.network();
+        Ok(ModelFolder::save(
             &self.folder.model(),
             &self.config,
-            &self.network(),
+            params,
         )?)
     }
 
@@ -412,7 +416,7 @@ impl Trainer {
         let folder = self.folder.checkpoints();
         checkpoint::save(
             &folder,
-            &self.network,
+            &self.params,
             &self.optimizer,
             self.average.as_ref(),
             &self.position,

@@ -1,7 +1,7 @@
 //! Ranks that share the images of an evaluation.
 
 use super::{SIZE, images, on_ranks, recipe};
-use polynet::classify::ModelPredictor;
+use polynet::Model;
 use polynet::data::{Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View};
 use polynet::distributed::Communicator;
 use polynet::eval::crops::{CropPlan, Protocol};
@@ -81,12 +81,9 @@ fn evaluate(
     dataset: &Arc<Dataset>,
     crops: Option<(Protocol, &PathBuf)>,
 ) -> Evaluated {
-    let options = polynet::classify::CompileOptions::default();
-    let opened = ModelPredictor::open(model, polynet::nn::DeviceName::Cpu, options);
-    let ModelPredictor {
-        config,
-        mut predictor,
-    } = opened.unwrap();
+    let mut opened = Model::open(model).unwrap();
+    let config = opened.config().clone();
+    let predictor = opened.predictor();
     let (mut skipped, mut forwards) = (Vec::new(), 0);
     let scores = match crops {
         None => {
@@ -100,7 +97,7 @@ fn evaluate(
                 ..LoaderConfig::new(3, view)
             };
             let loader = Loader::new(Arc::clone(dataset), loader).unwrap();
-            eval::score(&mut predictor, &config.classes, &loader, |batch| {
+            eval::score(predictor, &config.classes, &loader, |batch| {
                 skipped.extend(batch.skipped.iter().cloned());
                 forwards += 1;
             })
@@ -124,9 +121,9 @@ fn evaluate(
                 on_error: OnError::Skip,
             };
             let share = eval::share_of(ranks, dataset.len(), evaluation.together());
-            let forward = |inputs, shape| {
+            let forward = |inputs: Vec<f32>, _| {
                 forwards += 1;
-                predictor.logits(inputs, shape)
+                predictor.logits(&inputs)
             };
             evaluation.score(dataset, share, forward, |progress| {
                 skipped.extend(progress.skipped.iter().cloned());

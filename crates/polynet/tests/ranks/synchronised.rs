@@ -75,9 +75,8 @@ fn a_small_group_is_warned_of_by_the_images_that_share_statistics() {
 
 /// All numbers of a model, running statistics included, in the order of the names.
 fn tensors(model: &Path) -> Vec<f32> {
-    let device = polynet::nn::DeviceName::Cpu.open();
-    let model = polynet::weights::Model::open(model, &device).unwrap();
-    let mut tensors: Vec<_> = model.network.to_host().into_iter().collect();
+    let model = polynet::ModelFolder::open(model).unwrap();
+    let mut tensors: Vec<_> = model.params.to_map().into_iter().collect();
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
     tensors
         .into_iter()

@@ -3,15 +3,18 @@
 use super::{NetworkArguments, images, paper_optimizer};
 use crate::output;
 use anyhow::Result;
-use burn::tensor::{Tensor, TensorData};
+use polynet::arch::Graph;
 use polynet::distributed::cost::{Cluster, Link, StepCost};
 use polynet::distributed::{BUCKET_BYTES, Buckets, Communicator, Contribution};
-use polynet::nn::{DeviceName, LossOptions, Network, Paths, StepOptions};
+use polynet::engine::TrainingEngine;
+use polynet::step::{BatchPart, GradientObserver, Gradients, LossOptions, Paths, StepOptions};
 use polynet::train::Optimizer;
+use polynet::{Device, Params};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Values of the long exchange by which a link is measured: 16 MiB.
@@ -45,10 +48,12 @@ struct Measurement {
 /// A rank's network and what it trains on.
 struct Bench<'a> {
     ranks: &'a Communicator,
-    network: Network,
+    graph: Arc<Graph>,
+    params: Params,
+    engine: TrainingEngine,
     optimizer: Optimizer,
     paths: Paths,
-    images: Tensor<4>,
+    images: Vec<f32>,
     labels: Vec<usize>,
 }
 
@@ -107,17 +112,18 @@ pub(super) fn run(arguments: &NetworkArguments) -> Result<ExitCode> {
 impl<'a> Bench<'a> {
     fn new(arguments: &NetworkArguments, ranks: &'a Communicator) -> Result<Self> {
         let architecture = arguments.architecture()?;
-        let device = DeviceName::Cpu.open();
-        let network = Network::init(architecture.graph()?, 0, &device);
+        let graph = Arc::new(architecture.graph()?);
+        let params = Params::init(&graph, 0);
         let (batch, size) = (usize::from(arguments.batch), architecture.input_size);
-        let data = TensorData::new(images(batch, size), [batch, 3, size, size]);
         Ok(Self {
             ranks,
-            optimizer: Optimizer::new(paper_optimizer()?, &network),
-            paths: Paths::all(network.graph()),
-            images: Tensor::from_data(data, &device),
+            engine: TrainingEngine::new(Arc::clone(&graph), Device::Cpu),
+            optimizer: Optimizer::new(paper_optimizer()?, &params),
+            paths: Paths::all(&graph),
+            images: images(batch, size),
             labels: (0..batch).map(|i| i % architecture.num_classes).collect(),
-            network,
+            graph,
+            params,
         })
     }
 
@@ -147,19 +153,25 @@ impl<'a> Bench<'a> {
 
     fn buckets(&self) -> Buckets<'a> {
         let rows = vec![1; self.ranks.ranks()];
-        Buckets::new(self.ranks, rows, Vec::new(), self.network.specs().len())
+        Buckets::new(self.ranks, rows, Vec::new(), self.params.len())
+    }
+
+    fn gradients(&mut self, observe: &mut GradientObserver<'_>) -> Gradients {
+        let options = StepOptions::new(LossOptions::default(), &self.paths);
+        let part = BatchPart {
+            images: &self.images,
+            labels: &self.labels,
+            rng: ChaCha8Rng::seed_from_u64(0),
+        };
+        self.engine.gradients(&self.params, part, &options, observe)
     }
 
     fn step_alone(&mut self) -> Result<()> {
-        let options = options(&self.paths);
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let images = self.images.clone();
-        let mut gradients = self
-            .network
-            .gradients(images, &self.labels, &options, &mut rng);
-        self.network.update_statistics(&gradients);
-        let tensors = std::mem::take(&mut gradients.tensors);
-        self.optimizer.update(&mut self.network, tensors, 1e-4);
+        let gradients = self.gradients(&mut |_, _| {});
+        self.params
+            .update_statistics(&self.graph, &gradients.statistics);
+        self.optimizer
+            .update(&mut self.params, &gradients.tensors, 1e-4);
         Ok(())
     }
 
@@ -168,48 +180,23 @@ impl<'a> Bench<'a> {
         if self.ranks.ranks() == 1 {
             return self.step_alone().map(|()| 0.0);
         }
-        let options = options(&self.paths);
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
         let mut buckets = self.buckets();
         let factor = 1.0 / self.ranks.ranks() as f32;
-        let gradients = self.network.gradients_observed(
-            self.images.clone(),
-            &self.labels,
-            &options,
-            &mut rng,
-            &mut |index, gradient| buckets.add(index, gradient.iter().map(|g| g * factor)),
-        );
-        self.network.update_statistics(&gradients);
+        let gradients = self.gradients(&mut |index, gradient| {
+            buckets.add(index, gradient.iter().map(|g| g * factor));
+        });
+        self.params
+            .update_statistics(&self.graph, &gradients.statistics);
         let summed = buckets.finish()?;
-        let device = self.network.device();
-        let on_device = |values: Vec<f32>| {
-            let length = values.len();
-            Tensor::from_data(TensorData::new(values, [length]), device)
-        };
-        let tensors = summed
-            .tensors
-            .into_iter()
-            .map(|g| g.map(on_device))
-            .collect();
-        self.optimizer.update(&mut self.network, tensors, 1e-4);
+        self.optimizer
+            .update(&mut self.params, &summed.tensors, 1e-4);
         Ok(summed.exchange.waited.as_secs_f64())
     }
 
     /// Gradients by tensor index.
     fn host_gradients(&mut self) -> Result<Vec<(usize, Vec<f32>)>> {
-        let options = options(&self.paths);
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
         let mut found = Vec::new();
-        let images = self.images.clone();
-        self.network.gradients_observed(
-            images,
-            &self.labels,
-            &options,
-            &mut rng,
-            &mut |index, g| {
-                found.push((index, g.to_vec()));
-            },
-        );
+        self.gradients(&mut |index, gradient| found.push((index, gradient.to_vec())));
         Ok(found)
     }
 
@@ -230,13 +217,6 @@ impl<'a> Bench<'a> {
         let ranks = self.ranks.ranks().max(2);
         Ok(Link::measured(ranks, (4, few), (4 * MANY as u64, many)))
     }
-}
-
-fn options(paths: &Paths) -> StepOptions<'_> {
-    let loss = LossOptions {
-        label_smoothing: 0.0,
-    };
-    StepOptions::new(loss, paths)
 }
 
 impl std::fmt::Display for Measurement {

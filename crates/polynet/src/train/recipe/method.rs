@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-use crate::nn::{Activations, Precision};
+use crate::step::{Activations, Precision};
 use crate::train::duration::{Duration, DurationError};
 
 /// The gap in accuracy that an adaptive recipe takes for overfitting, if it names none.

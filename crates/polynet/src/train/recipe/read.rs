@@ -429,7 +429,7 @@ fn training(section: &mut Section<'_, '_>) -> TrainingSection {
         clip_norm: section.optional("clip_norm"),
         clip_value: section.optional("clip_value"),
         ema: section.optional("ema"),
-        precision: section.word("precision", &crate::nn::Precision::NAMES),
+        precision: section.word("precision", &crate::step::Precision::NAMES),
         activations: section.word("activations", &method::ACTIVATIONS),
         validate_every: section.or("validate_every", Duration::Epochs(1.0)),
         checkpoint_every: section.or("checkpoint_every", Duration::Epochs(1.0)),

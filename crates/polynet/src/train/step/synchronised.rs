@@ -1,9 +1,10 @@
 //! A step whose batch norms see the images of all parts, on whatever rank they are.
 
-use super::{Part, StepGradients};
+use super::{Part, StepGradients, Trainee};
 use crate::distributed::{Buckets, CommunicationError, Communicator, Exchange, Summed};
 use crate::eval::count_correct;
-use crate::nn::{BatchPart, Network, SharedStep, StepOptions, on_device};
+use crate::params::Params;
+use crate::step::{SharedStep, StepOptions};
 use crate::train::error::TrainError;
 use crate::train::ranks::{PartRecord, Ranks, StepStart, word};
 use rand_chacha::ChaCha8Rng;
@@ -12,21 +13,18 @@ use std::time::{Duration, Instant};
 /// The gradients of the parts of all ranks. They are sent while the backward pass goes on, between the
 /// sums of its batch norms.
 pub(super) fn gradients(
-    network: &mut Network,
+    trainee: &mut Trainee<'_>,
     parts: Vec<Part<'_>>,
     options: &StepOptions<'_>,
     rng: impl Fn(&Part<'_>) -> ChaCha8Rng,
     ranks: &Ranks,
     start: &StepStart,
 ) -> Result<StepGradients, TrainError> {
-    let mut shared = StepOfRanks::new(network, ranks, start);
+    let mut shared = StepOfRanks::new(trainee.params, ranks, start);
     let labels: Vec<&[usize]> = parts.iter().map(|part| part.labels).collect();
-    let parts = parts.into_iter().map(|part| BatchPart {
-        rng: rng(&part),
-        images: part.images,
-        labels: part.labels,
-    });
-    let output = network.synchronised_gradients(parts.collect(), options, &mut shared)?;
+    let parts = parts.iter().map(|part| part.with(rng(part))).collect();
+    let Trainee { params, engine, .. } = trainee;
+    let output = engine.synchronised_gradients(params, parts, options, &mut shared)?;
     let summed = shared.finish()?;
     let records = output
         .parts
@@ -39,15 +37,13 @@ pub(super) fn gradients(
             statistics: Vec::new(),
         });
     let records: Vec<PartRecord> = records.collect();
-    let mut step = StepGradients::none(network);
+    let mut step = StepGradients::none(trainee.params);
     for record in ranks.gather_parts(&records)? {
         step.loss += record.loss * (record.images as f64 / start.total() as f64);
         step.correct += record.correct;
     }
-    network.update_statistics_from(&output.statistics);
-    step.tensors = (summed.tensors.into_iter())
-        .map(|gradient| gradient.map(|values| on_device(values, network.device())))
-        .collect();
+    trainee.update_statistics(&output.statistics);
+    step.tensors = summed.tensors;
     step.exchange = summed.exchange;
     Ok(step)
 }
@@ -72,8 +68,8 @@ enum GradientSum<'a> {
 }
 
 impl<'a> StepOfRanks<'a> {
-    fn new(network: &Network, ranks: &'a Ranks, start: &StepStart) -> Self {
-        let (rows, tensors) = (ranks.rows(start), network.specs().len());
+    fn new(params: &Params, ranks: &'a Ranks, start: &StepStart) -> Self {
+        let (rows, tensors) = (ranks.rows(start), params.len());
         let communicator = ranks.communicator();
         Self {
             communicator,

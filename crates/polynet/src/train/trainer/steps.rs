@@ -2,10 +2,10 @@
 //! checkpoints.
 
 use super::Trainer;
-use crate::classify::Predictor;
 use crate::data::{Batch, Loader, Share};
 use crate::eval::{self, EvalReport, Scores};
-use crate::nn::Network;
+use crate::engine::Predictor;
+use crate::train::step::Trainee;
 use crate::train::metrics::{Record, TrainRecord, ValidationRecord};
 use crate::train::progress::{Progress, StepReport, Warning};
 use crate::train::ranks::StepStart;
@@ -30,11 +30,16 @@ impl Trainer {
             return Ok(());
         }
         let paths = {
-            let (graph, state) = (self.network.graph(), &mut self.position.paths);
+            let (graph, state) = (&self.setup.graph, &mut self.position.paths);
             self.setup.paths.draw(graph, self.recipe.seed, step, state)
         };
-        let (network, ranks) = (&mut self.network, &self.ranks);
-        let gradients = (self.rule).gradients(network, (batch, start), &paths, step, ranks)?;
+        let trainee = Trainee {
+            graph: &self.setup.graph,
+            params: &mut self.params,
+            engine: &mut self.engine,
+        };
+        let (rule, ranks) = (&self.rule, &self.ranks);
+        let gradients = rule.gradients(trainee, (batch, start), &paths, step, ranks)?;
         self.exchange.communication += gradients.exchange.communication;
         self.exchange.waited += gradients.exchange.waited;
         if !gradients.loss.is_finite() {
@@ -45,10 +50,10 @@ impl Trainer {
             });
         }
         self.optimizer
-            .update(&mut self.network, gradients.tensors, rate);
+            .update(&mut self.params, &gradients.tensors, rate);
         self.position.updates += 1;
         if let Some(average) = &mut self.average {
-            average.update(&self.network, self.position.updates);
+            average.update(&self.params, self.position.updates);
         }
         let (images, correct, loss) = (start.total() as u64, gradients.correct, gradients.loss);
         self.position.window.add(images, correct, loss);
@@ -151,7 +156,7 @@ impl Trainer {
             return Ok(None);
         };
         let paused = Instant::now();
-        let scores = validate(&self.network(), loader, &self.config.classes, progress);
+        let scores = validate(&mut self.predictor(), loader, &self.config.classes, progress);
         let scores = self.ranks.agree(scores)?;
         let report = eval::merged(self.ranks.communicator(), scores)?.report();
         let record = ValidationRecord {
@@ -173,7 +178,7 @@ impl Trainer {
 
 /// Scores this rank's share of the validation images.
 fn validate(
-    network: &Network,
+    predictor: &mut Predictor,
     loader: &Loader,
     classes: &[String],
     progress: &mut dyn Progress,
@@ -183,8 +188,7 @@ fn validate(
         Share::Whole | Share::OfBatch(_) => loader.dataset().len() as u64,
     };
     let mut done = 0;
-    let mut predictor = Predictor::new(network);
-    Ok(eval::score(&mut predictor, classes, loader, |batch| {
+    Ok(eval::score(predictor, classes, loader, |batch| {
         done += (batch.len() + batch.skipped.len()) as u64;
         progress.validating(done, total);
     })?)

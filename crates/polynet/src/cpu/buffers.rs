@@ -1,0 +1,173 @@
+//! Where the buffers of a program lie: two that are needed at the same time lie apart.
+
+use super::program::Program;
+use polynet_kernels::layout::View;
+use polynet_kernels::plan;
+
+/// Index of a buffer in [`Program::buffers`].
+pub(super) type BufferId = usize;
+
+/// A feature map, or a part of a concatenation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Buffer {
+    pub(super) channels: usize,
+    /// Rows and columns.
+    pub(super) size: [usize; 2],
+    /// Columns of zeros that its readers need on each side.
+    pub(super) halo: usize,
+    /// Whether the images of a batch lie side by side as pixels of one row.
+    pub(super) is_row_of_images: bool,
+}
+
+impl Buffer {
+    /// A feature map without a halo.
+    pub(super) fn map(channels: usize, size: [usize; 2]) -> Self {
+        Self {
+            channels,
+            size,
+            halo: 0,
+            is_row_of_images: false,
+        }
+    }
+
+    /// One pixel an image.
+    pub(super) fn row_of_images(channels: usize) -> Self {
+        Self {
+            is_row_of_images: true,
+            ..Self::map(channels, [1, 1])
+        }
+    }
+
+    /// Images, and rows and columns of each, as the buffer stores them.
+    fn geometry(&self, images: usize) -> (usize, [usize; 2]) {
+        match self.is_row_of_images {
+            true => (1, [1, images]),
+            false => (images, self.size),
+        }
+    }
+
+    fn elements(&self, images: usize) -> usize {
+        let (images, size) = self.geometry(images);
+        View::elements(images, self.channels, size, self.halo)
+    }
+
+    fn view(&self, start: usize, images: usize) -> View {
+        let (images, size) = self.geometry(images);
+        View::new(start, images, self.channels, size, self.halo)
+    }
+}
+
+/// Where rows of images lie: what comes after the last pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// Among the feature maps.
+    AmongMaps,
+    /// In an arena of their own, which is `f32` whatever the maps are: rounding the logits to bf16 would
+    /// cost accuracy and save nothing.
+    Apart,
+}
+
+/// Where a program's buffers lie for a number of images at once, and the elements of the arenas that
+/// hold them.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    starts: Vec<usize>,
+    /// Images at once.
+    pub(super) images: usize,
+    /// Of the feature maps, and of the rows that lie among them.
+    pub(super) elements: usize,
+    /// Of the rows that lie apart.
+    pub(super) row_elements: usize,
+}
+
+impl Plan {
+    /// Places the buffers.
+    pub(super) fn new(program: &Program, images: usize, rows: Rows) -> Self {
+        let lives = program.lives();
+        let mut starts = vec![0; program.buffers.len()];
+        let mut place = |is_there: &dyn Fn(&Buffer) -> bool| {
+            let ids: Vec<usize> = (0..program.buffers.len())
+                .filter(|&id| is_there(&program.buffers[id]))
+                .collect();
+            let sizes = ids.iter().map(|&id| program.buffers[id].elements(images));
+            let lives: Vec<_> = ids.iter().map(|&id| lives[id]).collect();
+            let (places, elements) = plan::place(&sizes.collect::<Vec<_>>(), &lives);
+            for (id, start) in ids.into_iter().zip(places) {
+                starts[id] = start;
+            }
+            elements
+        };
+        let (elements, row_elements) = match rows {
+            Rows::AmongMaps => (place(&|_| true), 0),
+            Rows::Apart => (
+                place(&|buffer| !buffer.is_row_of_images),
+                place(&|buffer| buffer.is_row_of_images),
+            ),
+        };
+        Self {
+            starts,
+            images,
+            elements,
+            row_elements,
+        }
+    }
+
+    /// The views of the buffers for some of the plan's images.
+    pub(super) fn views(&self, program: &Program, images: usize) -> Vec<View> {
+        assert!(
+            images <= self.images,
+            "the plan is for {} images",
+            self.images
+        );
+        let buffers = program.buffers.iter().zip(&self.starts);
+        buffers
+            .map(|(buffer, &start)| buffer.view(start, images))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::{Architecture, Graph};
+    use crate::cpu::lower;
+    use crate::step::{LossOptions, Paths, Precision, StepOptions};
+
+    fn check(spec: &str, program: &Program, rows: Rows) {
+        let plan = Plan::new(program, 2, rows);
+        let views = plan.views(program, 2);
+        let lives = program.lives();
+        let is_apart = |id: usize| rows == Rows::Apart && program.buffers[id].is_row_of_images;
+        for (a, (first, last)) in lives.iter().enumerate() {
+            let elements = match is_apart(a) {
+                true => plan.row_elements,
+                false => plan.elements,
+            };
+            assert!(views[a].end() <= elements, "{spec}: buffer {a}");
+            for (b, (other_first, other_last)) in lives.iter().enumerate().skip(a + 1) {
+                let together = first <= other_last && other_first <= last;
+                let apart = is_apart(a) != is_apart(b) || !views[a].overlaps(&views[b]);
+                assert!(!together || apart, "{spec}: buffers {a} and {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn buffers_that_live_together_lie_apart() {
+        for spec in ["small-polynet", "ir-3-6-3; B: mpoly-3 x6", "resnet-50"] {
+            let graph: Graph = spec.parse::<Architecture>().unwrap().graph().unwrap();
+            check(
+                spec,
+                &lower::prediction(&graph, Precision::F32).program,
+                Rows::Apart,
+            );
+            let paths = Paths::all(&graph);
+            let options = StepOptions::new(LossOptions::default(), &paths);
+            check(
+                spec,
+                &lower::training(&graph, &options).program,
+                Rows::AmongMaps,
+            );
+        }
+    }
+}

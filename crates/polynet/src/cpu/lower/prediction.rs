@@ -1,0 +1,561 @@
+//! Prediction as a list of steps.
+//!
+//! - 1×1 convolutions that read the same map are one convolution with more outputs.
+//! - A convolution that is a term of a sum adds its result to the sum as it is stored. 1×1
+//!   convolutions that only one sum reads are one convolution with more inputs.
+//! - ReLU is part of what stores its input, and dropout is nothing.
+
+use crate::arch::Activation;
+use super::window;
+use crate::arch::graph::{Graph, NodeId, Op};
+use crate::cpu::buffers::{Buffer, BufferId};
+use crate::cpu::program::{
+    ConvPart, ConvSource, Program, Step, SumStore, Transforms, ValueStore,
+};
+use crate::step::Precision;
+use polynet_kernels::conv::Window;
+use std::collections::HashMap;
+
+/// A network's prediction.
+#[derive(Clone, Debug)]
+pub(in crate::cpu) struct Prediction {
+    pub(in crate::cpu) program: Program,
+    /// The logits.
+    pub(in crate::cpu) output: BufferId,
+    /// The parts of what the classifier reads.
+    pub(in crate::cpu) embedding: Vec<BufferId>,
+    /// The parts of the last feature map, which is pooled to the embedding.
+    pub(in crate::cpu) last_map: Vec<BufferId>,
+}
+
+/// Lowers a graph for prediction.
+pub(in crate::cpu) fn prediction(graph: &Graph, precision: Precision) -> Prediction {
+    let mut compiler = Compiler::new(graph);
+    for id in 0..graph.nodes.len() {
+        compiler.node(id);
+    }
+    let of = |op: fn(&Op) -> bool| {
+        let mut nodes = graph.nodes.iter().rev();
+        nodes
+            .find(|node| op(&node.op))
+            .map(|node| node.inputs[0])
+            .expect("a network ends with a pool and a classifier")
+    };
+    let embedding = of(|op| *op == Op::Linear);
+    let last_map = of(|op| *op == Op::AveragePool);
+    let ends = [embedding, last_map, graph.output()];
+    let [embedding, last_map, output] = ends.map(|id| compiler.values[id].clone());
+    let results = [&output[..], &embedding, &last_map].concat();
+    let mut program = Program {
+        buffers: compiler.buffers,
+        steps: compiler.steps,
+        transforms: match precision {
+            Precision::F32 => Transforms::WherePossible,
+            Precision::Bf16 => Transforms::Never,
+        },
+        results,
+    };
+    add_in_place(&mut program);
+    program.set_halos();
+    let mut results = program.results.iter().copied();
+    let mut take = |count| results.by_ref().take(count).collect::<Vec<BufferId>>();
+    Prediction {
+        output: take(output.len())[0],
+        embedding: take(embedding.len()),
+        last_map: take(last_map.len()),
+        program,
+    }
+}
+
+/// A sum whose addend is read for the last time replaces it.
+fn add_in_place(program: &mut Program) {
+    let mut lives = program.lives();
+    for index in 0..program.steps.len() {
+        let (addend, to, inputs) = match &program.steps[index] {
+            Step::FoldedConv {
+                sum: Some(sum),
+                inputs,
+                ..
+            } => (sum.addend.clone(), sum.to.clone(), inputs.clone()),
+            Step::Add {
+                term, addend, to, ..
+            } => (vec![*addend], vec![*to], vec![*term]),
+            _ => continue,
+        };
+        let is_last_reader = |id: &BufferId| lives[*id].1 == index && !inputs.contains(id);
+        if addend != to && addend.iter().all(is_last_reader) {
+            for (old, new) in to.into_iter().zip(addend) {
+                program.replace(old, new);
+                lives[new].1 = lives[old].1;
+            }
+        }
+    }
+}
+
+/// How a sum is made.
+struct SumPlan {
+    /// The term of scale 1 that it begins with, computed before any of the convolutions.
+    base: Option<NodeId>,
+    /// Convolutions that add their results as they store them, in order, and their scales.
+    convs: Vec<(NodeId, f32)>,
+    /// Terms that are added at the end.
+    rest: Vec<(NodeId, f32)>,
+    relu: bool,
+    /// The sum so far.
+    buffers: Option<Vec<BufferId>>,
+    /// Convolutions that are still to come.
+    left: usize,
+}
+
+struct Compiler<'a> {
+    graph: &'a Graph,
+    readers: Vec<Vec<NodeId>>,
+    /// Buffers of a node's result, in the order of its channels; empty until it is computed.
+    values: Vec<Vec<BufferId>>,
+    /// The sum that a convolution's result is added to as it is stored, and its scale there.
+    terms: HashMap<NodeId, (NodeId, f32)>,
+    sums: HashMap<NodeId, SumPlan>,
+    buffers: Vec<Buffer>,
+    steps: Vec<Step>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let mut readers = vec![Vec::new(); graph.nodes.len()];
+        for (id, node) in graph.nodes.iter().enumerate() {
+            for &input in &node.inputs {
+                readers[input].push(id);
+            }
+        }
+        let mut compiler = Self {
+            graph,
+            readers,
+            values: vec![Vec::new(); graph.nodes.len()],
+            terms: HashMap::new(),
+            sums: HashMap::new(),
+            buffers: Vec::new(),
+            steps: Vec::new(),
+        };
+        for (id, node) in graph.nodes.iter().enumerate() {
+            if let Op::Sum { scales, activation } = &node.op {
+                compiler.plan_sum(id, scales, activation.is_relu());
+            }
+        }
+        compiler
+    }
+
+    fn plan_sum(&mut self, sum: NodeId, scales: &[f32], relu: bool) {
+        let inputs = &self.graph.nodes[sum].inputs;
+        let is_conv = |input: NodeId| {
+            let is_read_once = inputs.iter().filter(|&&other| other == input).count() == 1;
+            let conv = self.conv_node(input);
+            is_read_once && conv.is_some_and(|conv| !conv.relu) && !self.terms.contains_key(&input)
+        };
+        let terms = || inputs.iter().copied().zip(scales.iter().copied());
+        let first_conv = inputs.iter().copied().filter(|&input| is_conv(input)).min();
+        let base = terms()
+            .find(|&(input, scale)| {
+                let is_early = first_conv.is_none_or(|first| input < first);
+                scale == 1.0 && is_early && !is_conv(input)
+            })
+            .map(|(input, _)| input);
+        // Without a base the first convolution makes the sum, so others cannot read its result
+        // unless it is not scaled.
+        let is_term = |input: NodeId, scale: f32| {
+            is_conv(input) && (base.is_some() || scale == 1.0 || self.readers[input].len() == 1)
+        };
+        let mut convs: Vec<(NodeId, f32)> = terms().filter(|&(i, s)| is_term(i, s)).collect();
+        convs.sort_unstable_by_key(|&(input, _)| input);
+        let mut base_position = inputs.iter().position(|&input| Some(input) == base);
+        let rest = terms()
+            .enumerate()
+            .filter(|&(position, (input, scale))| {
+                !is_term(input, scale)
+                    && Some(position) != base_position.take_if(|p| *p == position)
+            })
+            .map(|(_, term)| term)
+            .collect();
+        for &(conv, scale) in &convs {
+            self.terms.insert(conv, (sum, scale));
+        }
+        let plan = SumPlan {
+            base,
+            left: convs.len(),
+            convs,
+            rest,
+            relu,
+            buffers: None,
+        };
+        self.sums.insert(sum, plan);
+    }
+
+    /// The convolution that a node is the result of, if it is one: a bias is part of its
+    /// convolution, which then is none of its own.
+    fn conv_node(&self, id: NodeId) -> Option<ConvNode> {
+        let node = &self.graph.nodes[id];
+        match node.op {
+            Op::Conv {
+                weight,
+                stride,
+                padding,
+                norm,
+                activation,
+            } => {
+                let is_bias =
+                    |&reader: &NodeId| matches!(self.graph.nodes[reader].op, Op::Bias { .. });
+                if self.readers[id].iter().any(is_bias) {
+                    return None;
+                }
+                Some(ConvNode {
+                    input: node.inputs[0],
+                    weight,
+                    norm,
+                    bias: None,
+                    window: window(self.graph, weight, stride, padding),
+                    relu: activation.is_relu(),
+                })
+            }
+            Op::Bias { bias, activation } => {
+                let conv = &self.graph.nodes[node.inputs[0]];
+                let Op::Conv {
+                    weight,
+                    stride,
+                    padding,
+                    norm: None,
+                    activation: Activation::Identity,
+                } = conv.op
+                else {
+                    unreachable!("a bias follows a convolution without anything else")
+                };
+                Some(ConvNode {
+                    input: conv.inputs[0],
+                    weight,
+                    norm: None,
+                    bias: Some(bias),
+                    window: window(self.graph, weight, stride, padding),
+                    relu: activation.is_relu(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn conv_of(&self, id: NodeId) -> ConvNode {
+        self.conv_node(id).expect("the node is a convolution")
+    }
+
+    fn node(&mut self, id: NodeId) {
+        if !self.values[id].is_empty() {
+            return;
+        }
+        let node = &self.graph.nodes[id];
+        match &node.op {
+            Op::Input => {
+                let to = self.buffer(node.shape);
+                self.steps.push(Step::Input { to });
+                self.values[id] = vec![to];
+            }
+            // A bias takes its convolution with it.
+            Op::Conv { .. } if self.conv_node(id).is_none() => {}
+            Op::Conv { .. } | Op::Bias { .. } => self.conv(id),
+            Op::Norm { norm, activation } => self.affine(id, Some(*norm), activation.is_relu()),
+            Op::Relu => self.affine(id, None, true),
+            &Op::Pool { pool, window } => {
+                let size = [node.shape[1], node.shape[2]];
+                let parts = self.values[node.inputs[0]].clone();
+                self.values[id] = parts
+                    .into_iter()
+                    .map(|from| {
+                        let to = self.buffer_of(self.buffers[from].channels, size);
+                        self.steps.push(Step::Pool {
+                            pool: pool.into(),
+                            window: window.into(),
+                            from,
+                            to,
+                        });
+                        to
+                    })
+                    .collect();
+            }
+            Op::Concat => {
+                let parts = node.inputs.iter().flat_map(|&input| &self.values[input]);
+                self.values[id] = parts.copied().collect();
+            }
+            Op::Sum { .. } => self.sum(id),
+            Op::AveragePool => {
+                let parts = self.values[node.inputs[0]].clone();
+                self.values[id] = parts
+                    .into_iter()
+                    .map(|from| {
+                        let to = self.row_of_images(self.buffers[from].channels);
+                        self.steps.push(Step::AveragePool { from, to });
+                        to
+                    })
+                    .collect();
+            }
+            Op::Dropout { .. } => self.values[id] = self.values[node.inputs[0]].clone(),
+            Op::Linear => {
+                let to = self.row_of_images(node.shape[0]);
+                self.steps.push(Step::FoldedConv {
+                    source: ConvSource::Linear,
+                    window: Window::POINT,
+                    inputs: self.values[node.inputs[0]].clone(),
+                    value: Some(ValueStore {
+                        to: vec![to],
+                        relu: false,
+                    }),
+                    sum: None,
+                });
+                self.values[id] = vec![to];
+            }
+        }
+    }
+
+    fn add_buffer(&mut self, buffer: Buffer) -> BufferId {
+        self.buffers.push(buffer);
+        self.buffers.len() - 1
+    }
+
+    fn buffer_of(&mut self, channels: usize, size: [usize; 2]) -> BufferId {
+        self.add_buffer(Buffer::map(channels, size))
+    }
+
+    fn buffer(&mut self, [channels, height, width]: [usize; 3]) -> BufferId {
+        self.buffer_of(channels, [height, width])
+    }
+
+    fn row_of_images(&mut self, channels: usize) -> BufferId {
+        self.add_buffer(Buffer::row_of_images(channels))
+    }
+
+    /// New buffers with the channels and sizes of others.
+    fn like(&mut self, parts: &[BufferId]) -> Vec<BufferId> {
+        parts
+            .iter()
+            .map(|&id| {
+                let Buffer { channels, size, .. } = self.buffers[id];
+                self.buffer_of(channels, size)
+            })
+            .collect()
+    }
+
+    fn affine(&mut self, id: NodeId, norm: Option<usize>, relu: bool) {
+        let parts = self.values[self.graph.nodes[id].inputs[0]].clone();
+        let results = self.like(&parts);
+        let mut first_channel = 0;
+        for (&from, &to) in parts.iter().zip(&results) {
+            self.steps.push(Step::Affine {
+                norm,
+                first_channel,
+                from,
+                to,
+                relu,
+            });
+            first_channel += self.buffers[from].channels;
+        }
+        self.values[id] = results;
+    }
+
+    fn conv(&mut self, id: NodeId) {
+        match self.terms.get(&id) {
+            Some(&(sum, scale)) => self.conv_term(id, sum, scale),
+            None => self.conv_alone(id),
+        }
+    }
+
+    /// A convolution that is no term of a sum, with those that read the same map.
+    fn conv_alone(&mut self, id: NodeId) {
+        let conv = self.conv_of(id);
+        let input = conv.input;
+        let mut group = vec![id];
+        if conv.window == Window::POINT {
+            let siblings = self.readers[input].iter().copied();
+            group.extend(siblings.filter(|&other| {
+                let alike =
+                    |other: ConvNode| other.window == conv.window && other.relu == conv.relu;
+                other > id
+                    && !self.terms.contains_key(&other)
+                    && self.conv_node(other).is_some_and(alike)
+            }));
+        }
+        let mut to = Vec::new();
+        for &member in &group {
+            let result = self.buffer(self.graph.nodes[member].shape);
+            self.values[member] = vec![result];
+            to.push(result);
+        }
+        let parts = group.iter().map(|&member| self.conv_of(member).part(1.0));
+        self.steps.push(Step::FoldedConv {
+            source: ConvSource::SideBySide(parts.collect()),
+            window: conv.window,
+            inputs: self.values[input].clone(),
+            value: Some(ValueStore {
+                to,
+                relu: conv.relu,
+            }),
+            sum: None,
+        });
+    }
+
+    /// The terms of a sum that are one convolution with this one, in order: 1×1 and read by nothing
+    /// else.
+    fn merged_terms(&self, id: NodeId, sum: NodeId) -> Vec<(NodeId, f32)> {
+        let can_merge = |other: NodeId| {
+            self.conv_of(other).window == Window::POINT && self.readers[other].len() == 1
+        };
+        let terms = self.sums[&sum].convs.iter().copied();
+        if can_merge(id) {
+            terms.filter(|&(other, _)| can_merge(other)).collect()
+        } else {
+            terms.filter(|&(other, _)| other == id).collect()
+        }
+    }
+
+    fn conv_term(&mut self, id: NodeId, sum: NodeId, scale: f32) {
+        let merged = self.merged_terms(id, sum);
+        if merged.last().is_none_or(|&(last, _)| last != id) {
+            return;
+        }
+        let plan = &self.sums[&sum];
+        let left = plan.left - merged.len();
+        let relu = plan.relu && left == 0 && plan.rest.is_empty();
+        let base = plan.base.map(|base| self.values[base].clone());
+        let addend = plan.buffers.clone().or(base);
+        let others: Vec<NodeId> = self.readers[id]
+            .iter()
+            .copied()
+            .filter(|&r| r != sum)
+            .collect();
+        // A value that others read is stored as it is, so its scale is left to the sum.
+        let is_folded = others.is_empty();
+        let parts: Vec<ConvPart> = merged
+            .iter()
+            .map(|&(member, scale)| {
+                let factor = if is_folded { scale } else { 1.0 };
+                self.conv_of(member).part(factor)
+            })
+            .collect();
+        let inputs = merged
+            .iter()
+            .flat_map(|&(member, _)| &self.values[self.conv_of(member).input])
+            .copied()
+            .collect();
+        let (value, sum_store, to) = match addend {
+            Some(addend) => {
+                let to = self.like(&addend);
+                let value =
+                    (!others.is_empty()).then(|| self.value_beside_sum(id, &others, &addend));
+                let store = SumStore {
+                    addend,
+                    to: to.clone(),
+                    scale: if is_folded { 1.0 } else { scale },
+                    relu,
+                };
+                (value, Some(store), to)
+            }
+            None => {
+                let to = vec![self.buffer(self.graph.nodes[id].shape)];
+                self.values[id] = to.clone();
+                let value = ValueStore {
+                    to: to.clone(),
+                    relu,
+                };
+                (Some(value), None, to)
+            }
+        };
+        self.steps.push(Step::FoldedConv {
+            source: if parts.len() == 1 {
+                ConvSource::SideBySide(parts)
+            } else {
+                ConvSource::Added(parts)
+            },
+            window: self.conv_of(id).window,
+            inputs,
+            value,
+            sum: sum_store,
+        });
+        let plan = self.sums.get_mut(&sum).expect("every sum has a plan");
+        plan.buffers = Some(to);
+        plan.left = left;
+    }
+
+    /// The result of a convolution that others read too. If they all want its ReLU, that is stored.
+    fn value_beside_sum(
+        &mut self,
+        id: NodeId,
+        others: &[NodeId],
+        parts: &[BufferId],
+    ) -> ValueStore {
+        let to = self.like(parts);
+        let is_relu = |&reader: &NodeId| self.graph.nodes[reader].op == Op::Relu;
+        let relu = others.iter().all(is_relu);
+        if relu {
+            for &reader in others {
+                self.values[reader] = to.clone();
+            }
+        } else {
+            self.values[id] = to.clone();
+        }
+        ValueStore { to, relu }
+    }
+
+    /// A value with its channels divided as those of another.
+    fn regrouped(&mut self, from: Vec<BufferId>, like: &[BufferId]) -> Vec<BufferId> {
+        let channels = |id: &BufferId| self.buffers[*id].channels;
+        if from.iter().map(channels).eq(like.iter().map(channels)) {
+            return from;
+        }
+        let to = self.like(like);
+        self.steps.push(Step::Regroup {
+            from,
+            to: to.clone(),
+        });
+        to
+    }
+
+    /// What no convolution has added.
+    fn sum(&mut self, id: NodeId) {
+        let plan = self.sums.remove(&id).expect("every sum has a plan");
+        let base = plan.base.map(|base| self.values[base].clone());
+        let mut to = (plan.buffers.or(base)).expect("a sum has an identity or a convolution");
+        let count = plan.rest.len();
+        for (index, (input, scale)) in plan.rest.into_iter().enumerate() {
+            let relu = plan.relu && index + 1 == count;
+            let terms = self.regrouped(self.values[input].clone(), &to);
+            let results = self.like(&to);
+            for ((&term, &addend), &to) in terms.iter().zip(&to).zip(&results) {
+                self.steps.push(Step::Add {
+                    term,
+                    scale,
+                    addend,
+                    to,
+                    relu,
+                });
+            }
+            to = results;
+        }
+        self.values[id] = to;
+    }
+}
+
+/// A convolution of the graph.
+#[derive(Clone, Copy)]
+struct ConvNode {
+    input: NodeId,
+    weight: usize,
+    norm: Option<usize>,
+    bias: Option<usize>,
+    window: Window,
+    relu: bool,
+}
+
+impl ConvNode {
+    fn part(self, factor: f32) -> ConvPart {
+        ConvPart {
+            weight: self.weight,
+            norm: self.norm,
+            bias: self.bias,
+            factor,
+        }
+    }
+}

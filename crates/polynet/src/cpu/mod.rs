@@ -1,0 +1,16 @@
+//! The processor: networks compiled to calls of our own kernels on planned memory.
+//!
+//! A graph is lowered to a list of steps on buffers, for [prediction](Classifier) or for a
+//! [training step](TrainingEngine), and one planner gives the buffers of either their places. A plain interpreter of
+//! the graph in `f64` judges both in the tests.
+
+mod buffers;
+mod lower;
+mod predict;
+mod program;
+mod shared;
+mod train;
+
+pub use polynet_kernels::{Isa, UnknownIsa};
+pub use predict::{Classifier, CompileOptions, Prediction};
+pub use train::TrainingEngine;

@@ -1,0 +1,9 @@
+//! Where a network is computed: by [our kernels](crate::cpu) on the processor, or on a GPU.
+
+mod device;
+mod predictor;
+mod training;
+
+pub use device::{Device, UnknownDevice};
+pub use predictor::{Predictor};
+pub use training::TrainingEngine;

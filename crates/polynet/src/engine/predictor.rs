@@ -1,0 +1,63 @@
+//! One way to predict on every device.
+
+use super::Device;
+use crate::arch::Graph;
+use crate::cpu::{Classifier, CompileOptions, Prediction};
+use crate::params::{TensorMismatch, TensorSource};
+
+/// Predicts on a device.
+#[derive(Debug)]
+pub struct Predictor(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Cpu(Box<Classifier>),
+    #[cfg(feature = "gpu")]
+    Gpu(Box<crate::gpu::Predictor>),
+}
+
+impl Predictor {
+    /// Compiles a graph with the tensors of its names. `options` are for the processor alone.
+    ///
+    /// # Errors
+    /// If a name or shape does not fit the graph.
+    pub fn new(
+        graph: &Graph,
+        tensors: &dyn TensorSource,
+        device: Device,
+        options: CompileOptions,
+    ) -> Result<Self, TensorMismatch> {
+        Ok(Self(match device {
+            Device::Cpu => Kind::Cpu(Box::new(Classifier::new(graph, tensors, options)?)),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => {
+                Kind::Gpu(Box::new(crate::gpu::Predictor::new(graph, tensors, gpu)?))
+            }
+        }))
+    }
+
+    /// The logits `[images, classes]` of preprocessed images `[images, 3, height, width]`, both in
+    /// row-major order.
+    ///
+    /// # Panics
+    /// If the length is no multiple of an image's.
+    pub fn logits(&mut self, images: &[f32]) -> Vec<f32> {
+        match &mut self.0 {
+            Kind::Cpu(classifier) => classifier.logits(images),
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(predictor) => predictor.predict(images).logits,
+        }
+    }
+
+    /// As [`Predictor::logits`], with what the logits come from.
+    ///
+    /// # Panics
+    /// As [`Predictor::logits`].
+    pub fn predict(&mut self, images: &[f32]) -> Prediction {
+        match &mut self.0 {
+            Kind::Cpu(classifier) => classifier.predict(images),
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(predictor) => predictor.predict(images),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! One way to compute gradients on every device.
+
+use super::Device;
+use crate::arch::Graph;
+use crate::cpu;
+use crate::params::Params;
+use crate::step::{
+    BatchPart, GradientObserver, Gradients, SharedStep, StepOptions, SynchronisedOutput,
+};
+use std::sync::Arc;
+
+/// Computes gradients on a device.
+#[derive(Debug)]
+pub struct TrainingEngine(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Cpu(cpu::TrainingEngine),
+    #[cfg(feature = "gpu")]
+    Gpu(crate::gpu::TrainingEngine),
+}
+
+impl TrainingEngine {
+    /// For a graph.
+    pub fn new(graph: Arc<Graph>, device: Device) -> Self {
+        Self(match device {
+            Device::Cpu => Kind::Cpu(cpu::TrainingEngine::new(graph)),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => Kind::Gpu(crate::gpu::TrainingEngine::new(graph, gpu)),
+        })
+    }
+
+    /// The gradients of the mean loss of a batch, while `observe` is shown each of them as soon as the
+    /// backward pass is done with it, in an order that follows from graph and options alone.
+    ///
+    /// # Panics
+    /// If the images are not as many as the labels, a label is no class, everything is frozen, or the
+    /// device has no training in the precision that is asked for.
+    pub fn gradients(
+        &mut self,
+        params: &Params,
+        part: BatchPart<'_>,
+        options: &StepOptions<'_>,
+        observe: &mut GradientObserver<'_>,
+    ) -> Gradients {
+        match &mut self.0 {
+            Kind::Cpu(engine) => engine.gradients(params, part, options, observe),
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(engine) => engine.gradients(params, part, options, observe),
+        }
+    }
+
+    /// The gradients of parts of a step whose batch norms have their statistics in common; see
+    /// [`cpu::TrainingEngine::synchronised_gradients`].
+    ///
+    /// # Errors
+    /// Those of `shared`.
+    ///
+    /// # Panics
+    /// As [`TrainingEngine::gradients`], and if the device does not
+    /// [share statistics](Device::shares_statistics).
+    pub fn synchronised_gradients<S: SharedStep>(
+        &mut self,
+        params: &Params,
+        parts: Vec<BatchPart<'_>>,
+        options: &StepOptions<'_>,
+        shared: &mut S,
+    ) -> Result<SynchronisedOutput, S::Error> {
+        match &mut self.0 {
+            Kind::Cpu(engine) => engine.synchronised_gradients(params, parts, options, shared),
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(_) => panic!("only the processor's training steps share statistics"),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The door: a model folder opened, photographs classified.
+//!
+//! ```no_run
+//! let mut model = polynet::Model::open("runs/first/model")?;
+//! let image = image::open("photo.jpg")?;
+//! for class in model.classify(&image, 5)? {
+//!     println!("{:5.1} %  {}", 100.0 * class.probability, class.class);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::arch::Architecture;
+use crate::cpu::{CompileOptions, Prediction};
+use crate::data::{self, DataError, DataErrorKind};
+use crate::engine::{Device, Predictor};
+use crate::params::{ModelConfig, WeightError, WeightFile, read_config};
+use image::{DynamicImage, RgbImage};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde::Serialize;
+use std::path::Path;
+
+/// How a model is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModelOptions {
+    /// Where it computes.
+    pub device: Device,
+    /// How it is compiled for the processor.
+    pub compile: CompileOptions,
+    /// Threads of its own that compute; by default those of rayon's global pool.
+    pub threads: Option<usize>,
+}
+
+/// A model folder, opened for prediction.
+#[derive(Debug)]
+pub struct Model {
+    config: ModelConfig,
+    architecture: Architecture,
+    predictor: Predictor,
+    pool: Option<ThreadPool>,
+}
+
+/// A class and its probability.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Ranked {
+    /// The class's name.
+    pub class: String,
+    /// Softmax of its logit.
+    pub probability: f64,
+}
+
+impl Model {
+    /// Opens a model folder for prediction on the processor, in `f32`, with all threads.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or the weights do not fit the architecture.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, WeightError> {
+        Self::open_with(folder, ModelOptions::default())
+    }
+
+    /// Opens a model folder. On the processor its weights go from the file into the kernels' order
+    /// without a copy between.
+    ///
+    /// # Errors
+    /// As [`Model::open`], and if the threads cannot be had.
+    pub fn open_with(folder: impl AsRef<Path>, options: ModelOptions) -> Result<Self, WeightError> {
+        let folder = folder.as_ref();
+        let (config, architecture) = read_config(folder)?;
+        let graph = architecture
+            .graph()
+            .map_err(|error| WeightError::invalid(&folder.join("config.json"), error))?;
+        let path = folder.join("model.safetensors");
+        let file = WeightFile::open(&path)?;
+        let predictor = Predictor::new(&graph, &file, options.device, options.compile)
+            .map_err(|mismatch| WeightError::mismatch(&path, mismatch))?;
+        let pool = options
+            .threads
+            .map(|threads| ThreadPoolBuilder::new().num_threads(threads).build())
+            .transpose()
+            .map_err(|error| WeightError::invalid(folder, error))?;
+        Ok(Self {
+            config,
+            architecture,
+            predictor,
+            pool,
+        })
+    }
+
+    /// Structure, class names, preprocessing and origin.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The network's structure.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Class names in the order of the logits.
+    pub fn classes(&self) -> &[String] {
+        &self.config.classes
+    }
+
+    /// The `top` most probable classes of a picture, the best first.
+    ///
+    /// # Errors
+    /// If the picture has no pixel.
+    pub fn classify(&mut self, image: &DynamicImage, top: usize) -> Result<Vec<Ranked>, DataError> {
+        let logits = self.logits(std::slice::from_ref(image))?;
+        Ok(ranked(&logits, &self.config.classes, top))
+    }
+
+    /// As [`Model::classify`], of a file's bytes: JPEG or PNG.
+    ///
+    /// # Errors
+    /// If they are no picture.
+    pub fn classify_bytes(&mut self, bytes: &[u8], top: usize) -> Result<Vec<Ranked>, DataError> {
+        let logits = self.predict(&[data::decode(bytes)?]).logits;
+        Ok(ranked(&logits, &self.config.classes, top))
+    }
+
+    /// The logits of pictures, `[images, classes]` in row-major order, and what they come from are
+    /// computed at once.
+    ///
+    /// # Errors
+    /// As [`Model::classify`].
+    pub fn logits(&mut self, images: &[DynamicImage]) -> Result<Vec<f32>, DataError> {
+        Ok(self.predict_images(images)?.logits)
+    }
+
+    /// The embeddings of pictures, `[images, features]` in row-major order: the means of the last
+    /// feature map, which the classifier reads.
+    ///
+    /// # Errors
+    /// As [`Model::classify`].
+    pub fn embeddings(&mut self, images: &[DynamicImage]) -> Result<Vec<f32>, DataError> {
+        Ok(self.predict_images(images)?.embeddings)
+    }
+
+    fn predict_images(&mut self, images: &[DynamicImage]) -> Result<Prediction, DataError> {
+        let pictures: Vec<RgbImage> = images.iter().map(DynamicImage::to_rgb8).collect();
+        if pictures.iter().any(|picture| picture.is_empty()) {
+            let message = "expected a picture with a pixel, found an empty one";
+            return Err(DataError::new(DataErrorKind::Decode, message));
+        }
+        Ok(self.predict(&pictures))
+    }
+
+    /// Logits, embeddings and last feature maps of pictures, prepared as the model wants them.
+    pub fn predict(&mut self, images: &[RgbImage]) -> Prediction {
+        let inputs = self.prepare(images);
+        self.predict_inputs(&inputs)
+    }
+
+    /// Pictures as the network sees them, `[images, 3, height, width]` in row-major order.
+    pub fn prepare(&self, images: &[RgbImage]) -> Vec<f32> {
+        let preprocessing = &self.config.preprocessing;
+        let inputs = images.iter().flat_map(|image| preprocessing.apply(image));
+        inputs.collect()
+    }
+
+    /// As [`Model::predict`], of what [`Model::prepare`] gives.
+    ///
+    /// # Panics
+    /// If the length is no multiple of an image's.
+    pub fn predict_inputs(&mut self, inputs: &[f32]) -> Prediction {
+        let Self {
+            predictor, pool, ..
+        } = self;
+        match pool {
+            Some(pool) => pool.install(|| predictor.predict(inputs)),
+            None => predictor.predict(inputs),
+        }
+    }
+
+    /// What computes, apart from the preprocessing.
+    pub fn predictor(&mut self) -> &mut Predictor {
+        &mut self.predictor
+    }
+}
+
+/// The `top` most probable classes of one image, the best first; equal ones in the order of the
+/// classes.
+///
+/// ```
+/// let classes = ["cat".to_owned(), "dog".to_owned()];
+/// let best = polynet::ranked(&[0.0, 3.0_f32.ln()], &classes, 1);
+/// assert_eq!(best[0].class, "dog");
+/// assert!((best[0].probability - 0.75).abs() < 1e-6);
+/// ```
+pub fn ranked(logits: &[f32], classes: &[String], top: usize) -> Vec<Ranked> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f64> = logits
+        .iter()
+        .map(|logit| f64::from(logit - highest).exp())
+        .collect();
+    let sum: f64 = weights.iter().sum();
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
+    order
+        .into_iter()
+        .take(top)
+        .map(|index| Ranked {
+            class: classes[index].clone(),
+            probability: weights[index] / sum,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_of_large_logits_are_finite_and_sum_to_one() {
+        let classes: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let ranked = ranked(&[1000.0, 999.0, -1000.0], &classes, 5);
+        let sum: f64 = ranked.iter().map(|class| class.probability).sum();
+        assert!((sum - 1.0).abs() < 1e-12);
+        assert_eq!(ranked[0].class, "a");
+    }
+}

@@ -1,0 +1,32 @@
+//! The tensors of a network ([`Params`]), weights in files, and models in folders.
+//!
+//! A model is a folder of three files:
+//!
+//! | file | content |
+//! |---|---|
+//! | `config.json` | architecture, class names, preprocessing ([`ModelConfig`]) |
+//! | `model.safetensors` | every tensor by the names of [`Graph::tensors`](crate::arch::Graph::tensors) |
+//! | `README.md` | a model card for people |
+//!
+//! [`import`] makes one from a public weight file.
+
+mod classes;
+mod error;
+mod file;
+mod import;
+mod init;
+mod model;
+mod names;
+mod tensors;
+
+pub use classes::default_class_names;
+pub use error::WeightError;
+pub use file::{
+    TensorRef, TensorSource, WeightFile, read_safetensors, read_weights, write_safetensors,
+};
+pub use import::{Imported, import};
+pub(crate) use init::values as initial_values;
+pub(crate) use model::write_new_model;
+pub use model::{ModelConfig, ModelFolder, read_config};
+pub use names::{Naming, port_names};
+pub use tensors::{HostTensor, NORM_MOMENTUM, Params, TensorMap, TensorMismatch};

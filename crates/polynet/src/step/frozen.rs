@@ -1,0 +1,34 @@
+//! Tensors that training leaves alone.
+
+use crate::arch::graph::{Graph, TensorSpec};
+
+/// The tensors of a network that training leaves alone: they get no gradients, and a batch norm
+/// whose scale is among them normalizes with its running statistics, which stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// By tensor index of the network; empty where nothing is frozen.
+    tensors: Vec<bool>,
+}
+
+impl Frozen {
+    /// Everything is trained.
+    pub const NOTHING: Self = Self {
+        tensors: Vec::new(),
+    };
+
+    /// The tensors that `is_frozen` names. Gradients need one that it does not name.
+    pub fn new(specs: &[TensorSpec], is_frozen: impl Fn(&TensorSpec) -> bool) -> Self {
+        let tensors: Vec<bool> = specs.iter().map(is_frozen).collect();
+        Self { tensors }
+    }
+
+    /// Whether the tensor of that index is frozen.
+    pub fn contains(&self, tensor: usize) -> bool {
+        self.tensors.get(tensor).copied().unwrap_or_default()
+    }
+
+    /// Whether a batch norm of the graph is.
+    pub(crate) fn contains_norm(&self, graph: &Graph, norm: usize) -> bool {
+        self.contains(graph.norm_tensors(norm)[0])
+    }
+}
