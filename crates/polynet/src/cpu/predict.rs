@@ -563,7 +563,10 @@ mod tests {
             assert_eq!(maps.len(), found.embeddings.len(), "{spec}");
             for (map, mean) in maps.zip(&found.embeddings) {
                 let expected = map.iter().sum::<f32>() / pixels as f32;
-                assert!((expected - mean).abs() < 1e-5 * (1.0 + mean.abs()), "{spec}");
+                assert!(
+                    (expected - mean).abs() < 1e-5 * (1.0 + mean.abs()),
+                    "{spec}"
+                );
             }
             let (weight, bias) = (graph.linear_tensor(), graph.linear_tensor() + 1);
             let largest = found.logits.iter().fold(0.0_f32, |max, x| max.max(x.abs()));

@@ -5,5 +5,5 @@ mod predictor;
 mod training;
 
 pub use device::{Device, UnknownDevice};
-pub use predictor::{Predictor};
+pub use predictor::Predictor;
 pub use training::TrainingEngine;

@@ -1,8 +1,8 @@
 //! A network on a data set.
 
 use super::{CacheError, EvalReport, Scores, ScoresError};
-use crate::engine::Predictor;
 use crate::data::{Batch, DataError, Loader};
+use crate::engine::Predictor;
 
 /// Why a network could not be evaluated.
 #[derive(Debug, thiserror::Error)]

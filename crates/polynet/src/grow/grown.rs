@@ -6,11 +6,11 @@ use super::tensors::Origin;
 use super::{GrowError, GrowOptions, Growth, Start};
 use crate::arch::graph::TensorSpec;
 use crate::arch::{Architecture, Graph};
-use crate::data::{Preprocessing, Resize};
 use crate::cpu::{Classifier, CompileOptions};
+use crate::data::{Preprocessing, Resize};
 use crate::params::{
-    HostTensor, ModelConfig, ModelFolder, Params, TensorMap, WeightError,
-    default_class_names, initial_values, write_new_model,
+    HostTensor, ModelConfig, ModelFolder, Params, TensorMap, WeightError, default_class_names,
+    initial_values, write_new_model,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -73,13 +73,7 @@ pub fn grow(
     let (classes, rows) = classes_and_rows(&model.config.classes, to, classes)?;
     let growth = Growth::plan(&model.architecture, to, &rows, options)?;
     let graph = to.graph()?;
-    let tensors = tensors(
-        &growth,
-        &graph,
-        &model.params,
-        &rows,
-        options.seed,
-    )?;
+    let tensors = tensors(&growth, &graph, &model.params, &rows, options.seed)?;
     let mismatch = |mismatch| WeightError::mismatch(Path::new(name), mismatch);
     let params = Params::from_source(&graph, &tensors).map_err(mismatch)?;
     let difference = difference(model, &params, to, &rows, options.seed)?;

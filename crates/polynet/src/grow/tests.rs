@@ -92,7 +92,10 @@ fn the_function_stays_where_inserted_blocks_can_be_zero() {
             let grown = try_grow(&from, &to, options).unwrap();
             let difference = grown.report.difference;
             // Sums of merged convolutions have another order.
-            assert!(difference.features <= 1e-5 * difference.largest_feature, "{to}");
+            assert!(
+                difference.features <= 1e-5 * difference.largest_feature,
+                "{to}"
+            );
             assert!(difference.logits <= 1e-5 * difference.largest_logit, "{to}");
             assert!(difference.largest_logit > 0.1 && difference.classes == 3);
             // The zeros are what keeps it.

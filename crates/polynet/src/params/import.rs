@@ -1,7 +1,8 @@
 //! Public weight files become model folders.
 
 use super::{
-    ModelConfig, Naming, Params, TensorMap, TensorMismatch, WeightError, read_weights, write_new_model,
+    ModelConfig, Naming, Params, TensorMap, TensorMismatch, WeightError, read_weights,
+    write_new_model,
 };
 use crate::arch::graph::{TensorKind, TensorSpec};
 use crate::arch::{Architecture, Graph};
@@ -243,7 +244,10 @@ mod tests {
                 tensor.shape.extend([1, 1]);
             }
         });
-        assert_eq!(import(&path, &architecture).unwrap().params.to_map(), expected);
+        assert_eq!(
+            import(&path, &architecture).unwrap().params.to_map(),
+            expected
+        );
     }
 
     #[test]

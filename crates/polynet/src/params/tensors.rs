@@ -340,7 +340,10 @@ mod tests {
         assert_eq!(Params::from_source(&graph, &map).unwrap(), params);
         let expected: Vec<Vec<f32>> = params.iter().map(|(_, values)| values.to_vec()).collect();
         for (index, tensor) in params.tensors_mut().enumerate() {
-            assert!((tensor.as_ptr() as usize).is_multiple_of(64), "tensor {index}");
+            assert!(
+                (tensor.as_ptr() as usize).is_multiple_of(64),
+                "tensor {index}"
+            );
             assert_eq!(tensor, expected[index]);
             tensor.fill(index as f32);
         }

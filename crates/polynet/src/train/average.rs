@@ -94,7 +94,9 @@ mod tests {
 
     /// Sets every element of every tensor.
     fn fill(params: &mut Params, value: f64) {
-        params.tensors_mut().for_each(|tensor| tensor.fill(value as f32));
+        params
+            .tensors_mut()
+            .for_each(|tensor| tensor.fill(value as f32));
     }
 
     fn firsts(params: &Params) -> Vec<f32> {

@@ -49,8 +49,17 @@ fn each(gradients: &mut [Option<Vec<f32>>], change: impl Fn(f32) -> f32 + Sync) 
 /// The Euclidean norm of all elements together, in `f64`: pieces are added in their order, whatever the
 /// number of threads.
 fn norm(gradients: &[Option<Vec<f32>>]) -> f64 {
-    let pieces: Vec<&[f32]> = gradients.iter().flatten().flat_map(|g| g.chunks(PIECE)).collect();
-    let square = |piece: &&[f32]| piece.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
+    let pieces: Vec<&[f32]> = gradients
+        .iter()
+        .flatten()
+        .flat_map(|g| g.chunks(PIECE))
+        .collect();
+    let square = |piece: &&[f32]| {
+        piece
+            .iter()
+            .map(|&g| f64::from(g) * f64::from(g))
+            .sum::<f64>()
+    };
     let squares: Vec<f64> = pieces.par_iter().map(square).collect();
     squares.into_iter().sum::<f64>().sqrt()
 }

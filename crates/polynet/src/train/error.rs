@@ -5,8 +5,8 @@ use super::recipe::RecipeError;
 use super::run_folder::RunFolderError;
 use crate::arch::ArchError;
 use crate::data::DataError;
-use crate::eval::EvalError;
 use crate::engine::UnknownDevice;
+use crate::eval::EvalError;
 use crate::params::WeightError;
 use std::path::PathBuf;
 

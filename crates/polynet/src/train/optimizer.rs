@@ -87,7 +87,11 @@ impl Optimizer {
         let parameters = tensors.zip(gradients).zip(rules);
         let parameters = parameters.filter_map(|(((weight, slots), gradient), rule)| {
             let gradient = gradient.as_deref()?;
-            for (slot, kept) in slots.iter_mut().enumerate().filter(|(_, kept)| kept.is_empty()) {
+            for (slot, kept) in slots
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, kept)| kept.is_empty())
+            {
                 if let Some(value) = rule.initial(slot) {
                     *kept = vec![value; weight.len()];
                 }
@@ -114,7 +118,10 @@ impl Optimizer {
             values: counts.collect(),
         }];
         for (spec, slots) in params.specs().iter().zip(&self.state) {
-            let kept = slots.iter().enumerate().filter(|(_, kept)| !kept.is_empty());
+            let kept = slots
+                .iter()
+                .enumerate()
+                .filter(|(_, kept)| !kept.is_empty());
             tensors.extend(kept.map(|(slot, kept)| TensorRef {
                 name: slot_name(slot, &spec.name).into(),
                 shape: vec![kept.len()].into(),
@@ -159,11 +166,7 @@ impl OptimizerSection {
             TensorKind::ConvWeight | TensorKind::LinearWeight => true,
             _ => self.weight_decay_on == DecayedParameters::All,
         };
-        if decays {
-            self.weight_decay
-        } else {
-            0.0
-        }
+        if decays { self.weight_decay } else { 0.0 }
     }
 }
 

@@ -15,8 +15,8 @@ use crate::data::{
     Resize, Share, Split, Splitting, View,
 };
 use crate::distributed;
-use crate::eval;
 use crate::engine::Device;
+use crate::eval;
 use crate::params::{ModelConfig, ModelFolder, Params, TensorMap, WeightError};
 use crate::step::Precision;
 use std::path::Path;
@@ -141,7 +141,9 @@ impl Setup {
         tensors: &mut TensorMap,
     ) -> Result<Params, TrainError> {
         let names = self.graph.tensors().map(|spec| spec.name);
-        let own: TensorMap = names.filter_map(|name| tensors.remove_entry(&name)).collect();
+        let own: TensorMap = names
+            .filter_map(|name| tensors.remove_entry(&name))
+            .collect();
         let params = Params::from_source(&self.graph, &own)
             .map_err(|mismatch| WeightError::mismatch(path, mismatch))?;
         Ok(params)

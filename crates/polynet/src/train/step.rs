@@ -4,15 +4,15 @@ use super::clipping::Clipping;
 use super::error::TrainError;
 use super::ranks::{PartRecord, Ranks, StepStart};
 use super::recipe::{NormGroup, Recipe};
+use crate::arch::Graph;
 use crate::data::Batch;
 use crate::distributed::{Buckets, Exchange};
-use crate::eval::count_correct;
-use crate::arch::Graph;
 use crate::engine::TrainingEngine;
+use crate::eval::count_correct;
 use crate::params::Params;
 use crate::step::{
-    Activations, BatchPart, Frozen, GradientObserver, Gradients, LossOptions, Paths, Precision,
-    NormStatistics, StepOptions,
+    Activations, BatchPart, Frozen, GradientObserver, Gradients, LossOptions, NormStatistics,
+    Paths, Precision, StepOptions,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -195,7 +195,11 @@ fn shared(
     for part in &parts {
         let factor = factor(part);
         let mut gradients = compute(trainee, part, &mut |_, _| {});
-        gradients.iter_mut().flatten().flatten().for_each(|g| *g *= factor);
+        gradients
+            .iter_mut()
+            .flatten()
+            .flatten()
+            .for_each(|g| *g *= factor);
         earlier.push(gradients);
     }
     let mut buckets = Buckets::new(ranks.communicator(), rows, earlier, tensors);

@@ -18,11 +18,11 @@ use super::setup::{self, Setup};
 use super::speed::Speed;
 use super::step::GradientRule;
 use crate::arch::{Architecture, Graph};
+use crate::cpu::CompileOptions;
 use crate::data::Dataset;
 use crate::distributed::{Communicator, Exchange};
-use crate::eval::EvalReport;
 use crate::engine::{Predictor, TrainingEngine};
-use crate::cpu::CompileOptions;
+use crate::eval::EvalReport;
 use crate::params::{ModelConfig, ModelFolder, Params, TensorMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -104,7 +104,14 @@ impl Trainer {
             let params = setup.initial_params(&recipe, progress)?;
             if !ranks.is_writer() {
                 let folder = RunFolder::of_writer(folder);
-                return Ok(Self::new(recipe.clone(), folder, setup, params, None, ranks));
+                return Ok(Self::new(
+                    recipe.clone(),
+                    folder,
+                    setup,
+                    params,
+                    None,
+                    ranks,
+                ));
             }
             let folder = RunFolder::create(folder)?;
             folder.write_recipe(&recipe)?;
@@ -242,11 +249,7 @@ impl Trainer {
         }
     }
 
-    fn restore(
-        &mut self,
-        position: Position,
-        mut tensors: TensorMap,
-    ) -> Result<(), TrainError> {
+    fn restore(&mut self, position: Position, mut tensors: TensorMap) -> Result<(), TrainError> {
         let mut restored = self.optimizer.restore(&self.params, &mut tensors);
         if let Some(average) = &mut self.average {
             restored = restored.and_then(|()| average.restore(&mut tensors));

@@ -39,12 +39,7 @@ impl From<Pool> for pool::Pool {
 }
 
 /// The window of a convolution of the graph.
-fn window(
-    graph: &Graph,
-    weight: usize,
-    stride: [usize; 2],
-    padding: [usize; 2],
-) -> conv::Window {
+fn window(graph: &Graph, weight: usize, stride: [usize; 2], padding: [usize; 2]) -> conv::Window {
     let [_, _, rows, columns] = graph.convs[weight].shape;
     conv::Window {
         kernel: [rows, columns],

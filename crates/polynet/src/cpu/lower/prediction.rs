@@ -5,13 +5,11 @@
 //!   convolutions that only one sum reads are one convolution with more inputs.
 //! - ReLU is part of what stores its input, and dropout is nothing.
 
-use crate::arch::Activation;
 use super::window;
+use crate::arch::Activation;
 use crate::arch::graph::{Graph, NodeId, Op};
 use crate::cpu::buffers::{Buffer, BufferId};
-use crate::cpu::program::{
-    ConvPart, ConvSource, Program, Step, SumStore, Transforms, ValueStore,
-};
+use crate::cpu::program::{ConvPart, ConvSource, Program, Step, SumStore, Transforms, ValueStore};
 use crate::step::Precision;
 use polynet_kernels::conv::Window;
 use std::collections::HashMap;

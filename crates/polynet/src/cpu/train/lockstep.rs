@@ -160,7 +160,9 @@ impl<'a, S: SharedStep> Lockstep<'a, S> {
     /// The channels of a map in parts.
     fn channels(&self, map: &[usize]) -> usize {
         let parts = map.iter();
-        parts.map(|&part| self.lowered.program.buffers[part].channels).sum()
+        parts
+            .map(|&part| self.lowered.program.buffers[part].channels)
+            .sum()
     }
 
     /// The values of a channel of a map in parts, over all images of the step.

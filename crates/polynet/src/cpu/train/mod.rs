@@ -13,8 +13,8 @@ use super::lower::{Training, training};
 use crate::arch::graph::{Graph, Op};
 use crate::params::Params;
 use crate::step::{
-    Activations, BatchPart, Frozen, GradientObserver, Gradients, PartOutput, Paths, Precision, SharedStep,
-    StepOptions, SynchronisedOutput, dropout_factors, targets,
+    Activations, BatchPart, Frozen, GradientObserver, Gradients, PartOutput, Paths, Precision,
+    SharedStep, StepOptions, SynchronisedOutput, dropout_factors, targets,
 };
 use compiled::{Processor, StepInput};
 use lockstep::Lockstep;

@@ -164,7 +164,9 @@ impl Run<'_> {
     ) {
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         let slots: Vec<(BufferId, Slot)> = parts.iter().map(|part| (part.z, part.slot)).collect();
-        for (&NormPart { z, dy, dz, .. }, (slot, channels)) in parts.iter().zip(self.channels_of(&slots)) {
+        for (&NormPart { z, dy, dz, .. }, (slot, channels)) in
+            parts.iter().zip(self.channels_of(&slots))
+        {
             let of_part = |sums: &GradientSums| GradientSums {
                 gradients: sums.gradients[channels.clone()].to_vec(),
                 products: sums.products[channels.clone()].to_vec(),

@@ -1,10 +1,10 @@
 //! The steps of a program on an arena.
 
 use super::compiled::{Packing, StepInput};
-use crate::step::Gradients;
 use crate::arch::graph::Graph;
 use crate::cpu::program::Step;
 use crate::cpu::shared::{self, channels, of};
+use crate::step::Gradients;
 use polynet_kernels::conv::{Conv, InputGradient, Value, Window, Winograd, weight_gradient};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};

@@ -88,7 +88,8 @@ impl Batch {
     /// Gradients of the whole batch.
     fn whole(&self, options: &StepOptions<'_>) -> Gradients {
         let part = self.part(0, self.labels.len());
-        self.engine().gradients(&self.params, part, options, &mut |_, _| {})
+        self.engine()
+            .gradients(&self.params, part, options, &mut |_, _| {})
     }
 
     fn parts(&self, images: &[usize]) -> Vec<BatchPart<'_>> {
@@ -206,13 +207,19 @@ fn parts_with_statistics_of_their_own_are_not() {
     let whole = batch.whole(&options).tensors;
     let [first, second] = [0, 4].map(|first| {
         let part = batch.part(first, 4);
-        let gradients = batch.engine().gradients(&batch.params, part, &options, &mut |_, _| {});
+        let gradients = batch
+            .engine()
+            .gradients(&batch.params, part, &options, &mut |_, _| {});
         gradients.tensors
     });
     let mut far = 0;
     for ((first, second), whole) in first.into_iter().zip(second).zip(&whole) {
         if let (Some(first), Some(second), Some(whole)) = (first, second, whole) {
-            let mean: Vec<f32> = first.iter().zip(&second).map(|(a, b)| (a + b) * 0.5).collect();
+            let mean: Vec<f32> = first
+                .iter()
+                .zip(&second)
+                .map(|(a, b)| (a + b) * 0.5)
+                .collect();
             far += usize::from(apart(&mean, whole) > 0.2);
         }
     }
@@ -285,15 +292,24 @@ fn each_gradient_is_shown_once_when_it_is_final() {
     for isa in Isa::available() {
         let mut engine = TrainingEngine::with_isa(Arc::clone(&batch.graph), isa);
         let mut shown: Vec<(usize, Vec<f32>)> = Vec::new();
-        let found = engine.gradients(&batch.params, batch.part(0, 4), &options, &mut |index, g| {
-            shown.push((index, g.to_vec()));
-        });
+        let found = engine.gradients(
+            &batch.params,
+            batch.part(0, 4),
+            &options,
+            &mut |index, g| {
+                shown.push((index, g.to_vec()));
+            },
+        );
         shown.sort_by_key(|(index, _)| *index);
         let every = found.tensors.into_iter().enumerate();
         let every: Vec<(usize, Vec<f32>)> =
             every.filter_map(|(index, g)| Some((index, g?))).collect();
         assert_eq!(shown, every, "{isa}");
-        let parameters = batch.params.specs().iter().filter(|spec| spec.kind.is_parameter());
+        let parameters = batch
+            .params
+            .specs()
+            .iter()
+            .filter(|spec| spec.kind.is_parameter());
         assert_eq!(shown.len(), parameters.count(), "{isa}");
     }
 }
@@ -321,7 +337,10 @@ fn recomputed_gradients_are_the_kept_ones_bit_for_bit() {
 
 #[test]
 fn a_dropped_block_has_no_gradient() {
-    let batch = Batch::new("family = small; width = 0.125; A: I; B: I; C: I -> 2-way", 4);
+    let batch = Batch::new(
+        "family = small; width = 0.125; A: I; B: I; C: I -> 2-way",
+        4,
+    );
     // The paths of the last module are dropped with chance 1.
     for max_drop in [0.0, 1.0] {
         let paths = Paths::draw(&batch.graph, max_drop, &mut ChaCha8Rng::seed_from_u64(5));
@@ -356,7 +375,11 @@ fn frozen_parts_have_no_gradients_and_keep_their_statistics() {
                 for (index, spec) in batch.params.specs().iter().enumerate() {
                     let name = &spec.name;
                     let trained = spec.kind.is_parameter() && !is_frozen(name);
-                    assert_eq!(gradients.tensors[index].is_some(), trained, "{part}: {name}");
+                    assert_eq!(
+                        gradients.tensors[index].is_some(),
+                        trained,
+                        "{part}: {name}"
+                    );
                     let moved = after[index] != batch.params[index];
                     let statistic = !spec.kind.is_parameter();
                     assert_eq!(moved, statistic && !is_frozen(name), "{part}: {name}");
@@ -369,7 +392,10 @@ fn frozen_parts_have_no_gradients_and_keep_their_statistics() {
 #[test]
 fn a_wholly_frozen_body_trains_on_the_features_of_prediction() {
     use crate::cpu::{Classifier, CompileOptions};
-    let batch = Batch::new("small-polynet; width = 0.0625; classes = 3; input = 16; dropout = 0", 4);
+    let batch = Batch::new(
+        "small-polynet; width = 0.0625; classes = 3; input = 16; dropout = 0",
+        4,
+    );
     let frozen = Frozen::new(batch.params.specs(), |spec| !spec.name.starts_with("head"));
     let paths = Paths::all(&batch.graph);
     let trained = batch.whole(&StepOptions {

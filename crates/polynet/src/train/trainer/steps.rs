@@ -3,12 +3,12 @@
 
 use super::Trainer;
 use crate::data::{Batch, Loader, Share};
-use crate::eval::{self, EvalReport, Scores};
 use crate::engine::Predictor;
-use crate::train::step::Trainee;
+use crate::eval::{self, EvalReport, Scores};
 use crate::train::metrics::{Record, TrainRecord, ValidationRecord};
 use crate::train::progress::{Progress, StepReport, Warning};
 use crate::train::ranks::StepStart;
+use crate::train::step::Trainee;
 use crate::train::{Duration, TrainError};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -156,7 +156,12 @@ impl Trainer {
             return Ok(None);
         };
         let paused = Instant::now();
-        let scores = validate(&mut self.predictor(), loader, &self.config.classes, progress);
+        let scores = validate(
+            &mut self.predictor(),
+            loader,
+            &self.config.classes,
+            progress,
+        );
         let scores = self.ranks.agree(scores)?;
         let report = eval::merged(self.ranks.communicator(), scores)?.report();
         let record = ValidationRecord {
