@@ -113,7 +113,7 @@ impl Reader<'_> {
             }
             self.at += 1;
         }
-        let path = self.from_root(path);
+        let path = self.resolved(path);
         if !path.is_empty() {
             self.found.push(Use { path, line });
         }
@@ -135,7 +135,7 @@ impl Reader<'_> {
     }
 
     /// The path with `self` and `super` replaced by what they stand for here.
-    fn from_root(&self, path: Vec<String>) -> Vec<String> {
+    fn resolved(&self, path: Vec<String>) -> Vec<String> {
         let starts_here = path
             .first()
             .is_some_and(|first| first == "self" || first == "super");

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A row may use rooms above it, `all above`, `unsafe`, crates that then are for the rows alone that
-//! name them, and `polynet`: the names at the library's root. What stands in parentheses is a remark.
+//! name them, and `polynet`: the names at the library's root. What stands in
+//! parentheses is a remark.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -64,7 +65,7 @@ impl Table {
                     cells.join(" | ")
                 );
             };
-            let room = short(room);
+            let room = short(&without_remarks(room));
             ensure!(
                 table.row(&room).is_none(),
                 "`{room}` has two rows; join them"
@@ -156,7 +157,7 @@ mod tests {
     const ROWS: &str = "Text.\n\n| room | holds | may use |\n|---|---|---|\n\
                         | `crates/polynet-kernels` | kernels | `unsafe` |\n\
                         | `…/files.rs` | files | – |\n\
-                        | `gpu/` | Burn | kernels, files (locks, too), Burn |\n\
+                        | `gpu/` (feature `gpu`) | Burn | kernels, files (locks, too), Burn |\n\
                         | `train/` | the loop | all above |\n\nMore.\n";
 
     fn parse(text: &str) -> Result<Table, String> {
