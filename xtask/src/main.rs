@@ -6,6 +6,7 @@ mod experiment;
 mod fixtures;
 mod licenses;
 mod mpi;
+mod rooms;
 mod sanitize;
 mod vulkan;
 
@@ -33,6 +34,8 @@ enum Task {
     Fixtures(fixtures::Arguments),
     /// Build with MPI and train on several ranks, killing runs; or measure how ranks scale
     Mpi(mpi::Arguments),
+    /// Check imports by the table of rooms in ARCHITECTURE.md
+    Rooms,
     /// Test the kernels under AddressSanitizer
     Sanitize,
     /// Build for Vulkan and compare the network with the processor's results
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
         Task::Experiment(arguments) => experiment::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
         Task::Mpi(arguments) => mpi::run(&arguments),
+        Task::Rooms => rooms::check(),
         Task::Sanitize => sanitize::run(),
         Task::Vulkan(arguments) => vulkan::run(&arguments),
     }

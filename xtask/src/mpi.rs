@@ -1,16 +1,17 @@
 //! `cargo xtask mpi`: several processes that train one network, over MPI.
 //!
 //! Installs Open MPI and libclang by apt-get where they are missing, builds the command with the
-//! feature `mpi` beside the default build (Burn is not compiled again), and runs it under mpirun:
+//! feature `mpi` beside the default build, and runs it under mpirun:
 //! ranks give the weights of one process, with local and with synchronised batch norm, errors end all
-//! ranks, and runs that are killed at random moments go on to the same weights.
+//! ranks, and runs that are killed at random steps go on to the same weights. Nothing here has a limit
+//! in seconds: a run is watched by the steps that it records, and by its end.
 
 mod kills;
 mod launch;
 mod scaling;
 
 use anyhow::{Context, Result, ensure};
-use launch::Run;
+use launch::{Run, Running};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -27,7 +28,7 @@ pub(crate) struct Arguments {
     /// How many times a run is killed
     #[arg(long, default_value_t = 20)]
     kills: u32,
-    /// Seed of the moments; by default a new one
+    /// Seed of the steps at which runs are killed; by default a new one
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -124,13 +125,9 @@ fn ranks_give_the_weights_of_one_process(program: &Path, folder: &Path) -> Resul
 fn a_killed_rank_ends_synchronised_ranks(program: &Path, folder: &Path) -> Result<()> {
     let out = folder.join("synchronised-killed");
     let run = Run::start(program, 4, &out).with("training.batch_norm=synchronised");
-    let running = run.spawn()?;
-    running.wait_for_checkpoint(&out)?;
-    let ranks = running.ranks();
-    let last = ranks
-        .last()
-        .context("the run has ended too early to be killed")?;
-    let took = kills::kill_one(running, *last)?;
+    let mut running = run.spawn()?;
+    let last = last_rank_at_work(&mut running, &out)?;
+    kills::kill_one(running, &out, last)?;
     let ended = Run::resume(program, 2, &out).wait()?;
     ensure!(
         ended.is_success,
@@ -139,11 +136,17 @@ fn a_killed_rank_ends_synchronised_ranks(program: &Path, folder: &Path) -> Resul
     );
     let same = model(&out)? == model(&folder.join("synchronised-1"))?;
     ensure!(same, "the killed run has come to other weights");
-    println!(
-        "ok: a killed rank ended synchronised ranks after {:.1} s; 2 ranks came to the same weights",
-        took.as_secs_f64()
-    );
+    println!("ok: a killed rank ended synchronised ranks; 2 ranks came to the same weights");
     Ok(())
+}
+
+/// The rank that was started last, once the run has saved something.
+fn last_rank_at_work(running: &mut Running, out: &Path) -> Result<u32> {
+    let has_saved = running.wait_for_checkpoint(out)?;
+    let ranks = running.ranks();
+    let last = ranks.last().filter(|_| has_saved);
+    last.copied()
+        .context("the run has ended too early to be disturbed")
 }
 
 /// One crop an image and twelve: what 1, 2 and 4 ranks print.
@@ -189,12 +192,10 @@ fn an_error_ends_all_ranks(program: &Path, folder: &Path) -> Result<()> {
     std::fs::write(data.join("train/b/17.png"), "not an image")?;
     let out = folder.join("broken");
     let path = format!("data.path={}", data.display());
-    let started = Instant::now();
     let ended = Run::start(program, 2, &out)
         .with(&path)
         .with("model.architecture=small-ir-1-2-1; width = 0.0625; classes = 2")
         .wait()?;
-    let seconds = started.elapsed().as_secs_f64();
     ensure!(!ended.is_success, "a broken image did not end the run");
     let says = ended.errors.contains("17.png") && ended.errors.contains("error: rank ");
     ensure!(
@@ -202,8 +203,7 @@ fn an_error_ends_all_ranks(program: &Path, folder: &Path) -> Result<()> {
         "the run did not name the broken image:\n{}",
         ended.errors
     );
-    ensure!(seconds < 20.0, "the run took {seconds:.0} s to end");
-    println!("ok: a broken image on one rank ended all after {seconds:.1} s and was named");
+    println!("ok: a broken image on one rank ended all and was named");
     Ok(())
 }
 
@@ -216,13 +216,9 @@ const PIXEL: &[u8] = &[
 
 fn a_signal_stops_all_ranks_at_one_step(program: &Path, folder: &Path) -> Result<()> {
     let out = folder.join("stopped");
-    let running = Run::start(program, 2, &out).spawn()?;
-    running.wait_for_checkpoint(&out)?;
-    let ranks = running.ranks();
-    let last = ranks
-        .last()
-        .context("the run has ended too early to be stopped")?;
-    launch::signal("-TERM", *last)?;
+    let mut running = Run::start(program, 2, &out).spawn()?;
+    let last = last_rank_at_work(&mut running, &out)?;
+    launch::signal("-TERM", last)?;
     let ended = running.wait()?;
     ensure!(!ended.is_success, "a stopped run says that it has finished");
     let says = ended.output.contains("stopped after step");

@@ -1,13 +1,15 @@
-//! Runs that are killed at random moments, and go on.
+//! Runs that are killed at a random step, and go on.
 
-use super::launch::{self, Run, Running};
+use super::launch::{self, Run, Running, recorded_step};
 use super::model;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// After this long without one of its ranks, a run must have ended.
-const SOON: Duration = Duration::from_secs(10);
+/// A run is killed at most so many steps after those that an earlier one has recorded.
+const STEPS_UNTIL_KILLED: u64 = 20;
+/// Steps that may be recorded after one rank was killed: what it has sent may end the step under way.
+const STEPS_UNDER_WAY: u64 = 2;
 
 /// Kills runs `kills` times, one rank or all processes at once, and resumes each with 1, 2 or 4 ranks:
 /// all must come to the weights of the run in `equal-1`, which nobody disturbed.
@@ -19,44 +21,32 @@ pub(super) fn run(program: &Path, folder: &Path, kills: u32, seed: Option<u64>) 
         random.0
     );
     let expected = model(&folder.join("equal-1"))?;
-    let whole = {
-        let started = Instant::now();
-        Run::start(program, 2, &folder.join("timed")).wait()?;
-        started.elapsed()
-    };
-    let (mut killed, mut of_one_rank, mut slowest) = (0, 0, Duration::ZERO);
-    let mut finished = 0;
+    let (mut killed, mut of_one_rank, mut finished) = (0, 0, 0);
     while killed < kills {
         let out = folder.join(format!("killed-{finished}"));
         loop {
             let ranks = [1, 2, 2, 4][random.below(4) as usize];
+            let step = match random.below(STEPS_UNTIL_KILLED) {
+                0 => None,
+                more => Some(recorded_step(&out) + more),
+            };
             let mut running = go_on(program, ranks, &out)?.spawn()?;
-            if killed == kills {
+            if killed == kills || !wait_for(&mut running, &out, step)? {
                 let ended = running.wait()?;
-                ensure!(ended.is_success, "the last run failed:\n{}", ended.errors);
-                break;
-            }
-            let moment = whole.mul_f64(random.below(700) as f64 / 1000.0);
-            std::thread::sleep(moment);
-            let targets = running.ranks();
-            if running.has_ended()? || targets.is_empty() {
-                let ended = running.wait()?;
-                ensure!(
-                    ended.is_success,
-                    "an undisturbed run failed:\n{}",
-                    ended.errors
-                );
+                let errors = ended.errors;
+                ensure!(ended.is_success, "an undisturbed run failed:\n{errors}");
                 break;
             }
             killed += 1;
-            if random.below(2) == 0 {
+            let targets = running.ranks();
+            if random.below(2) == 0 && !targets.is_empty() {
                 of_one_rank += 1;
                 let target = targets[random.below(targets.len() as u64) as usize];
-                slowest = slowest.max(kill_one(running, target)?);
+                kill_one(running, &out, target)?;
             } else {
                 kill_all(running, &targets)?;
             }
-            wait_for_end(&targets)?;
+            launch::wait_for_end(&targets);
         }
         let same = model(&out)? == expected;
         ensure!(
@@ -67,11 +57,19 @@ pub(super) fn run(program: &Path, folder: &Path, kills: u32, seed: Option<u64>) 
         finished += 1;
     }
     println!(
-        "ok: {killed} kills ({of_one_rank} of one rank, whose run then ended within {:.1} s, the others \
-         of all processes) in {finished} runs, each of which came to the undisturbed run's weights",
-        slowest.as_secs_f64()
+        "ok: {killed} kills ({of_one_rank} of one rank, whose run then ended, the others of all \
+         processes) in {finished} runs, each of which came to the undisturbed run's weights"
     );
     Ok(())
+}
+
+/// Waits until the run has recorded the step, or, with none, until its ranks are there; whether it has
+/// before it ended.
+fn wait_for(running: &mut Running, out: &Path, step: Option<u64>) -> Result<bool> {
+    running.wait_until(|running| match step {
+        Some(step) => recorded_step(out) >= step,
+        None => !running.ranks().is_empty(),
+    })
 }
 
 /// The run in `out`, from where it stands.
@@ -86,24 +84,21 @@ fn go_on(program: &Path, ranks: usize, out: &Path) -> Result<Run> {
     Ok(Run::start(program, ranks, out))
 }
 
-/// Kills one rank; how long the others took to end.
-pub(super) fn kill_one(running: Running, target: u32) -> Result<Duration> {
+/// Kills one rank: the others must end, and not go on without it.
+pub(super) fn kill_one(running: Running, out: &Path, target: u32) -> Result<()> {
     launch::signal("-KILL", target)?;
-    let started = Instant::now();
+    let step = recorded_step(out);
     let ended = running.wait()?;
-    let took = started.elapsed();
-    ensure!(
-        took < SOON,
-        "a run without one of its ranks ended only after {took:?}"
-    );
     // The rank may have been past its end.
     let says = ended.is_success || ended.errors.contains("exited on signal 9");
+    let errors = ended.errors;
+    ensure!(says, "nothing was said of the killed rank:\n{errors}");
+    let went_on = recorded_step(out).saturating_sub(step);
     ensure!(
-        says,
-        "nothing was said of the killed rank:\n{}",
-        ended.errors
+        ended.is_success || went_on <= STEPS_UNDER_WAY,
+        "a run without one of its ranks went on for {went_on} steps after step {step}"
     );
-    Ok(took)
+    Ok(())
 }
 
 fn kill_all(running: Running, targets: &[u32]) -> Result<()> {
@@ -111,18 +106,6 @@ fn kill_all(running: Running, targets: &[u32]) -> Result<()> {
         launch::signal("-KILL", process)?;
     }
     running.wait()?;
-    Ok(())
-}
-
-fn wait_for_end(processes: &[u32]) -> Result<()> {
-    let started = Instant::now();
-    while processes.iter().any(|&process| launch::is_running(process)) {
-        ensure!(
-            started.elapsed() < SOON,
-            "a rank lives on after its run was killed"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
     Ok(())
 }
 

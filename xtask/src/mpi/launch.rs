@@ -1,14 +1,11 @@
 //! Training runs under mpirun.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
+use serde_json::Value;
 use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// A run that takes longer than this hangs.
-const LIMIT: Duration = Duration::from_secs(120);
+use std::thread::yield_now;
 
 /// A training run to be started.
 pub(super) struct Run {
@@ -45,7 +42,7 @@ impl Run {
             .with("training.duration=40 steps")
             .with("training.validate_every=25 steps")
             .with("training.checkpoint_every=3 steps")
-            .with("training.log_every=5")
+            .with("training.log_every=1")
             .with("--out")
             .with(&out.display().to_string())
     }
@@ -120,41 +117,31 @@ impl Running {
         self.mpirun.id()
     }
 
-    pub(super) fn has_ended(&mut self) -> Result<bool> {
-        Ok(self.mpirun.try_wait()?.is_some())
-    }
-
-    /// Waits until the run has saved something.
-    pub(super) fn wait_for_checkpoint(&self, out: &Path) -> Result<()> {
-        let started = Instant::now();
-        let is_saved = || {
-            let entries = std::fs::read_dir(out.join("checkpoints"));
-            entries.is_ok_and(|mut entries| entries.next().is_some())
-        };
-        while !is_saved() {
-            ensure!(started.elapsed() < LIMIT, "the run saves no checkpoint");
-            std::thread::sleep(Duration::from_millis(5));
+    /// Waits until something holds; whether it does before the run has ended.
+    pub(super) fn wait_until(&mut self, holds: impl Fn(&Self) -> bool) -> Result<bool> {
+        while !holds(self) {
+            if self.mpirun.try_wait()?.is_some() {
+                return Ok(false);
+            }
+            yield_now();
         }
-        Ok(())
+        Ok(true)
     }
 
+    /// Waits until the run has saved something; whether it does before it has ended.
+    pub(super) fn wait_for_checkpoint(&mut self, out: &Path) -> Result<bool> {
+        let folder = out.join("checkpoints");
+        self.wait_until(|_| {
+            let entries = std::fs::read_dir(&folder);
+            entries.is_ok_and(|mut entries| entries.next().is_some())
+        })
+    }
+
+    /// Waits for the run's end, however long that takes.
     pub(super) fn wait(mut self) -> Result<Ended> {
-        let started = Instant::now();
-        let status = loop {
-            if let Some(status) = self.mpirun.try_wait()? {
-                break status;
-            }
-            if started.elapsed() > LIMIT {
-                for process in self.ranks().into_iter().chain([self.id()]) {
-                    signal("-KILL", process)?;
-                }
-                bail!("a run hangs; what it said is in {}", self.log.display());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
+        let status = self.mpirun.wait()?;
         let read = |path: &Path| {
-            let mut bytes = Vec::new();
-            File::open(path)?.read_to_end(&mut bytes)?;
+            let bytes = std::fs::read(path)?;
             anyhow::Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
         Ok(Ended {
@@ -162,6 +149,23 @@ impl Running {
             output: read(&self.log.with_extension("out"))?,
             errors: read(&self.log)?,
         })
+    }
+}
+
+/// The last step in a run's metrics; 0 before the first.
+pub(super) fn recorded_step(out: &Path) -> u64 {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
+    let records = text.lines().rev();
+    // The last line may be torn.
+    let steps =
+        records.filter_map(|line| serde_json::from_str::<Value>(line).ok()?["step"].as_u64());
+    steps.max().unwrap_or_default()
+}
+
+/// Waits until killed processes are gone.
+pub(super) fn wait_for_end(processes: &[u32]) {
+    while processes.iter().any(|&process| is_running(process)) {
+        yield_now();
     }
 }
 
@@ -175,7 +179,7 @@ pub(super) fn signal(name: &str, process: u32) -> Result<()> {
 }
 
 /// Whether a process is there and has not ended.
-pub(super) fn is_running(process: u32) -> bool {
+fn is_running(process: u32) -> bool {
     stat(process).is_some_and(|(state, _)| state != "Z")
 }
 
