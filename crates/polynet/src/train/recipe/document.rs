@@ -4,7 +4,6 @@
 //! value came from and where in it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -76,15 +75,15 @@ impl Sources {
     /// them comes last and names the file.
     pub(super) fn place(&self, name: &str, mut faults: Vec<Located>) -> Vec<Fault> {
         faults.sort_by_key(|(_, range)| range.as_ref().map_or(usize::MAX, |range| range.start));
-        faults
-            .into_iter()
-            .map(
-                |(message, range)| match range.and_then(|range| self.find(range)) {
-                    Some(place) => Fault::new(message, place),
-                    None => Fault::unplaced(&format_args!("{name}: {message}")),
-                },
-            )
-            .collect()
+        let faults = faults.into_iter().map(|(message, range)| {
+            let place = range.and_then(|range| self.find(range));
+            let message = match place {
+                Some(_) => message,
+                None => format!("{name}: {message}"),
+            };
+            Fault { message, place }
+        });
+        faults.collect()
     }
 
     fn find(&self, range: Range<usize>) -> Option<Place> {
@@ -117,100 +116,74 @@ fn located(error: &toml::de::Error, shift: usize) -> Located {
 
 /// Puts the override `text`, which stands at `shift` in the buffer, into the tree.
 fn set<'i>(tree: &mut DeTable<'i>, text: &'i str, shift: usize) -> Result<(), Located> {
+    let fail = |message: &str, range| Err((message.to_owned(), Some(range)));
     let whole = shift..shift + text.len();
     let Some((path, value)) = text.split_once('=') else {
-        let message = "expected key.path=value, such as training.duration=3 epochs".to_owned();
-        return Err((message, Some(whole)));
+        return fail("expected key.path=value, such as training.duration=3 epochs", whole);
     };
     if path.split('.').count() > DEEPEST {
         let message = format!("expected a key of at most {DEEPEST} parts before the `=`");
-        return Err((message, Some(whole)));
+        return fail(&message, whole);
     }
-    let value_start = shift + path.len() + 1;
-    let mut keys = Vec::new();
+    let mut table = tree;
     let mut start = shift;
-    for part in path.split('.') {
-        let key = part.trim();
-        let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if key.is_empty() || !key.chars().all(bare) {
-            let message = "expected a key such as training.batch_size before the `=`".to_owned();
-            return Err((message, Some(start..start + part.len())));
-        }
-        let key_start = start + (part.len() - part.trim_start().len());
-        keys.push(Spanned::new(
-            key_start..key_start + key.len(),
-            Cow::Borrowed(key),
-        ));
+    let mut parts = path.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let (name, range) = trimmed(part, start);
         start += part.len() + 1;
+        let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || !name.chars().all(bare) {
+            return fail("expected a key such as training.batch_size before the `=`", range);
+        }
+        let key = Spanned::new(range.clone(), Cow::Borrowed(name));
+        if parts.peek().is_none() {
+            // Removed first: inserting over an old entry would keep the old key and its place.
+            table.remove(name);
+            table.insert(key, override_value(value, start)?);
+            return Ok(());
+        }
+        let section = || Spanned::new(range.clone(), DeValue::Table(DeTable::new()));
+        table = match table.entry(key).or_insert_with(section).get_mut() {
+            DeValue::Table(section) => section,
+            _ => return fail("expected a section's name, came a key's", range),
+        };
     }
-    let value = override_value(value, value_start)?;
-    insert(tree, keys, value)
+    Ok(())
+}
+
+/// The text without the space around it, and where it stands.
+fn trimmed(text: &str, start: usize) -> (&str, Range<usize>) {
+    let start = start + (text.len() - text.trim_start().len());
+    (text.trim(), start..start + text.trim().len())
 }
 
 /// A value in TOML's syntax, or a bare word or phrase: a string.
 fn override_value(text: &str, start: usize) -> Result<Spanned<DeValue<'_>>, Located> {
-    let trimmed = text.trim();
-    let start = start + (text.len() - text.trim_start().len());
-    let bare = || {
-        let string = DeValue::String(Cow::Borrowed(trimmed));
-        Spanned::new(start..start + trimmed.len(), string)
-    };
-    match DeValue::parse(trimmed) {
+    let (text, range) = trimmed(text, start);
+    let bare = || Spanned::new(range.clone(), DeValue::String(Cow::Borrowed(text)));
+    match DeValue::parse(text) {
         // A day is a fine name for a run, and no key holds a date.
         Ok(value) if value.get_ref().is_datetime() => Ok(bare()),
-        Ok(value) => Ok(shifted(value, start)),
-        Err(error) if trimmed.starts_with(['"', '\'', '[', '{']) => Err(located(&error, start)),
+        Ok(value) => Ok(shifted(value, range.start)),
+        Err(error) if text.starts_with(['"', '\'', '[', '{']) => Err(located(&error, range.start)),
         Err(_) => Ok(bare()),
     }
 }
 
+/// The value with its places, and those of a table's entries, moved.
 fn shifted(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
-    let span = value.span();
-    let value = match value.into_inner() {
-        DeValue::Array(items) => {
-            DeValue::Array(items.into_iter().map(|item| shifted(item, by)).collect())
-        }
+    let moved = |span: Range<usize>| span.start + by..span.end + by;
+    let span = moved(value.span());
+    Spanned::new(span, match value.into_inner() {
         DeValue::Table(entries) => DeValue::Table(
             entries
                 .into_iter()
                 .map(|(key, value)| {
-                    let span = key.span();
-                    let key = Spanned::new(span.start + by..span.end + by, key.into_inner());
-                    (key, shifted(value, by))
+                    let span = moved(key.span());
+                    (Spanned::new(span, key.into_inner()), shifted(value, by))
                 })
                 .collect(),
         ),
         value => value,
-    };
-    Spanned::new(span.start + by..span.end + by, value)
+    })
 }
-
-fn insert<'i>(
-    mut table: &mut DeTable<'i>,
-    mut keys: Vec<Spanned<Cow<'i, str>>>,
-    value: Spanned<DeValue<'i>>,
-) -> Result<(), Located> {
-    let Some(last) = keys.pop() else {
-        return Ok(());
-    };
-    for key in keys {
-        let span = key.span();
-        let section = || Spanned::new(span.clone(), DeValue::Table(DeTable::new()));
-        table = match table.entry(key).or_insert_with(section).get_mut() {
-            DeValue::Table(section) => section,
-            _ => {
-                return Err((
-                    "expected a section's name, came a key's".to_owned(),
-                    Some(span),
-                ));
-            }
-        };
-    }
-    // Removed first: inserting over an old entry would keep the old key and its place.
-    table.remove(last.get_ref().as_ref());
-    table.insert(last, value);
-    Ok(())
-}
-
-/// Where each key's value stands, by the key's full path such as `training.batch_size`.
-pub(super) type Places = BTreeMap<String, Range<usize>>;

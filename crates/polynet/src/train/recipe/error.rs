@@ -2,103 +2,52 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+/// The longest recipe that is read, in bytes.
+pub(super) const LONGEST: u64 = 1 << 20;
 /// Columns of a source line that a fault shows.
 const WIDEST: usize = 100;
 
 /// A recipe that can't be read, written or followed.
 #[derive(Debug, thiserror::Error)]
-pub struct RecipeError {
-    kind: ErrorKind,
-}
+#[error(transparent)]
+pub struct RecipeError(#[from] ErrorKind);
 
-#[derive(Debug)]
-enum ErrorKind {
-    Read {
-        path: PathBuf,
-        source: io::Error,
-    },
-    TooLong {
-        path: PathBuf,
-        length: u64,
-        longest: u64,
-    },
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ErrorKind {
+    #[error("{}: expected a recipe in TOML: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: expected a recipe of at most {LONGEST} bytes, came {length}: is it a recipe?", path.display())]
+    TooLong { path: PathBuf, length: u64 },
+    #[error("{}", lines(.0))]
     Faults(Vec<Fault>),
+    #[error("expected a recipe that TOML can hold: {0}")]
     Write(toml::ser::Error),
 }
 
 impl RecipeError {
-    pub(super) fn read(path: &Path, source: io::Error) -> Self {
-        let path = path.to_owned();
-        let kind = ErrorKind::Read { path, source };
-        Self { kind }
-    }
-
-    pub(super) fn too_long(path: &Path, length: u64, longest: u64) -> Self {
-        let path = path.to_owned();
-        let kind = ErrorKind::TooLong {
-            path,
-            length,
-            longest,
-        };
-        Self { kind }
-    }
-
-    pub(super) fn faults(faults: impl IntoIterator<Item = Fault>) -> Self {
-        let kind = ErrorKind::Faults(faults.into_iter().collect());
-        Self { kind }
-    }
-
-    pub(super) fn write(error: toml::ser::Error) -> Self {
-        let kind = ErrorKind::Write(error);
-        Self { kind }
-    }
-
     /// Everything that is wrong with the text, in the order of its places; empty where the text
     /// could not even be read.
     pub fn faults_found(&self) -> &[Fault] {
-        match &self.kind {
+        match &self.0 {
             ErrorKind::Faults(faults) => faults,
             _ => &[],
         }
     }
 }
 
-impl fmt::Display for RecipeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            ErrorKind::Read { path, source } => {
-                write!(f, "{}: expected a recipe in TOML: {source}", path.display())
-            }
-            ErrorKind::TooLong {
-                path,
-                length,
-                longest,
-            } => write!(
-                f,
-                "{}: expected a recipe of at most {longest} bytes, came {length}: is it a recipe?",
-                path.display()
-            ),
-            ErrorKind::Faults(faults) => {
-                for (index, fault) in faults.iter().enumerate() {
-                    if index > 0 {
-                        writeln!(f)?;
-                    }
-                    write!(f, "{fault}")?;
-                }
-                Ok(())
-            }
-            ErrorKind::Write(error) => write!(f, "expected a recipe that TOML can hold: {error}"),
-        }
-    }
+fn lines(faults: &[Fault]) -> String {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    faults.join("\n")
 }
 
 /// One thing wrong with a recipe: the message and, where it stands in a text, the place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    message: String,
-    place: Option<Place>,
+    pub(super) message: String,
+    /// None for a missing key, and for a recipe that was never text.
+    pub(super) place: Option<Place>,
 }
 
 /// A place in the file or in an override.
@@ -124,19 +73,6 @@ pub(super) enum Origin {
 }
 
 impl Fault {
-    pub(super) fn new(message: String, place: Place) -> Self {
-        let place = Some(place);
-        Self { message, place }
-    }
-
-    /// A fault that stands nowhere: a missing key, or a recipe that was never text.
-    pub(super) fn unplaced(message: &dyn fmt::Display) -> Self {
-        Self {
-            message: message.to_string(),
-            place: None,
-        }
-    }
-
     /// What was expected, what came and what to do.
     pub fn message(&self) -> &str {
         &self.message
