@@ -48,7 +48,6 @@ mod document;
 mod error;
 mod keys;
 mod listing;
-mod range;
 mod read;
 mod value;
 

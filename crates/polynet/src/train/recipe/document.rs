@@ -9,100 +9,95 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Fault, Origin, Place};
+use super::error::{Fault, Place};
 
-/// The texts of a recipe, one behind the other.
-pub(super) struct Sources {
-    buffer: String,
-    segments: Vec<Segment>,
-}
-
-struct Segment {
-    range: Range<usize>,
-    origin: Origin,
-}
-
+/// Columns of a source line that a fault shows.
+const WIDEST: usize = 100;
 /// Parts of an override's key: dropping a tree takes stack for each level.
 const DEEPEST: usize = 8;
 
 /// A fault and the byte range in the buffer where it stands.
 pub(super) type Located = (String, Option<Range<usize>>);
 
-impl Sources {
-    pub(super) fn new(name: &str, text: &str, overrides: &[String]) -> Self {
-        let mut sources = Self {
-            buffer: String::new(),
-            segments: Vec::new(),
-        };
-        sources.push(text, Origin::File(name.to_owned()));
-        for text in overrides {
-            sources.push(text, Origin::Override);
-        }
-        sources
-    }
+/// The texts of a recipe, one behind the other: the file's and those of the overrides.
+pub(super) struct Sources<'n> {
+    name: &'n str,
+    buffer: String,
+    segments: Vec<Range<usize>>,
+}
 
-    fn push(&mut self, text: &str, origin: Origin) {
-        let start = self.buffer.len();
-        self.buffer.push_str(text);
-        // No text touches the next, so that the place behind the last character has one owner.
-        self.buffer.push('\n');
-        let range = start..start + text.len();
-        self.segments.push(Segment { range, origin });
+impl<'n> Sources<'n> {
+    pub(super) fn new(name: &'n str, file: &str, overrides: &[String]) -> Self {
+        let (mut buffer, mut segments) = (String::new(), Vec::new());
+        for text in std::iter::once(file).chain(overrides.iter().map(String::as_str)) {
+            segments.push(buffer.len()..buffer.len() + text.len());
+            // No text touches the next, so that the place behind the last character has one owner.
+            buffer = buffer + text + "\n";
+        }
+        Self {
+            name,
+            buffer,
+            segments,
+        }
     }
 
     /// The tree of the file with the overrides put into it.
     pub(super) fn tree(&self) -> Result<DeTable<'_>, Vec<Located>> {
         let mut faults = Vec::new();
         let mut tree = DeTable::new();
-        for Segment { range, origin } in &self.segments {
+        for (index, range) in self.segments.iter().enumerate() {
             let text = &self.buffer[range.clone()];
-            let read = match origin {
-                Origin::File(_) => DeTable::parse(text)
+            let read = match index {
+                0 => DeTable::parse(text)
                     .map(|file| tree = file.into_inner())
                     .map_err(|error| located(&error, 0)),
-                Origin::Override => set(&mut tree, text, range.start),
+                _ => set(&mut tree, text, range.start),
             };
             faults.extend(read.err());
         }
-        if faults.is_empty() {
-            Ok(tree)
-        } else {
-            Err(faults)
-        }
+        if faults.is_empty() { Ok(tree) } else { Err(faults) }
     }
 
     /// Turns byte ranges into places, in the order of the texts; what has no place in
     /// them comes last and names the file.
-    pub(super) fn place(&self, name: &str, mut faults: Vec<Located>) -> Vec<Fault> {
+    pub(super) fn place(&self, mut faults: Vec<Located>) -> Vec<Fault> {
         faults.sort_by_key(|(_, range)| range.as_ref().map_or(usize::MAX, |range| range.start));
         let faults = faults.into_iter().map(|(message, range)| {
-            let place = range.and_then(|range| self.find(range));
+            let place = range.and_then(|range| self.find(&range));
             let message = match place {
                 Some(_) => message,
-                None => format!("{name}: {message}"),
+                None => format!("{}: {message}", self.name),
             };
             Fault { message, place }
         });
         faults.collect()
     }
 
-    fn find(&self, range: Range<usize>) -> Option<Place> {
-        let segment = self
-            .segments
-            .iter()
-            .find(|segment| range.start <= segment.range.end)?;
-        let text = &self.buffer[segment.range.clone()];
-        let start = range.start.checked_sub(segment.range.start)?;
+    fn find(&self, range: &Range<usize>) -> Option<Place> {
+        let index = self.segments.iter().position(|text| range.start <= text.end)?;
+        let segment = &self.segments[index];
+        let text = &self.buffer[segment.clone()];
+        let start = range.start.checked_sub(segment.start)?;
         let before = text.get(..start)?;
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = text[line_start..].lines().next().unwrap_or_default();
-        let marked = text.get(start..range.end - segment.range.start);
+        let line = before.matches('\n').count() + 1;
+        let column = before[line_start..].chars().count();
+        let marked = text.get(start..range.end - segment.start).unwrap_or_default();
+        let (origin, gutter) = match index {
+            0 => (format!("{}:{line}:{}", self.name, column + 1), line.to_string()),
+            _ => ("override".to_owned(), String::new()),
+        };
+        let skipped = column.saturating_sub(WIDEST / 2);
+        let shown = text[line_start..].lines().next().unwrap_or_default().chars();
+        let shown = shown.map(|c| if c.is_control() { ' ' } else { c });
+        let shown: String = shown.skip(skipped).take(WIDEST).collect();
+        let room = shown.chars().count().saturating_sub(column - skipped).max(1);
+        let (indent, carets) = (column - skipped, marked.chars().count().clamp(1, room));
+        let (margin, carets) = (" ".repeat(gutter.len()), "^".repeat(carets));
         Some(Place {
-            origin: segment.origin.clone(),
-            line: before.matches('\n').count() + 1,
-            column: text[line_start..start].chars().count() + 1,
-            width: marked.map_or(1, |marked| marked.chars().count()).max(1),
-            text: line.to_owned(),
+            position: (line, column + 1),
+            origin,
+            excerpt: format!("  {gutter} | {shown}\n  {margin} | {:indent$}{carets}", ""),
         })
     }
 }

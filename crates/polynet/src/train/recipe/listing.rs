@@ -5,9 +5,8 @@
 
 use serde::Serialize;
 
-use super::range::Bounds;
 use super::read::keys_asked;
-use super::value::Value;
+use super::value::{Bounds, Value, quoted};
 
 /// What a recipe can say under one key.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -62,20 +61,20 @@ impl Key {
             (Ok(value), None) => value.to_string(),
             (Err(_), None) => self.default,
         };
-        let words: Vec<String> = self.words.iter().map(|(word, _)| format!("{word:?}")).collect();
-        self.range = words.join(", ");
+        self.range = quoted(self.words);
         for (word, about) in self.words {
             self.about += &format!(" `{word}`: {}", about.trim());
         }
         self
     }
 
-    pub(super) fn add(&mut self, bounds: &Bounds<'_, impl Sized>) {
-        self.unit = bounds.unit;
-        if !self.range.is_empty() {
-            self.range += "; ";
-        }
-        self.range += &bounds.says;
+    /// Adds to the range what the bounds say.
+    pub(super) fn add(&mut self, bounds: &Bounds) -> String {
+        let (says, unit) = bounds.says();
+        self.unit = unit;
+        self.range += if self.range.is_empty() { "" } else { "; " };
+        self.range += &says;
+        says
     }
 
     fn has_kinds_of(&self, other: &Self) -> bool {

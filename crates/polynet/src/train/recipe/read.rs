@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use polynet_algebra::nearest;
-use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -15,9 +14,8 @@ use super::document::{Located, Sources};
 use super::error::{ErrorKind, RecipeError};
 use super::keys::Recipe;
 use super::listing::Key;
-use super::range::{Bounds, Parts, came};
 use super::table::Section;
-use super::value::{Value, Word, describe};
+use super::value::{Bounds, Value, describe};
 
 /// Reads `text`, called `origin` in messages, and the overrides; `name` is the run's default name.
 pub(super) fn recipe(
@@ -27,7 +25,7 @@ pub(super) fn recipe(
     name: &str,
 ) -> Result<Recipe, RecipeError> {
     let sources = Sources::new(origin, text, overrides);
-    let fail = |faults| RecipeError::from(ErrorKind::Faults(sources.place(origin, faults)));
+    let fail = |faults| RecipeError::from(ErrorKind::Faults(sources.place(faults)));
     let mut tree = sources.tree().map_err(fail)?;
     let default_name = || Spanned::new(0..0, DeValue::String(Cow::Owned(name.to_owned())));
     let key = Spanned::new(0..0, Cow::Borrowed("name"));
@@ -72,7 +70,7 @@ struct Unknown {
 pub(super) struct Table<'r, 'i> {
     reader: &'r mut Reader,
     name: &'static str,
-    kind: Option<&'static str>,
+    pub(super) kind: Option<&'static str>,
     entries: DeTable<'i>,
     /// Where the value of the last key stands, if it is there.
     place: Option<Range<usize>>,
@@ -122,28 +120,16 @@ impl<'r, 'i> Table<'r, 'i> {
     }
 
     /// Checks the value of the last key.
-    pub(super) fn check<P: Serialize>(&mut self, value: &impl Parts<P>, bounds: Bounds<'_, P>) {
+    pub(super) fn check(&mut self, value: &impl Value, bounds: &Bounds) {
         let Some(key) = self.reader.keys.last_mut() else {
             return;
         };
-        key.add(&bounds);
+        let says = key.add(bounds);
         let name = key.name;
-        if !self.is_read || bounds.is_relative && !self.is_sound {
-            return;
+        let is_known = self.is_read && (self.is_sound || !matches!(bounds, Bounds::Relative(..)));
+        if let Some(came) = bounds.broken_by(value).filter(|_| is_known) {
+            self.fault(name, &format!("expected {says}, came {came}"));
         }
-        for part in value.parts() {
-            if !(bounds.holds)(part) {
-                let message = format!("expected {}, came {}", bounds.says, came(part));
-                self.fault(name, &message);
-            }
-        }
-    }
-
-    /// The word under `kind`, which decides what other keys there are.
-    pub(super) fn kind<K: Value + Word>(&mut self) -> K {
-        let kind: K = self.key("kind", "Says which other keys there are.", (None, K::ALL[0].1));
-        self.kind = Some(kind.word());
-        kind
     }
 
     /// Reads the section `name`, whose table is empty where there is none.

@@ -62,7 +62,7 @@ macro_rules! section {
                 $(
                     let absent = absent!($type $(, [$example])? $(, $default)?);
                     let $key: $type = table.key(stringify!($key), concat!($($doc),+), absent);
-                    $(table.check(&$key, $range);)*
+                    $(table.check(&$key, &$range);)*
                 )*
                 $($(let $section = table.section(stringify!($section));)+)?
                 Self { $($flat,)? $($key,)* $($($section),+)? }
@@ -101,7 +101,9 @@ macro_rules! kinds {
 
             fn read(table: &mut Table<'_, '_>) -> Self {
                 words! { enum Kind { $($(#[doc = $kind_about])+ $kind = $word,)+ } }
-                match table.kind() {
+                let kind = table.key("kind", "Says which other keys there are.", (None, [$(Kind::$kind),+][0]));
+                table.kind = Some(Kind::WORDS[kind as usize].0);
+                match kind {
                     $(Kind::$kind => {
                         $(let $given = table.key(
                             stringify!($given), concat!($($given_doc),+), (None, $given_default),
@@ -109,7 +111,7 @@ macro_rules! kinds {
                         $($(
                             let absent = absent!($type $(, [$example])? $(, $default)?);
                             let $key: $type = table.key(stringify!($key), concat!($($doc),+), absent);
-                            $(table.check(&$key, $range);)*
+                            $(table.check(&$key, &$range);)*
                         )*)?
                         Self::$kind $({ $($key),* })?
                     })+
@@ -136,23 +138,21 @@ macro_rules! words {
         words! { impl $name { $($(#[doc = $doc])+ $variant = $word,)+ } }
     };
     (impl $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)+ }) => {
-        impl Word for $name {
-            const ALL: &'static [(&'static str, Self)] = &[$(($word, Self::$variant)),+];
-        }
-
         impl Value for $name {
             const TYPE: &'static str = "word";
-            const WORDS: &'static [(&'static str, &'static str)] =
-                &[$(($word, concat!($($doc),+))),+];
+            const WORDS: &'static [(&'static str, &'static str)] = &[$(($word, concat!($($doc),+))),+];
 
             fn read(value: &DeValue<'_>) -> Result<Self, String> {
-                Word::of(value)
+                match value.as_str() {
+                    $(Some($word) => Ok(Self::$variant),)+
+                    _ => Err(expected(&format!("one of {}", quoted(Self::WORDS)), value)),
+                }
             }
         }
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.word())
+                serializer.serialize_str(match self { $(Self::$variant => $word),+ })
             }
         }
     };
