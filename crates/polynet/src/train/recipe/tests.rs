@@ -1,6 +1,9 @@
 mod round_trip;
 
 use super::*;
+use crate::step::{Activations, Precision};
+use crate::train::duration::Duration;
+use std::path::PathBuf;
 
 const LEAST: &str = "[model]\narchitecture = 'ir-3-6-3'\n[data]\npath = 'photos'\n";
 

@@ -2,8 +2,11 @@
 
 use super::super::*;
 use super::{LEAST, read};
+use crate::nn::{Activations, Precision};
+use crate::train::duration::Duration;
 use crate::train::duration::tests::any_duration;
 use proptest::prelude::*;
+use std::path::PathBuf;
 
 fn optimizers() -> impl Strategy<Value = OptimizerAlgorithm> {
     prop_oneof![
