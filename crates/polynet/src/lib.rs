@@ -11,5 +11,6 @@ pub mod files;
 pub mod grow;
 pub mod nn;
 pub mod plot;
+mod random;
 pub mod train;
 pub mod weights;
