@@ -3,6 +3,7 @@
 //! Data flows `&str → Ast → Polynomial → Plan → Architecture → Graph → Network → Trainer`.
 
 pub mod arch;
+mod bytes;
 pub mod classify;
 pub mod data;
 pub mod distributed;
