@@ -22,6 +22,7 @@
 //! ```
 
 pub mod arch;
+mod bytes;
 pub mod cpu;
 pub mod data;
 pub mod distributed;
@@ -34,6 +35,7 @@ pub mod grow;
 mod model;
 pub mod params;
 pub mod plot;
+mod random;
 pub mod step;
 pub mod train;
 

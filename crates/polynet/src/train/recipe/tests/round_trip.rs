@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::{LEAST, read};
-use crate::nn::{Activations, Precision};
+use crate::step::{Activations, Precision};
 use crate::train::duration::Duration;
 use crate::train::duration::tests::any_duration;
 use proptest::prelude::*;
