@@ -115,7 +115,7 @@ pub(crate) fn stage_name(network: &Network, part: &str) -> Option<String> {
 pub(crate) fn check_compiled(name: &str, network: &Network, images: Tensor<4>, expected: &[f64]) {
     let images: Vec<f32> = images.into_data().try_into_vec().unwrap();
     // For f32 the two kinds of AVX-512 are one.
-    for isa in Isa::available().filter(|&isa| isa != Isa::Avx512Bf16) {
+    for isa in Isa::available().filter(|isa| !isa.multiplies_bf16()) {
         let options = CompileOptions {
             isa,
             ..CompileOptions::default()
