@@ -19,15 +19,17 @@ pub(crate) use avx512::{Avx512, Avx512Bf16};
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
-use crate::layout::BLOCK;
 use half::bf16;
 use std::fmt;
 use std::str::FromStr;
 
-/// An instruction set that kernels are compiled for.
+/// Channels of a block of a feature map: as many numbers as the largest vector has.
+pub const BLOCK: usize = 16;
+
+/// The instruction sets that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Isa {
-    /// 16 lanes, and products of bf16: AVX-512 F and BF16. For f32 the same as [`Isa::Avx512`].
+pub(crate) enum InstructionSet {
+    /// 16 lanes, and products of bf16: AVX-512 F and BF16. For f32 the same as [`Self::Avx512`].
     Avx512Bf16,
     /// 16 lanes: AVX-512 F.
     Avx512,
@@ -35,13 +37,13 @@ pub enum Isa {
     Avx2,
     /// 4 lanes: NEON.
     Neon,
-    /// Whatever the compiler makes of plain Rust.
+    /// 4 lanes: whatever the compiler makes of plain Rust.
     Portable,
 }
 
-impl Isa {
+impl InstructionSet {
     /// All of them, the fastest first.
-    pub const ALL: [Self; 5] = [
+    const ALL: [Self; 5] = [
         Self::Avx512Bf16,
         Self::Avx512,
         Self::Avx2,
@@ -50,7 +52,7 @@ impl Isa {
     ];
 
     /// Whether this processor has it.
-    pub fn is_available(self) -> bool {
+    fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => {
@@ -67,26 +69,62 @@ impl Isa {
             _ => false,
         }
     }
+}
 
+/// An instruction set that this processor has: `avx512bf16`, `avx512`, `avx2`, `neon` or `portable`.
+///
+/// It is a witness: [`Isa::best`], [`Isa::available`] and parsing ask the processor, and nothing else
+/// makes one, so whoever has one may run the code that is compiled for it.
+///
+/// ```
+/// use polynet_kernels::Isa;
+///
+/// let isa: Isa = "portable".parse()?;
+/// assert!(Isa::available().any(|other| other == isa));
+/// assert!("sse9".parse::<Isa>().is_err());
+/// # Ok::<(), polynet_kernels::UnknownIsa>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Isa(InstructionSet);
+
+impl Isa {
     /// The fastest that this processor has.
     pub fn best() -> Self {
-        Self::available().next().unwrap_or(Self::Portable)
+        Self::available()
+            .next()
+            .unwrap_or(Self(InstructionSet::Portable))
     }
 
     /// Those that this processor has, the fastest first.
     pub fn available() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(|isa| isa.is_available())
+        let all = InstructionSet::ALL.into_iter();
+        all.filter(|set| set.is_available()).map(Self)
+    }
+
+    /// Whether it has products of bf16. For f32 such a set is the same as the next one without.
+    pub fn multiplies_bf16(self) -> bool {
+        self.0 == InstructionSet::Avx512Bf16
+    }
+
+    pub(crate) fn set(self) -> InstructionSet {
+        self.0
+    }
+}
+
+impl fmt::Debug for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Avx512Bf16 => "avx512bf16",
-            Self::Avx512 => "avx512",
-            Self::Avx2 => "avx2",
-            Self::Neon => "neon",
-            Self::Portable => "portable",
+        f.write_str(match self.0 {
+            InstructionSet::Avx512Bf16 => "avx512bf16",
+            InstructionSet::Avx512 => "avx512",
+            InstructionSet::Avx2 => "avx2",
+            InstructionSet::Neon => "neon",
+            InstructionSet::Portable => "portable",
         })
     }
 }
@@ -119,16 +157,17 @@ impl FromStr for Isa {
 }
 
 /// Compiles a function that is generic over [`Simd`], and perhaps over an [`Element`], for an
-/// instruction set and calls it.
+/// instruction set and calls it. The call is unsafe: the [`Isa`] vouches for the instruction set, the
+/// caller for the rest of the function's contract.
 ///
-/// [`Element`]: crate::Element
+/// [`Element`]: crate::element::Element
 macro_rules! dispatch {
     ($isa:expr, $function:ident($($argument:ident: $type:ty),*)) => {
         crate::simd::dispatch!(@ $isa, $function [] [] ($($argument: $type),*))
     };
     ($isa:expr, $function:ident<$element:ident>($($argument:ident: $type:ty),*)) => {
         crate::simd::dispatch!(
-            @ $isa, $function [<$element: crate::Element>] [, $element] ($($argument: $type),*)
+            @ $isa, $function [<$element: crate::element::Element>] [, $element] ($($argument: $type),*)
         )
     };
     (
@@ -147,17 +186,18 @@ macro_rules! dispatch {
             // SAFETY: the caller's contract is the same.
             unsafe { $function::<crate::simd::Avx2 $($types)*>($($argument),*) }
         }
-        // SAFETY: an `Isa` that runs is available, and the caller vouches for the pointers.
-        unsafe {
-            match $isa {
-                #[cfg(target_arch = "x86_64")]
-                crate::simd::Isa::Avx512Bf16 | crate::simd::Isa::Avx512 => avx512($($argument),*),
-                #[cfg(target_arch = "x86_64")]
-                crate::simd::Isa::Avx2 => avx2($($argument),*),
-                #[cfg(target_arch = "aarch64")]
-                crate::simd::Isa::Neon => $function::<crate::simd::Neon $($types)*>($($argument),*),
-                _ => $function::<crate::simd::Portable $($types)*>($($argument),*),
+        match crate::simd::Isa::set($isa) {
+            #[cfg(target_arch = "x86_64")]
+            crate::simd::InstructionSet::Avx512Bf16 | crate::simd::InstructionSet::Avx512 => {
+                avx512($($argument),*)
             }
+            #[cfg(target_arch = "x86_64")]
+            crate::simd::InstructionSet::Avx2 => avx2($($argument),*),
+            #[cfg(target_arch = "aarch64")]
+            crate::simd::InstructionSet::Neon => {
+                $function::<crate::simd::Neon $($types)*>($($argument),*)
+            }
+            _ => $function::<crate::simd::Portable $($types)*>($($argument),*),
         }
     }};
 }
@@ -230,7 +270,7 @@ macro_rules! widened_pairs {
 
         #[inline(always)]
         unsafe fn load_bf16(from: *const half::bf16) -> Self::V {
-            let mut lanes = [0.0_f32; crate::layout::BLOCK];
+            let mut lanes = [0.0_f32; crate::simd::BLOCK];
             for (lane, value) in lanes.iter_mut().take(Self::LANES).enumerate() {
                 // SAFETY: the caller vouches for the pointer.
                 let bits = unsafe { (*from.add(lane)).to_bits() };
@@ -242,7 +282,7 @@ macro_rules! widened_pairs {
 
         #[inline(always)]
         unsafe fn store_bf16(to: *mut half::bf16, v: Self::V) {
-            let mut lanes = [0.0_f32; crate::layout::BLOCK];
+            let mut lanes = [0.0_f32; crate::simd::BLOCK];
             // SAFETY: 16 lanes hold a vector; the caller vouches for the pointer.
             unsafe {
                 Self::store(lanes.as_mut_ptr(), v);
@@ -254,7 +294,7 @@ macro_rules! widened_pairs {
 
         #[inline(always)]
         unsafe fn load_pairs(from: *const half::bf16) -> Self::Pairs {
-            let mut lanes = [[0.0_f32; crate::layout::BLOCK]; 2];
+            let mut lanes = [[0.0_f32; crate::simd::BLOCK]; 2];
             for lane in 0..Self::LANES {
                 // SAFETY: the caller vouches for the pointer.
                 let bits = unsafe { from.add(2 * lane).cast::<[u16; 2]>().read_unaligned() };
@@ -300,7 +340,13 @@ mod tests {
                 let from: Vec<f32> = (0..15 * stride + BLOCK).map(|i| i as f32).collect();
                 let mut to = vec![-1.0; 15 * to_stride + BLOCK];
                 let (values, columns) = (&from[..], &mut to[..]);
-                dispatch!(isa, transpose(values: &[f32], columns: &mut [f32], strides: [usize; 2]));
+                // SAFETY: the function checks its memory.
+                unsafe {
+                    dispatch!(
+                        isa,
+                        transpose(values: &[f32], columns: &mut [f32], strides: [usize; 2])
+                    );
+                }
                 let mut expected = vec![-1.0; to.len()];
                 for column in 0..BLOCK {
                     for row in 0..BLOCK {

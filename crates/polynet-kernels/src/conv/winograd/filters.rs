@@ -1,7 +1,7 @@
 //! Weights on the way to the points, and their gradients on the way back.
 
-use super::super::pack::{Filters, Panel, block_channels};
-use super::super::tile::Geometry;
+use crate::conv::pack::{Filters, Panel, block_channels};
+use crate::conv::tile::Geometry;
 use crate::layout::{Arena, BLOCK};
 use crate::simd::{Isa, Simd, dispatch};
 use rayon::prelude::*;
@@ -94,7 +94,8 @@ impl Product<'_> {
             );
         }
         assert!(product.elements.is_multiple_of(BLOCK), "whole blocks");
-        dispatch!(isa, multiply(product: &mut Product<'_>));
+        // SAFETY: the memory holds the vectors.
+        unsafe { dispatch!(isa, multiply(product: &mut Product<'_>)) }
     }
 }
 
