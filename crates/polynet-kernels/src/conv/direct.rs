@@ -3,7 +3,7 @@
 use super::ahead::{NextWeights, Share};
 use super::job::Job;
 use super::layer::{Grid, Layer};
-use super::pack::{Filters, check_weights};
+use super::pack::{Filters, check_weights, packed_elements};
 use super::stores::{Stores, check_stores, check_views};
 use crate::element::Element;
 use crate::layout::{Arena, View};
@@ -61,6 +61,11 @@ impl<E: Element> Conv<E> {
 
     pub(super) fn of_layer(layer: Layer<E>) -> Self {
         Self { layer }
+    }
+
+    /// Elements of the packed weights of a convolution; see [`Conv::pack`].
+    pub fn packed_elements(window: Window, segments: [&[usize]; 2]) -> usize {
+        packed_elements::<E>(window.taps(), segments)
     }
 
     /// The memory of the weights, for the next convolution.

@@ -89,6 +89,17 @@ pub(super) fn steps<E: Element>(channels: usize) -> usize {
     channels.div_ceil(E::DEPTH)
 }
 
+/// Elements of packed weights.
+pub(super) fn packed_elements<E: Element>(
+    taps: usize,
+    [inputs, outputs]: [&[usize]; 2],
+) -> usize {
+    let sources = block_channels(inputs);
+    let steps: usize = sources.iter().map(|&(_, used)| steps::<E>(used)).sum();
+    let blocks: usize = outputs.iter().map(|&channels| blocks_of(channels)).sum();
+    blocks * BLOCK * steps * taps * E::DEPTH
+}
+
 impl Filters<'_> {
     /// Packs the weights into `memory`, which is made larger where it is too small.
     pub(super) fn pack<E: Element>(
@@ -98,10 +109,9 @@ impl Filters<'_> {
         mut memory: Arena<E>,
     ) -> Packed<E> {
         let (sources, targets) = (block_channels(inputs), block_channels(outputs));
-        let steps: usize = sources.iter().map(|&(_, used)| steps::<E>(used)).sum();
-        let rows = steps * self.taps.len() * E::DEPTH;
+        let elements = packed_elements::<E>(self.taps.len(), [inputs, outputs]);
+        let rows = elements / (targets.len() * BLOCK).max(1);
         let blocks = Geometry::of(isa).blocks;
-        let elements = targets.len() * BLOCK * rows;
         if memory.len() < elements {
             memory = Arena::new(elements);
         }

@@ -127,6 +127,15 @@ impl Winograd {
         }
     }
 
+    /// Elements of the packed weights of a convolution; see [`Winograd::pack`].
+    ///
+    /// # Panics
+    /// If the window has no transform.
+    pub fn packed_elements((window, pixels): (Window, usize), segments: [&[usize]; 2]) -> usize {
+        let shape = Shape::of(window, pixels).expect("the window has a transform");
+        filters::elements(shape.points(), segments)
+    }
+
     /// The memory of the weights, for the next convolution.
     pub fn into_memory(self) -> Arena {
         self.weights
