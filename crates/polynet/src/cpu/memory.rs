@@ -22,11 +22,12 @@ use crate::arch::Graph;
 use crate::step::{Precision, StepOptions};
 use polynet_kernels::conv::{Conv, Window, Winograd};
 use polynet_kernels::{Element, bf16};
+use std::collections::HashSet;
 
 /// Bytes of an `f32`.
 const FLOAT: u64 = 4;
-/// A process before it does anything: code, stacks, allocator.
-const PROCESS: u64 = 8 << 20;
+/// A process apart from its tensors: code, stacks, what threads work in.
+const PROCESS: u64 = 24 << 20;
 
 /// Bytes by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Memory {
     pub maps: u64,
     /// Images.
     pub images: u64,
+    /// Copies of single weights on their way, which the allocator keeps: one of each size.
+    pub copies: u64,
     /// The most at once, the process itself included.
     pub peak: u64,
 }
@@ -54,13 +57,14 @@ impl Memory {
             Precision::F32 => of_program::<f32>(&lowered.program, batch),
             Precision::Bf16 => of_program::<bf16>(&lowered.program, batch),
         };
-        let (params, images) = (params(graph), images(graph, batch));
+        let (params, images, copies) = (params(graph), images(graph, batch), copies(graph));
         Self {
             params,
             packed,
             maps,
             images,
-            peak: PROCESS + packed + params.max(maps + images),
+            copies,
+            peak: PROCESS + packed + copies + params.max(maps + images),
             ..Self::default()
         }
     }
@@ -84,6 +88,7 @@ impl Memory {
             packed: packed.max().unwrap_or_default(),
             maps: FLOAT * plan.elements as u64,
             images: images(graph, batch),
+            copies: copies(graph),
             peak: 0,
         };
         let Self {
@@ -92,10 +97,11 @@ impl Memory {
             packed,
             maps,
             images,
+            copies,
             ..
         } = memory;
         Self {
-            peak: PROCESS + params + optimizer + packed + maps + images,
+            peak: PROCESS + params + optimizer + packed + maps + images + copies,
             ..memory
         }
     }
@@ -104,6 +110,11 @@ impl Memory {
 fn params(graph: &Graph) -> u64 {
     let elements = graph.tensors().map(|spec| spec.num_elements());
     FLOAT * elements.sum::<usize>() as u64
+}
+
+fn copies(graph: &Graph) -> u64 {
+    let sizes: HashSet<usize> = graph.tensors().map(|spec| spec.num_elements()).collect();
+    FLOAT * sizes.into_iter().sum::<usize>() as u64
 }
 
 fn images(graph: &Graph, batch: usize) -> u64 {
