@@ -104,7 +104,7 @@ impl Affine {
             };
             let combination = &combination;
             // SAFETY: the planes lie in the arena; what is written is one task's alone.
-            unsafe { dispatch!(isa, combine_plane<E>(combination: &Combination<E>)) }
+            unsafe { dispatch!(isa, combine_plane<E: Element>(combination: &Combination<E>)) }
         });
     }
 }
@@ -144,7 +144,7 @@ pub fn add<E: Element>(
         };
         let combination = &combination;
         // SAFETY: the planes lie in the arena; what is written is one task's alone.
-        unsafe { dispatch!(isa, combine_plane<E>(combination: &Combination<E>)) }
+        unsafe { dispatch!(isa, combine_plane<E: Element>(combination: &Combination<E>)) }
     });
 }
 

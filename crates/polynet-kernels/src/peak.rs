@@ -24,7 +24,7 @@ pub fn multiply_add<E: Element>(isa: Isa, rounds: usize) -> u64 {
         set => {
             // SAFETY: the operands are a vector of pairs.
             unsafe {
-                dispatch!(isa, grow<E>(operands: &[E], rounds: usize, to: &mut [f32; BLOCK]));
+                dispatch!(isa, grow<E: Element>(operands: &[E], rounds: usize, to: &mut [f32; BLOCK]));
             }
             lanes(set)
         }

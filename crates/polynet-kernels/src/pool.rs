@@ -55,8 +55,8 @@ pub fn pool<E: Element>(
         // SAFETY: the planes lie in the arena; what is written is one task's alone.
         unsafe {
             match pool {
-                Pool::Max => dispatch!(isa, max_plane<E>(plane: &Plane<E>)),
-                Pool::Mean => dispatch!(isa, window_means<E>(plane: &Plane<E>)),
+                Pool::Max => dispatch!(isa, max_plane<E: Element>(plane: &Plane<E>)),
+                Pool::Mean => dispatch!(isa, window_means<E: Element>(plane: &Plane<E>)),
             }
         }
     });
@@ -233,7 +233,7 @@ fn means<E: Element>(
         };
         let plane = &plane;
         // SAFETY: the planes lie in their arenas; what is written is one task's alone.
-        unsafe { dispatch!(isa, mean_plane<E>(plane: &Plane<E, f32>)) }
+        unsafe { dispatch!(isa, mean_plane<E: Element>(plane: &Plane<E, f32>)) }
     });
 }
 

@@ -125,6 +125,8 @@ pub fn weight_gradient(
     outputs: &[View],
 ) -> Vec<f32> {
     let segments = check_maps(window, arena, [inputs, outputs]);
+    let taps = window.taps();
+    let [in_channels, elements] = gradient_elements(&segments, taps);
     let (input, output) = (inputs[0], outputs[0]);
     let halo = |view: &View| view.halo >= window.padding[1] && view.halo == input.halo;
     assert!(
@@ -145,8 +147,6 @@ pub fn weight_gradient(
         is_flat: window == Window::POINT && input.halo == 0 && output.halo == 0,
     };
     let [sources, targets] = segments.each_ref().map(|segments| block_channels(segments));
-    let taps = window.taps();
-    let [in_channels, elements] = gradient_elements(&segments, taps);
     let mut gradient = Vec::with_capacity(elements);
     let to = Gradient {
         values: gradient.as_mut_ptr(),

@@ -41,6 +41,7 @@ pub(in crate::conv) fn weight_gradient(
     chunk_bytes: usize,
 ) -> Vec<f32> {
     let segments = check_maps(window, arena, views);
+    let elements = gradient_elements(&segments, window.taps());
     let output = views[1][0];
     let [rows, columns] = output.size();
     let pixels = output.images * rows * columns;
@@ -54,7 +55,7 @@ pub(in crate::conv) fn weight_gradient(
         maps: Shared::read_only(arena),
         views,
         channels: segments.each_ref().map(|segments| block_channels(segments)),
-        elements: gradient_elements(&segments, window.taps()),
+        elements,
     };
     let gradient = job.run(&mut memory, chunk_bytes);
     MEMORY.set(memory);
