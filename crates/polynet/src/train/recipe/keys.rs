@@ -255,7 +255,7 @@ words! {
 }
 
 kinds! {
-    /// The learning rate over time; its durations resolve to a [`Schedule`](crate::train::Schedule).
+    /// The learning rate over time.
     pub enum ScheduleSection {
         /// Drops at equal intervals (the paper's, §4).
         Steps = "steps" {
