@@ -23,7 +23,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// `polynet train recipes/first.toml training.duration="20 epochs" seed=1`.
 /// Ctrl-C saves a checkpoint first; a second one stops at once.
 ///
-/// `polynet train --keys` lists the keys. In a build with MPI, `mpirun -n 4 polynet train …` trains on four ranks, one for each device.
+/// `polynet train --keys` lists the keys.
+///
+/// In a build with MPI, `mpirun -n 4 polynet train …` trains on four ranks, one for each device.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The recipe

@@ -124,7 +124,10 @@ pub fn keys() -> Vec<Key> {
 /// Adds the keys of a section that are asked for at the word `answer`, each where it is asked.
 fn merge(keys: &mut Vec<Key>, asked: Vec<Key>, answer: &str) {
     let section = asked[0].section;
-    let mut next = keys.iter().rposition(|key| key.section == section).map_or(0, |last| last + 1);
+    let mut next = keys
+        .iter()
+        .rposition(|key| key.section == section)
+        .map_or(0, |last| last + 1);
     for other in asked.into_iter().rev() {
         let same_name = |key: &Key| (key.section, key.name) == (section, other.name);
         let same = |key: &Key| {
@@ -139,7 +142,9 @@ fn merge(keys: &mut Vec<Key>, asked: Vec<Key>, answer: &str) {
         if !known.has_kinds_of(&other) {
             known.kinds.extend(other.kinds);
         } else if known.default != other.default {
-            known.other_defaults.push(format!("{} with {answer}", other.default));
+            known
+                .other_defaults
+                .push(format!("{} with {answer}", other.default));
         }
     }
 }
