@@ -34,6 +34,7 @@ pub mod grow;
 mod model;
 pub mod params;
 pub mod plot;
+mod random;
 pub mod step;
 pub mod train;
 

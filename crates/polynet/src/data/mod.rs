@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! folder or .tar ─ Dataset ─ bytes ─ decode ─ RgbImage ─ Augmentation | Preprocessing ─ Batch
-//!                  (index)                               (training)     (everything else)
+//!                  (index)           (picture)           (training)     (everything else) (load)
 //! ```
 //!
 //! Laws:
@@ -24,44 +24,24 @@
 //! assert!(pixels.iter().all(|value| value.abs() < 0.02)); // the mean colour becomes zero
 //! ```
 
-mod augment;
-mod batch;
 mod check;
-mod classes;
-mod dataset;
-mod decode;
 mod error;
-mod excerpt;
-mod folder;
-mod ground_truth;
-mod inspection;
-mod jpeg;
-mod layout;
-mod loader;
-mod preprocessing;
-mod random;
-mod resample;
-mod shards;
-mod splitting;
-mod tarball;
+mod index;
+mod load;
+mod picture;
 
-#[cfg(test)]
-mod agreement;
 #[cfg(test)]
 pub(crate) mod sample_images;
 
-pub use augment::{Augmentation, PadFill};
-pub use batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Share, Skipped, View};
-pub use check::{CheckReport, FileFinding, Sizes, SplitReport, check};
-pub use dataset::{Dataset, Sample};
-pub use decode::{MAX_FILE_BYTES, MAX_PIXELS, decode, read_image};
+pub use crate::random::sample_rng;
+pub use check::{CheckReport, FileFinding, Finding, OVERSIZED_PIXELS, Sizes, SplitReport, check};
 pub use error::{DataError, DataErrorKind};
-pub use folder::image_files;
-pub use inspection::{Finding, OVERSIZED_PIXELS};
-pub use loader::{Epoch, Loader};
-pub(crate) use preprocessing::centre_offset;
-pub use preprocessing::{Crop, Preprocessing, Resize};
-pub use random::sample_rng;
-pub(crate) use resample::with_resized;
-pub use resample::{Interpolation, Region};
-pub use splitting::{Split, Splitting};
+pub use index::{Dataset, Sample, Split, Splitting, image_files};
+pub use load::{
+    Batch, Epoch, LastBatch, Loader, LoaderConfig, OnError, Order, Share, Skipped, View,
+};
+pub use picture::{
+    Augmentation, Crop, Interpolation, MAX_FILE_BYTES, MAX_PIXELS, PadFill, Preprocessing, Region,
+    Resize, decode, read_image,
+};
+pub(crate) use picture::{centre_offset, with_resized};

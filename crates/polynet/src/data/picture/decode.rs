@@ -17,10 +17,8 @@ use image::{
     DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation,
 };
 
-use super::{
-    error::{DataError, DataErrorKind},
-    jpeg::{Jpeg, Part, Shrink},
-};
+use super::jpeg::{Jpeg, Part, Shrink};
+use crate::data::error::{DataError, DataErrorKind};
 
 /// The most pixels an image may have: 100 million, 300 MB as RGB. More is refused before any
 /// memory for them is asked for.
@@ -185,7 +183,7 @@ mod tests {
 
     /// A 16x16 CMYK JPEG, all one orange (0 %, 50 %, 100 %, 0 %), written by Pillow 13.0:
     /// `Image.new("CMYK", (16, 16), (0, 128, 255, 0)).save("cmyk.jpg", quality=50)`.
-    const CMYK: &[u8] = include_bytes!("fixtures/cmyk.jpg");
+    const CMYK: &[u8] = include_bytes!("../fixtures/cmyk.jpg");
 
     #[test]
     fn grey_alpha_and_16_bit_images_become_rgb8() {

@@ -7,10 +7,10 @@ use image::{RgbImage, metadata::Orientation};
 
 use super::{
     decode::{decode, decode_any, usual_jpeg},
-    error::DataError,
     jpeg::{Jpeg, Part, Shrink},
     resample::{Interpolation, Region},
 };
+use crate::data::error::DataError;
 
 /// A picture that holds a region of another.
 pub(crate) struct Excerpt {

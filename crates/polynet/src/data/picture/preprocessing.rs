@@ -20,10 +20,8 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    error::DataError,
-    resample::{Interpolation, Region, with_resized},
-};
+use super::resample::{Interpolation, Region, with_resized};
+use crate::data::error::DataError;
 
 /// The largest input a network may ask for, in pixels a side.
 const MAX_INPUT_SIZE: usize = 4096;

@@ -15,7 +15,7 @@ fn folder() -> PathBuf {
 }
 
 /// A committed image file.
-pub(super) fn fixture(name: &str) -> Vec<u8> {
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
     fs::read(folder().join(name)).unwrap()
 }
 

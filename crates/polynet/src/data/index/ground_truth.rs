@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 
-use super::error::{DataError, DataErrorKind};
+use crate::data::error::{DataError, DataErrorKind};
 
 const SOLUTION: &str = "LOC_val_solution.csv";
 const SYNSETS: &str = "imagenet_2012_validation_synset_labels.txt";

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::error::{DataError, DataErrorKind};
+use crate::data::error::{DataError, DataErrorKind};
 
 /// How many unknown names an error shows.
 const SHOWN: usize = 10;

@@ -24,10 +24,10 @@ use rand::{Rng, RngExt, seq::SliceRandom};
 
 use super::{
     dataset::Archive,
-    error::{DataError, DataErrorKind},
     layout::{Listing, Place, TRAIN_NAME, VALIDATION_NAMES, has_image_extension, is_hidden},
     tarball::{self, Member},
 };
+use crate::data::error::{DataError, DataErrorKind};
 
 /// Samples among which the next one is drawn. More mix better and read less in order.
 pub(crate) const SHUFFLE_BUFFER: usize = 4096;

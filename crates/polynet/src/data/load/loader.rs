@@ -36,12 +36,13 @@ use std::{
 use rand::seq::SliceRandom;
 use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
 
-use super::{
-    batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Share, Skipped, View},
-    dataset::Dataset,
-    error::{DataError, DataErrorKind},
+use super::batch::{Batch, LastBatch, LoaderConfig, OnError, Order, Share, Skipped, View};
+use crate::{
+    data::{
+        error::{DataError, DataErrorKind},
+        index::{Dataset, SHUFFLE_BUFFER, order_of_shards},
+    },
     random::{order_rng, sample_rng},
-    shards::{self, SHUFFLE_BUFFER},
 };
 
 /// Makes the batches of any epoch of a data set.
@@ -263,7 +264,7 @@ impl Work {
             let mut rng = order_rng(self.config.seed, epoch);
             let shards = self.dataset.shards();
             if !shards.is_empty() {
-                return shards::order(shards, SHUFFLE_BUFFER, &mut rng);
+                return order_of_shards(shards, SHUFFLE_BUFFER, &mut rng);
             }
             order.shuffle(&mut rng);
         }

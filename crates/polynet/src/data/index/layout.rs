@@ -15,10 +15,10 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{
-    error::{DataError, DataErrorKind},
     ground_truth::{GroundTruth, LABEL_FILES},
     splitting::{Split, Splitting},
 };
+use crate::data::error::{DataError, DataErrorKind};
 
 /// The names under which held-out images are found, the preferred one first.
 pub(crate) const VALIDATION_NAMES: [&str; 4] = ["val", "valid", "validation", "test"];

@@ -13,7 +13,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 /// The random numbers of one sample in one epoch.
 ///
-/// `index` is the sample's number in its [`Dataset`](super::Dataset).
+/// `index` is the sample's number in its [`Dataset`](crate::data::Dataset).
 pub fn sample_rng(seed: u64, epoch: u64, index: usize) -> ChaCha8Rng {
     stream(seed, epoch, 1, index as u64)
 }

@@ -5,10 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    error::{DataError, DataErrorKind},
-    layout::{Listing, Place, is_hidden},
-};
+use super::layout::{Listing, Place, is_hidden};
+use crate::data::error::{DataError, DataErrorKind};
 
 /// Folders inside each other beyond this are a loop of links, not a data set.
 const MAX_DEPTH: usize = 16;

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::data::{
     Dataset, Loader, LoaderConfig, Preprocessing, Split, View,
-    random::sample_rng,
     sample_images::{flat_png, write_files, write_tar},
+    sample_rng,
 };
 
 /// `train-000000.tar` … with `count` images each, and one shard of validation.

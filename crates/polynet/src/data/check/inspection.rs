@@ -9,7 +9,7 @@ use std::{
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, metadata::Orientation};
 use serde::Serialize;
 
-use super::decode::decode;
+use crate::data::picture::decode;
 
 /// Pixels beyond which an image costs much more time than any training needs: 25 million.
 pub const OVERSIZED_PIXELS: u64 = 25_000_000;
@@ -235,7 +235,7 @@ fn is_animated_png(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::agreement::fixture;
+    use crate::data::picture::agreement::fixture;
 
     #[test]
     fn what_is_unusual_about_a_file_is_found() {

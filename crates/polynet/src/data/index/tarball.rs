@@ -9,10 +9,10 @@ use std::{
     path::Path,
 };
 
-use super::{
-    decode::check_file_size,
+use super::layout::{Listing, Place};
+use crate::data::{
     error::{DataError, DataErrorKind},
-    layout::{Listing, Place},
+    picture::check_file_size,
 };
 
 /// First bytes of compressed files, which can't be read in place.
@@ -174,8 +174,8 @@ fn archive(message: impl Into<String>) -> DataError {
 mod tests {
     use super::*;
     use crate::data::{
+        index::{Split, Splitting},
         sample_images::{picture_set, write_tar},
-        splitting::{Split, Splitting},
     };
 
     fn tar_of(files: &[(String, Vec<u8>)]) -> (tempfile::TempDir, std::path::PathBuf) {

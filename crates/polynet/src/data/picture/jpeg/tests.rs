@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::data::agreement::fixture;
+use crate::data::picture::agreement::fixture;
 
 const NAMES: [&str; 6] = [
     "444.jpg",

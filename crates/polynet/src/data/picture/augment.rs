@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     decode::decode,
-    error::DataError,
     excerpt::{Target, decode_region},
     preprocessing::Preprocessing,
     resample::Region,
 };
+use crate::data::error::DataError;
 
 /// Draws before a multi-area crop falls back to the centre.
 const ATTEMPTS: usize = 10;
@@ -313,7 +313,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::data::{random::sample_rng, sample_images::gradient};
+    use crate::data::{sample_images::gradient, sample_rng};
 
     #[test]
     fn multi_area_crops_keep_to_the_papers_ranges_and_use_all_of_them() {
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn decoding_a_part_changes_nothing_but_rounding() {
-        let bytes = crate::data::agreement::fixture("photo.jpg");
+        let bytes = crate::data::picture::agreement::fixture("photo.jpg");
         let image = decode(&bytes).unwrap();
         let preprocessing = Preprocessing::imagenet(64);
         let augmentation = Augmentation::multi_area_crop();

@@ -20,14 +20,16 @@ use std::{
 use image::RgbImage;
 
 use super::{
-    classes, decode,
-    error::{DataError, DataErrorKind},
-    folder,
+    classes, folder,
     ground_truth::{GroundTruth, LABEL_FILES},
     layout::{Index, IndexedImage, Listing, Place},
     shards,
     splitting::{Split, Splitting},
     tarball,
+};
+use crate::data::{
+    error::{DataError, DataErrorKind},
+    picture,
 };
 
 /// A labelled set of image files.
@@ -212,7 +214,7 @@ impl Dataset {
     /// The bytes of image `index`.
     ///
     /// # Errors
-    /// If they can't be read or are beyond [`MAX_FILE_BYTES`](super::MAX_FILE_BYTES).
+    /// If they can't be read or are beyond [`MAX_FILE_BYTES`](crate::data::MAX_FILE_BYTES).
     ///
     /// # Panics
     /// If there are not that many.
@@ -224,7 +226,7 @@ impl Dataset {
                 offset,
                 size,
             } => tarball::read_member(&self.archives[archive as usize].file, offset, size),
-            _ => decode::read_file(&self.path.join(&*image.real_path())),
+            _ => picture::read_file(&self.path.join(&*image.real_path())),
         }
         .map_err(|error| error.at(self.location(index)))
     }
@@ -232,13 +234,13 @@ impl Dataset {
     /// Image `index` as pixels.
     ///
     /// # Errors
-    /// As [`Self::read`] and [`decode`](super::decode); each names the file.
+    /// As [`Self::read`] and [`decode`](crate::data::decode); each names the file.
     ///
     /// # Panics
     /// If there are not that many.
     pub fn decode(&self, index: usize) -> Result<RgbImage, DataError> {
         let bytes = self.read(index)?;
-        decode::decode(&bytes).map_err(|error| error.at(self.location(index)))
+        picture::decode(&bytes).map_err(|error| error.at(self.location(index)))
     }
 }
 
@@ -289,7 +291,7 @@ fn ground_truth(
             (Some(archive), Place::Member { offset, size, .. }) => {
                 tarball::read_member(&archive.file, offset, size)
             }
-            _ => decode::read_file(&at),
+            _ => picture::read_file(&at),
         };
         add(at.display().to_string(), bytes)?;
     }
@@ -299,7 +301,7 @@ fn ground_truth(
         for name in LABEL_FILES {
             let at = folder.join(name);
             if at.is_file() {
-                add(at.display().to_string(), decode::read_file(&at))?;
+                add(at.display().to_string(), picture::read_file(&at))?;
             }
         }
     }

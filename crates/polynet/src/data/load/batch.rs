@@ -10,7 +10,10 @@
 
 use std::ops::Range;
 
-use super::{augment::Augmentation, error::DataError, preprocessing::Preprocessing};
+use crate::data::{
+    error::DataError,
+    picture::{Augmentation, Preprocessing},
+};
 
 /// How a [`Loader`](super::Loader) makes batches.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,6 +8,8 @@
 //! # Ok::<(), polynet::data::DataError>(())
 //! ```
 
+mod inspection;
+
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
@@ -17,13 +19,13 @@ use std::{
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{
-    classes::key,
-    dataset::Dataset,
+use crate::data::{
     error::{DataError, DataErrorKind},
-    inspection::{Finding, Inspection},
-    splitting::Split,
+    index::{Dataset, Split, class_key as key},
 };
+
+use self::inspection::Inspection;
+pub use self::inspection::{Finding, OVERSIZED_PIXELS};
 
 /// What [`check`] found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -246,7 +248,7 @@ impl SplitReport {
 mod tests {
     use super::*;
     use crate::data::{
-        agreement::fixture,
+        picture::agreement::fixture,
         sample_images::{flat_png, write_files},
     };
 
