@@ -291,44 +291,6 @@ impl fmt::Display for Excerpt {
     }
 }
 
-/// The candidate that `word` is most likely a misspelling of, if any is near enough: at most a
-/// third of its letters differ.
-///
-/// ```
-/// # use polynet_algebra::nearest;
-/// assert_eq!(nearest("polly-2", ["poly-2", "2-way"]), Some("poly-2"));
-/// assert_eq!(nearest("resnet", ["poly-2", "2-way"]), None);
-/// ```
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const LONGEST: usize = 64;
-    let word: Vec<char> = word.to_lowercase().chars().take(LONGEST + 1).collect();
-    if word.len() > LONGEST {
-        return None;
-    }
-    let allowed = (word.len() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|candidate| (edit_distance(&word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance in characters.
-fn edit_distance(word: &[char], candidate: &str) -> usize {
-    let mut row: Vec<usize> = (0..=word.len()).collect();
-    for (line, wanted) in candidate.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, &letter) in word.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != wanted);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[word.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,21 +350,5 @@ mod tests {
     #[test]
     fn control_characters_are_not_sent_to_the_terminal() {
         assert!(!drawn("F\u{1b}[31m", 1, 2).contains('\u{1b}'));
-    }
-
-    #[test]
-    fn the_nearest_candidate_wins_and_far_ones_are_not_offered() {
-        let names = ["residual", "poly-2", "mpoly-2", "2-way"];
-        for (word, nearest_name) in [
-            ("polly-2", Some("poly-2")),
-            ("mpoly2", Some("mpoly-2")),
-            ("2way", Some("2-way")),
-            ("Poly-2", Some("poly-2")),
-            ("resdiual", Some("residual")),
-            ("bottleneck", None),
-            ("", None),
-        ] {
-            assert_eq!(nearest(word, names), nearest_name, "{word}");
-        }
     }
 }

@@ -33,10 +33,11 @@ mod parser;
 mod plan;
 mod polynomial;
 mod scan;
+mod spelling;
 mod syntax;
 
 pub use block::Block;
-pub use error::{Error, ErrorKind, Span, Spanned, nearest};
+pub use error::{Error, ErrorKind, Span, Spanned};
 pub use network::{
     MAX_MODULES, MAX_TOTAL_SIZE, Module, Network, Setting, SettingValue, StageSyntax,
     parse_network, parse_polynomial, parse_sequence,
@@ -44,3 +45,4 @@ pub use network::{
 pub use parser::{MAX_DEPTH, MAX_TEXT};
 pub use plan::{Evaluation, Plan, Sum, Value};
 pub use polynomial::{MAX_ORDER, MAX_SIZE, Polynomial, Term};
+pub use spelling::{edit_distance, nearest};

@@ -10,8 +10,9 @@
 //! (§3.1 of the paper, which has them for `k` of 2 and 3.)
 
 use crate::block::Block;
-use crate::error::{Error, ErrorKind, Span, nearest};
+use crate::error::{Error, ErrorKind, Span};
 use crate::polynomial::Polynomial;
+use crate::spelling::nearest;
 
 impl Polynomial {
     /// The name of the module that this is up to renaming of its blocks, if it has one:

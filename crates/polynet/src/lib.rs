@@ -22,6 +22,7 @@
 //! ```
 
 pub mod arch;
+mod bytes;
 pub mod cpu;
 pub mod data;
 pub mod distributed;

@@ -3,6 +3,7 @@
 use super::launch::LaunchError;
 use super::sum::{self, Contribution};
 use super::transport::{CommunicationError, Transport};
+use crate::bytes;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -192,15 +193,9 @@ fn serve(transport: &mut dyn Transport, requests: &Receiver<Request>) {
 
 /// Bytes of any number from each rank: the numbers first, then all in blocks as long as the longest.
 fn gather(transport: &mut dyn Transport, own: &[u8]) -> Result<Vec<Vec<u8>>, CommunicationError> {
-    let lengths = transport.all_gather((own.len() as u64).to_le_bytes().to_vec())?;
-    let lengths: Vec<usize> = lengths
-        .chunks_exact(8)
-        .map(|bytes| {
-            bytes
-                .iter()
-                .rev()
-                .fold(0, |sum, &b| sum << 8 | usize::from(b))
-        })
+    let lengths = transport.all_gather(bytes::of_words([own.len() as u64]))?;
+    let lengths: Vec<usize> = bytes::words(&lengths)
+        .map(|length| length as usize)
         .collect();
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let mut padded = own.to_vec();

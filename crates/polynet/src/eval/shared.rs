@@ -4,6 +4,7 @@
 //! ranks.
 
 use super::Scores;
+use crate::bytes;
 use crate::data::Skipped;
 use crate::distributed::{CommunicationError, Communicator};
 use std::ops::Range;
@@ -31,13 +32,10 @@ pub fn merged(ranks: &Communicator, own: Scores) -> Result<Scores, Communication
     if ranks.ranks() == 1 {
         return Ok(own);
     }
-    let words = own.to_words();
-    let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let bytes = bytes::of_words(own.to_words());
     let mut all = own.cleared();
     for (rank, bytes) in ranks.gather(bytes)?.iter().enumerate() {
-        let words = bytes.chunks_exact(8);
-        let words = words.map(|word| word.iter().rev().fold(0, |sum, &b| sum << 8 | u64::from(b)));
-        let words: Vec<u64> = words.collect();
+        let words: Vec<u64> = bytes::words(bytes).collect();
         all.add_words(&words).ok_or_else(|| other_classes(rank))?;
     }
     Ok(all)

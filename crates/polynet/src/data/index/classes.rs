@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use polynet_algebra::nearest;
+
 use crate::data::error::{DataError, DataErrorKind};
 
 /// How many unknown names an error shows.
@@ -49,10 +51,12 @@ fn unknown_classes(unknown: &[&String], known: &[String]) -> DataError {
     let described: Vec<_> = unknown
         .iter()
         .take(SHOWN)
-        .map(|name| match nearest(name, known) {
-            Some(like) => format!("{name} (did you mean {like}?)"),
-            None => (*name).clone(),
-        })
+        .map(
+            |name| match nearest(name, known.iter().map(String::as_str)) {
+                Some(like) => format!("{name} (did you mean {like}?)"),
+                None => (*name).clone(),
+            },
+        )
         .collect();
     let rest = match unknown.len().saturating_sub(SHOWN) {
         0 => String::new(),
@@ -67,46 +71,6 @@ fn unknown_classes(unknown: &[&String], known: &[String]) -> DataError {
             described.join(", ")
         ),
     )
-}
-
-/// The known name that takes the fewest changes, if they are at most a third of the letters.
-/// Upper and lower case, spaces, dashes and underscores count as the same.
-fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
-    let name = simplified(name);
-    let (changes, nearest) = known
-        .iter()
-        .map(|candidate| (changes(&name, &simplified(candidate)), candidate))
-        .min_by_key(|(changes, _)| *changes)?;
-    (changes <= name.len() / 3).then_some(nearest)
-}
-
-fn simplified(name: &str) -> Vec<char> {
-    name.chars()
-        .map(|letter| {
-            if matches!(letter, ' ' | '-') {
-                '_'
-            } else {
-                letter
-            }
-        })
-        .flat_map(char::to_lowercase)
-        .take(100)
-        .collect()
-}
-
-/// Levenshtein distance.
-fn changes(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -153,16 +117,5 @@ mod tests {
     #[test]
     fn a_model_that_names_a_class_twice_is_refused() {
         assert!(positions(&names(&["a"]), &names(&["a", "a"])).is_err());
-    }
-
-    #[test]
-    fn changes_are_counted_as_levenshtein_did() {
-        for (a, b, expected) in [
-            ("kitten", "sitting", 3),
-            ("", "abc", 3),
-            ("same", "same", 0),
-        ] {
-            assert_eq!(changes(&simplified(a), &simplified(b)), expected);
-        }
     }
 }

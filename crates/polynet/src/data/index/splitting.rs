@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::error::DataError;
+use crate::{data::error::DataError, random::fnv1a};
 
 /// Which part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,9 +69,7 @@ impl Splitting {
     /// A number that orders the images of a class at random: FNV-1a of seed and path, mixed.
     pub(crate) fn rank(&self, path: &str) -> u64 {
         let bytes = self.seed.to_le_bytes().into_iter().chain(path.bytes());
-        let hash = bytes.fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-        });
+        let hash = fnv1a(bytes);
         let hash = (hash ^ (hash >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
         hash ^ (hash >> 32)
     }
