@@ -9,11 +9,10 @@ use crate::arch::{Architecture, Graph};
 use crate::data::{Preprocessing, Resize};
 use crate::cpu::{Classifier, CompileOptions};
 use crate::params::{
-    HostTensor, ModelConfig, ModelFolder, Params, TensorMap, WeightError,
-    default_class_names, initial_values, write_new_model,
+    HostTensor, ModelConfig, ModelFolder, Params, TensorMap, WeightError, default_class_names,
+    initial_values, write_new_model,
 };
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use crate::random::compared_images_rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
 use std::path::Path;
@@ -231,10 +230,7 @@ fn distance(pairs: impl Iterator<Item = (f32, f32)>) -> (f32, f32) {
 
 /// Standard normal numbers, `[COMPARED_IMAGES, 3, size, size]`.
 fn random_images(size: usize, seed: u64) -> Vec<f32> {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[16..22].copy_from_slice(b"images");
-    let mut rng = ChaCha8Rng::from_seed(key);
+    let mut rng = compared_images_rng(seed);
     let count = COMPARED_IMAGES * 3 * size * size;
     (0..count)
         .map(|_| StandardNormal.sample(&mut rng))

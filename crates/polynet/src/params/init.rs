@@ -6,8 +6,7 @@
 //! tensor's name, so that its values do not depend on what else the network has.
 
 use crate::arch::graph::{TensorKind, TensorSpec};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use crate::random::tensor_rng;
 use rand_distr::{Distribution, StandardNormal};
 
 /// The first values of a tensor.
@@ -26,20 +25,13 @@ pub(crate) fn values(spec: &TensorSpec, seed: u64) -> Vec<f32> {
 }
 
 fn normal(spec: &TensorSpec, seed: u64, deviation: f32) -> Vec<f32> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ fnv1a(spec.name.as_bytes()));
+    let mut rng = tensor_rng(seed, &spec.name);
     (0..spec.num_elements())
         .map(|_| {
             let value: f32 = StandardNormal.sample(&mut rng);
             deviation * value
         })
         .collect()
-}
-
-/// FNV-1a, 64 bits.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

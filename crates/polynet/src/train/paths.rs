@@ -11,9 +11,8 @@ use super::Epoch;
 use super::metrics::Window;
 use super::recipe::{StochasticPathsSection, When};
 use crate::arch::graph::Graph;
+use crate::random::paths_rng;
 use crate::step::Paths;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 /// A recipe's stochastic paths, resolved to steps.
@@ -83,11 +82,7 @@ impl PathSchedule {
         if self.first_step(state).is_none_or(|first| step < first) {
             return Paths::all(graph);
         }
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        key[8..16].copy_from_slice(&step.to_le_bytes());
-        key[16..24].copy_from_slice(b"paths\0\0\0");
-        let paths = Paths::draw(graph, self.max_drop, &mut ChaCha8Rng::from_seed(key));
+        let paths = Paths::draw(graph, self.max_drop, &mut paths_rng(seed, step));
         let count = paths.count();
         state.evaluations += count.evaluations as u64;
         state.skipped += (count.evaluations - count.computed) as u64;

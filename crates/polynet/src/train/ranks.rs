@@ -8,6 +8,7 @@
 
 use super::error::TrainError;
 use super::recipe::{NormGroup, Recipe};
+use crate::bytes::{self, put_f32s, take_f32s, take_word};
 use crate::data::{Batch, DataError, Skipped};
 use crate::distributed::Communicator;
 use crate::engine::Device;
@@ -273,16 +274,17 @@ impl PartRecord {
     /// Loss, correct, images, number of batch norms; for each its number, channels, mean, variance.
     /// All in 64-bit words, little-endian, the statistics in 32-bit floats.
     fn write(&self, to: &mut Vec<u8>) {
-        let mut put = |word: u64| to.extend(word.to_le_bytes());
-        put(self.loss.to_bits());
-        put(self.correct);
-        put(self.images as u64);
-        put(self.statistics.len() as u64);
+        let (images, norms) = (self.images as u64, self.statistics.len() as u64);
+        to.extend(bytes::of_words([
+            self.loss.to_bits(),
+            self.correct,
+            images,
+            norms,
+        ]));
         for statistics in &self.statistics {
-            to.extend((statistics.norm as u64).to_le_bytes());
-            to.extend((statistics.mean.len() as u64).to_le_bytes());
-            let values = statistics.mean.iter().chain(&statistics.unbiased_var);
-            to.extend(values.flat_map(|value| value.to_le_bytes()));
+            let (norm, channels) = (statistics.norm as u64, statistics.mean.len() as u64);
+            to.extend(bytes::of_words([norm, channels]));
+            put_f32s(to, statistics.mean.iter().chain(&statistics.unbiased_var));
         }
     }
 
@@ -296,8 +298,8 @@ impl PartRecord {
             let channels = take_word(from)? as usize;
             Some(NormStatistics {
                 norm,
-                mean: take_values(from, channels)?,
-                unbiased_var: take_values(from, channels)?,
+                mean: take_f32s(from, channels)?,
+                unbiased_var: take_f32s(from, channels)?,
             })
         });
         let statistics = statistics.collect::<Option<_>>()?;
@@ -308,27 +310,6 @@ impl PartRecord {
             statistics,
         })
     }
-}
-
-/// A number of eight bytes or fewer, little-endian.
-pub(super) fn word(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |sum, &b| sum << 8 | u64::from(b))
-}
-
-fn take_word(from: &mut &[u8]) -> Option<u64> {
-    let (bytes, rest) = from.split_at_checked(8)?;
-    *from = rest;
-    Some(word(bytes))
-}
-
-fn take_values(from: &mut &[u8], count: usize) -> Option<Vec<f32>> {
-    let (bytes, rest) = from.split_at_checked(count.checked_mul(4)?)?;
-    *from = rest;
-    let value = |bytes: &[u8]| f32::from_bits(word(bytes) as u32);
-    Some(bytes.chunks_exact(4).map(value).collect())
 }
 
 /// See [`Ranks::agree`].

@@ -14,7 +14,7 @@ use crate::step::{
     Activations, BatchPart, Frozen, GradientObserver, Gradients, LossOptions, Paths, Precision,
     NormStatistics, StepOptions,
 };
-use rand::SeedableRng;
+use crate::random::dropout_rng;
 use rand_chacha::ChaCha8Rng;
 
 mod synchronised;
@@ -95,7 +95,7 @@ impl GradientRule {
             activations: self.activations,
             precision: self.precision,
         };
-        let rng = |part: &Part<'_>| part_rng(self.seed, step, part.number as u64);
+        let rng = |part: &Part<'_>| dropout_rng(self.seed, step, part.number as u64);
         let parts = parts(batch, ranks);
         let trainee = &mut trainee;
         let mut sum = if ranks.norm_group() == NormGroup::Synchronised {
@@ -256,14 +256,4 @@ impl StepGradients {
             }
         }
     }
-}
-
-/// The random numbers of one part of one step.
-fn part_rng(seed: u64, step: u64, part: u64) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&step.to_le_bytes());
-    key[16..24].copy_from_slice(b"dropout\0");
-    key[24..].copy_from_slice(&part.to_le_bytes());
-    ChaCha8Rng::from_seed(key)
 }

@@ -1,12 +1,13 @@
 //! A step whose batch norms see the images of all parts, on whatever rank they are.
 
 use super::{Part, StepGradients, Trainee};
+use crate::bytes;
 use crate::distributed::{Buckets, CommunicationError, Communicator, Exchange, Summed};
 use crate::eval::count_correct;
 use crate::params::Params;
 use crate::step::{SharedStep, StepOptions};
 use crate::train::error::TrainError;
-use crate::train::ranks::{PartRecord, Ranks, StepStart, word};
+use crate::train::ranks::{PartRecord, Ranks, StepStart};
 use rand_chacha::ChaCha8Rng;
 use std::time::{Duration, Instant};
 
@@ -115,10 +116,7 @@ impl<'a> StepOfRanks<'a> {
                 ),
             });
         }
-        let row = |bytes: &[u8]| {
-            let numbers = bytes.chunks_exact(8);
-            numbers.map(|number| f64::from_bits(word(number))).collect()
-        };
+        let row = |row: &[u8]| bytes::words(row).map(f64::from_bits).collect();
         Ok(bytes.chunks_exact((8 * length).max(1)).map(row).collect())
     }
 }
@@ -138,10 +136,9 @@ impl SharedStep for StepOfRanks<'_> {
         if self.communicator.ranks() == 1 {
             return Ok(own);
         }
-        let numbers = own.iter().flatten();
-        let bytes = numbers.flat_map(|number| number.to_le_bytes()).collect();
+        let own = bytes::of_words(own.into_iter().flatten().map(f64::to_bits));
         let started = Instant::now();
-        let all = self.communicator.gather(bytes)?;
+        let all = self.communicator.gather(own)?;
         self.waited += started.elapsed();
         let mut rows = Vec::with_capacity(self.images.len());
         for (rank, bytes) in all.iter().enumerate() {
