@@ -9,6 +9,7 @@ use super::{
     excerpt::{Target, decode_region},
     resample::{Interpolation, Region, with_resized},
 };
+use crate::random::fnv1a;
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/data/fixtures/images")
@@ -132,4 +133,102 @@ fn regions_resize_as_with_pillow_within_one_of_255_on_average() {
         );
     }
     assert_eq!(seen, 6);
+}
+
+/// A picture of `fixtures/jpeg.bin`.
+struct Combination {
+    name: String,
+    hash: u64,
+    width: u32,
+    height: u32,
+    jpeg: Vec<u8>,
+}
+
+/// All of them, as `peers/fixtures_jpeg.py` has written them.
+fn combinations() -> Vec<Combination> {
+    let bytes = include_bytes!("../fixtures/jpeg.bin");
+    let mut rest = bytes.as_slice();
+    let mut take = |count: usize| {
+        let (taken, after) = rest.split_at(count.min(rest.len()));
+        rest = after;
+        taken
+    };
+    let mut all = Vec::new();
+    while let [length] = *take(1) {
+        let name = String::from_utf8(take(length.into()).to_vec()).unwrap();
+        let hash = u64::from_le_bytes(take(8).try_into().unwrap());
+        let mut number = || u16::from_le_bytes(take(2).try_into().unwrap());
+        let (width, height, length) = (number(), number(), number());
+        all.push(Combination {
+            name,
+            hash,
+            width: width.into(),
+            height: height.into(),
+            jpeg: take(length.into()).to_vec(),
+        });
+    }
+    all
+}
+
+#[test]
+fn all_samplings_scans_restarts_and_colours_decode_as_with_pillow_to_the_bit() {
+    let combinations = combinations();
+    assert_eq!(combinations.len(), 149);
+    let mut wrong = Vec::new();
+    for Combination {
+        name,
+        hash,
+        width,
+        height,
+        jpeg,
+    } in &combinations
+    {
+        match decode(jpeg) {
+            Ok(image) => {
+                assert_eq!(image.dimensions(), (*width, *height), "{name}");
+                if fnv1a(image.into_raw()) != *hash {
+                    wrong.push(format!("{name}: other pixels"));
+                }
+            }
+            Err(error) => wrong.push(format!("{name}: {error}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn of_all_combinations_a_part_is_the_part_of_the_whole() {
+    for Combination {
+        name, width, jpeg, height, ..
+    } in combinations()
+    {
+        let whole = decode(&jpeg).unwrap();
+        let target = Target {
+            size: 64,
+            interpolation: Interpolation::Bilinear,
+        };
+        let region = Region {
+            left: f64::from(width / 2),
+            top: f64::from(height / 2),
+            width: f64::from(width.div_ceil(4)),
+            height: f64::from(height.div_ceil(4)),
+        };
+        let part = decode_region(&jpeg, &target, |_, _| region).unwrap();
+        let (left, top) = (
+            (region.left - part.region.left) as u32,
+            (region.top - part.region.top) as u32,
+        );
+        for (x, y, pixel) in part.image.enumerate_pixels() {
+            assert_eq!(pixel, whole.get_pixel(left + x, top + y), "{name}: {x}, {y}");
+        }
+    }
+}
+
+#[test]
+fn a_picture_that_ends_early_is_refused_whatever_its_scans_are() {
+    for Combination { name, jpeg, .. } in combinations().iter().step_by(7) {
+        for end in (0..jpeg.len()).step_by(13) {
+            assert!(decode(&jpeg[..end]).is_err(), "{name} cut at {end}");
+        }
+    }
 }
