@@ -7,12 +7,16 @@ mod augment;
 mod decode;
 mod excerpt;
 mod jpeg;
+mod limits;
+mod orient;
+mod png;
 mod preprocessing;
 mod resample;
 
 pub use augment::{Augmentation, PadFill};
-pub use decode::{MAX_FILE_BYTES, MAX_PIXELS, decode, read_image};
-pub(crate) use decode::{check_file_size, read_file};
+pub(crate) use decode::{Format, check_file_size, read_file, traits};
+pub use decode::{MAX_FILE_BYTES, decode, decode_within, read_image};
+pub use limits::Limits as DecodeLimits;
 pub(crate) use preprocessing::centre_offset;
 pub use preprocessing::{Crop, Preprocessing, Resize};
 pub(crate) use resample::with_resized;
