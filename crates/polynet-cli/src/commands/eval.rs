@@ -8,12 +8,15 @@ use anyhow::{Context, Result};
 use polynet::Model;
 use polynet::ModelConfig;
 use polynet::data::{
-    Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View, read_image,
+    Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View, encode_png,
+    read_image,
 };
 use polynet::distributed::Communicator;
 use polynet::eval::pooling::PoolingRule;
+use polynet::files::write_atomically;
 use polynet::eval::{self, CropView, EvalReport, MultiCrop, MultiCropProgress, ScoreCache, Scores};
 use polynet::plot;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -113,12 +116,8 @@ fn preview(arguments: &Arguments, file: &Path, image: &Path) -> Result<()> {
         crops.context("--preview shows several crops: add --crops 10, 12, 144 or 288")?;
     let image = read_image(image)?;
     let sheet = view.contact_sheet(&image);
-    sheet.save(file).with_context(|| {
-        format!(
-            "cannot write the picture of the crops to {}",
-            file.display()
-        )
-    })?;
+    let png = encode_png(&sheet);
+    write_atomically(file, |file| file.write_all(&png))?;
     let (count, scales) = (view.plan.crops_per_image(), view.plan.scales());
     output::line(format_args!(
         "{}: {count} crops; rows: scales {scales:?}, {:?} of each; columns: {:?}, each upright and \

@@ -42,6 +42,6 @@ pub use load::{
 };
 pub use picture::{
     Augmentation, Crop, DecodeLimits, Interpolation, MAX_FILE_BYTES, PadFill, Preprocessing,
-    Region, Resize, decode, decode_within, read_image,
+    Region, Resize, decode, decode_within, encode_png, read_image,
 };
 pub(crate) use picture::{centre_offset, with_resized};

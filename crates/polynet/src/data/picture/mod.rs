@@ -17,6 +17,7 @@ pub use augment::{Augmentation, PadFill};
 pub(crate) use decode::{Format, check_file_size, read_file, traits};
 pub use decode::{MAX_FILE_BYTES, decode, decode_within, read_image};
 pub use limits::Limits as DecodeLimits;
+pub use png::encode as encode_png;
 pub(crate) use preprocessing::centre_offset;
 pub use preprocessing::{Crop, Preprocessing, Resize};
 pub(crate) use resample::with_resized;

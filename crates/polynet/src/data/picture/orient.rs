@@ -57,6 +57,32 @@ impl Pixels {
     }
 }
 
+/// The orientation that Exif data state (TIFF 6.0, tag 0x0112 of the first directory), if they do.
+pub(super) fn stated(exif: &[u8]) -> Option<Orientation> {
+    let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+    let is_big_endian = match exif.get(..4)? {
+        b"MM\0*" => true,
+        b"II*\0" => false,
+        _ => return None,
+    };
+    let number = |start: usize, length: usize| {
+        let bytes = exif.get(start..start.checked_add(length)?)?;
+        let push = |number: usize, byte: &u8| number << 8 | usize::from(*byte);
+        Some(match is_big_endian {
+            true => bytes.iter().fold(0, push),
+            false => bytes.iter().rev().fold(0, push),
+        })
+    };
+    let directory = number(4, 4)?;
+    let entries = (0..number(directory, 2)?).map(|entry| directory.saturating_add(2 + 12 * entry));
+    for entry in entries {
+        if number(entry, 2)? == 0x0112 {
+            return Orientation::from_exif(u8::try_from(number(entry.saturating_add(8), 2)?).ok()?);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use image::{DynamicImage, RgbImage};

@@ -4,10 +4,12 @@
 
 use std::io::Cursor;
 
+use image::RgbImage;
 use image::metadata::Orientation;
-use png::{BitDepth, ColorType, Decoder, DecodingError, Reader, Transformations};
+use png::{BitDepth, ColorType, Decoder, Encoder, DecodingError, Reader, Transformations};
 
 use super::limits::{Limits, reserved};
+use super::orient;
 use crate::data::error::{DataError, DataErrorKind};
 
 /// A PNG whose header was read.
@@ -37,7 +39,7 @@ impl<'a> Png<'a> {
     /// How the picture is to be turned to be seen upright.
     pub(super) fn orientation(&self) -> Orientation {
         let exif = self.reader.info().exif_metadata.as_deref();
-        let stated = exif.and_then(Orientation::from_exif_chunk);
+        let stated = exif.and_then(orient::stated);
         stated.unwrap_or(Orientation::NoTransforms)
     }
 
@@ -85,6 +87,23 @@ impl<'a> Png<'a> {
         }
         Ok(rgb)
     }
+}
+
+/// A picture as the bytes of a PNG file.
+///
+/// # Panics
+/// If it has no pixel.
+pub fn encode(picture: &RgbImage) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, picture.width(), picture.height());
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_depth(BitDepth::Eight);
+    let written = encoder.write_header().and_then(|mut writer| {
+        writer.write_image_data(picture.as_raw())?;
+        writer.finish()
+    });
+    written.expect("a picture with a pixel is a PNG, and memory takes it");
+    bytes
 }
 
 fn wrong(error: &DecodingError) -> DataError {

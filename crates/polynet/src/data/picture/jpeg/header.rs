@@ -3,6 +3,7 @@
 use image::metadata::Orientation;
 
 use super::{Fault, huffman::Table};
+use crate::data::picture::orient;
 
 /// A JPEG up to its first scan: Huffman-coded, 8 bits, grey, YCbCr, RGB, CMYK or YCCK, in any
 /// number of scans. Everything else is refused by name.
@@ -138,7 +139,7 @@ impl<'a> Jpeg<'a> {
 
     /// How the picture is to be turned to be seen upright.
     pub(in crate::data) fn orientation(&self) -> Orientation {
-        let stated = self.exif.and_then(Orientation::from_exif_chunk);
+        let stated = self.exif.and_then(orient::stated);
         stated.unwrap_or(Orientation::NoTransforms)
     }
 
