@@ -5,6 +5,7 @@ use super::crops::CropArguments;
 use super::ranks;
 use crate::output;
 use anyhow::{Context, Result};
+use image::ImageFormat;
 use polynet::Model;
 use polynet::ModelConfig;
 use polynet::data::{
@@ -12,8 +13,9 @@ use polynet::data::{
 };
 use polynet::distributed::Communicator;
 use polynet::eval::pooling::PoolingRule;
-use polynet::eval::{self, CropView, EvalReport, MultiCrop, MultiCropProgress, ScoreCache, Scores};
-use polynet::plot;
+use polynet::eval::{self, CropView, MultiCrop, MultiCropProgress, ScoreCache, Scores};
+use polynet::files::{write_atomically, write_text};
+use polynet::report::confusion_matrix;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -97,7 +99,8 @@ fn evaluate(arguments: &Arguments, ranks: &Communicator) -> Result<()> {
     }
     skipped.iter().for_each(warn_of);
     if let Some(path) = &arguments.svg {
-        write_confusion(&report, &arguments.model, path)?;
+        let title = arguments.model.display().to_string();
+        write_text(path, &confusion_matrix(&report, &title))?;
     }
     if arguments.json {
         output::json(&report)
@@ -113,11 +116,9 @@ fn preview(arguments: &Arguments, file: &Path, image: &Path) -> Result<()> {
         crops.context("--preview shows several crops: add --crops 10, 12, 144 or 288")?;
     let image = read_image(image)?;
     let sheet = view.contact_sheet(&image);
-    sheet.save(file).with_context(|| {
-        format!(
-            "cannot write the picture of the crops to {}",
-            file.display()
-        )
+    write_atomically(file, |file| {
+        let written = sheet.write_to(file, ImageFormat::Png);
+        written.map_err(std::io::Error::other)
     })?;
     let (count, scales) = (view.plan.crops_per_image(), view.plan.scales());
     output::line(format_args!(
@@ -250,12 +251,4 @@ fn of_ranks(ranks: &Communicator) -> &'static str {
         1 => "",
         _ => " of rank 0",
     }
-}
-
-fn write_confusion(report: &EvalReport, model: &Path, path: &Path) -> Result<()> {
-    let names: Vec<String> = report.classes.iter().map(|c| c.name.clone()).collect();
-    let title = &model.display().to_string();
-    let drawing = plot::confusion_matrix(&report.confusion, &names, title)?;
-    std::fs::write(path, drawing)
-        .with_context(|| format!("cannot write the confusion matrix to {}", path.display()))
 }

@@ -8,7 +8,7 @@
 //! overfit, so that a gap of 0.1 is much.
 
 use super::Epoch;
-use super::metrics::Window;
+use super::window::Window;
 use super::recipe::{StochasticPathsSection, When};
 use crate::arch::graph::Graph;
 use crate::random::paths_rng;
