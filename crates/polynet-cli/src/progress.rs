@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use polynet::train::metrics::ValidationRecord;
+use polynet::report::ValidationRecord;
 use polynet::train::progress::{Progress, RunStart, StepReport, Warning};
 
 /// Seconds between two plain lines.

@@ -1,18 +1,17 @@
 //! Files that are written whole or not at all.
 //!
 //! ```
-//! use std::io::Write;
-//! use polynet::files::write_atomically;
+//! use polynet::files::write_text;
 //!
 //! let folder = tempfile::tempdir()?;
 //! let path = folder.path().join("config.json");
-//! write_atomically(&path, |file| file.write_all(b"{}"))?;
+//! write_text(&path, "{}")?;
 //! assert_eq!(std::fs::read(&path)?, b"{}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// A file that was not written; what stood there before still does.
@@ -46,6 +45,14 @@ pub fn write_atomically(
         path: path.to_owned(),
         source,
     })
+}
+
+/// Writes a text whole or not at all, as [`write_atomically`].
+///
+/// # Errors
+/// When the file system refuses.
+pub fn write_text(path: &Path, text: &str) -> Result<(), WriteError> {
+    write_atomically(path, |file| file.write_all(text.as_bytes()))
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
@@ -89,7 +96,6 @@ fn sync_folder(_folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(folder)

@@ -34,8 +34,8 @@ mod gpu;
 pub mod grow;
 mod model;
 pub mod params;
-pub mod plot;
 mod random;
+pub mod report;
 pub mod step;
 pub mod train;
 

@@ -6,7 +6,7 @@ mod ranks;
 use super::compute::Kernels;
 use crate::output;
 use anyhow::{Result, ensure};
-use polynet::arch::{Architecture, Report};
+use polynet::arch::Architecture;
 use polynet::cpu::CompileOptions;
 use polynet::engine::{Predictor, TrainingEngine};
 use polynet::params::WeightFile;
@@ -266,7 +266,7 @@ impl NetworkArguments {
         options: CompileOptions,
         seconds: &[f64],
     ) -> Result<Measurement> {
-        let report = Report::new(&architecture.to_string(), architecture, 1)?;
+        let cost = architecture.cost()?;
         let batch = usize::from(self.batch);
         let median_s = seconds[seconds.len() / 2];
         Ok(Measurement {
@@ -282,7 +282,7 @@ impl NetworkArguments {
             min_s: seconds[0],
             max_s: seconds[seconds.len() - 1],
             images_per_s: batch as f64 / median_s,
-            gflops: 2e-9 * report.macs as f64 * batch as f64 / median_s,
+            gflops: 2e-9 * cost.macs as f64 * batch as f64 / median_s,
             peak_rss_bytes: peak_rss_bytes(),
         })
     }

@@ -13,9 +13,9 @@ use polynet::data::{
 };
 use polynet::distributed::Communicator;
 use polynet::eval::pooling::PoolingRule;
-use polynet::files::write_atomically;
-use polynet::eval::{self, CropView, EvalReport, MultiCrop, MultiCropProgress, ScoreCache, Scores};
-use polynet::plot;
+use polynet::eval::{self, CropView, MultiCrop, MultiCropProgress, ScoreCache, Scores};
+use polynet::files::{write_atomically, write_text};
+use polynet::report::confusion_matrix;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -100,7 +100,8 @@ fn evaluate(arguments: &Arguments, ranks: &Communicator) -> Result<()> {
     }
     skipped.iter().for_each(warn_of);
     if let Some(path) = &arguments.svg {
-        write_confusion(&report, &arguments.model, path)?;
+        let title = arguments.model.display().to_string();
+        write_text(path, &confusion_matrix(&report, &title))?;
     }
     if arguments.json {
         output::json(&report)
@@ -249,12 +250,4 @@ fn of_ranks(ranks: &Communicator) -> &'static str {
         1 => "",
         _ => " of rank 0",
     }
-}
-
-fn write_confusion(report: &EvalReport, model: &Path, path: &Path) -> Result<()> {
-    let names: Vec<String> = report.classes.iter().map(|c| c.name.clone()).collect();
-    let title = &model.display().to_string();
-    let drawing = plot::confusion_matrix(&report.confusion, &names, title)?;
-    std::fs::write(path, drawing)
-        .with_context(|| format!("cannot write the confusion matrix to {}", path.display()))
 }

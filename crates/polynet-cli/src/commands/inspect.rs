@@ -1,8 +1,9 @@
 //! `polynet inspect SPEC-OR-PRESET`
 
 use crate::output;
-use anyhow::{Context, Result};
-use polynet::arch::{Report, draw, report};
+use anyhow::Result;
+use polynet::files::write_text;
+use polynet::report::{NetworkReport, drawing, graph_json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,16 +32,14 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let architecture = super::architecture(&arguments.spec, arguments.size)?;
-    let report = report::Report::new(&arguments.spec, &architecture, arguments.batch)?;
+    let report = NetworkReport::new(&arguments.spec, &architecture, arguments.batch)?;
     if let Some(path) = &arguments.svg {
-        let drawing = draw::network(&architecture)?;
-        std::fs::write(path, drawing)
-            .with_context(|| format!("cannot write the drawing to {}", path.display()))?;
+        write_text(path, &drawing::network(&architecture)?)?;
     }
     if arguments.json {
-        let mut value = serde_json::to_value(&report as &Report)?;
+        let mut value = serde_json::to_value(&report)?;
         if arguments.graph {
-            value["graph"] = report::graph_json(&architecture.graph()?);
+            value["graph"] = graph_json(&architecture.graph()?);
         }
         output::json(&value)?;
     } else {

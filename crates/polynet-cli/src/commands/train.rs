@@ -7,11 +7,9 @@ use crate::output;
 use crate::progress;
 use anyhow::{Context, Result, bail};
 use polynet::distributed::Communicator;
-use polynet::eval::EvalReport;
-use polynet::plot;
+use polynet::ranked;
 use polynet::train::progress::Silent;
-use polynet::train::{Outcome, Progress, Recipe, RunFolder, Trainer};
-use polynet::{ModelConfig, ranked};
+use polynet::train::{Outcome, Progress, Recipe, Trainer};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -85,7 +83,6 @@ fn train(arguments: &Arguments, ranks: &Arc<Communicator>) -> Result<ExitCode> {
     match outcome {
         Outcome::Finished(report) => {
             if let Some(report) = report {
-                save_report(folder, &report, trainer.config())?;
                 output::line(report)?;
                 show_predictions(&trainer)?;
             }
@@ -102,16 +99,6 @@ fn train(arguments: &Arguments, ranks: &Arc<Communicator>) -> Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
-}
-
-/// Writes `report.json` and `confusion.svg` beside the curves.
-fn save_report(folder: &RunFolder, report: &EvalReport, config: &ModelConfig) -> Result<()> {
-    let path = folder.root().join("report.json");
-    let json = serde_json::to_string_pretty(report)?;
-    std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
-    let path = folder.root().join("confusion.svg");
-    let drawing = plot::confusion_matrix(&report.confusion, &config.classes, "held-out images")?;
-    std::fs::write(&path, drawing).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Names what is in the first held-out picture of each class, for up to ten classes.

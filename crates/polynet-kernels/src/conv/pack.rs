@@ -90,10 +90,7 @@ pub(super) fn steps<E: Element>(channels: usize) -> usize {
 }
 
 /// Elements of packed weights.
-pub(super) fn packed_elements<E: Element>(
-    taps: usize,
-    [inputs, outputs]: [&[usize]; 2],
-) -> usize {
+pub(super) fn packed_elements<E: Element>(taps: usize, [inputs, outputs]: [&[usize]; 2]) -> usize {
     let sources = block_channels(inputs);
     let steps: usize = sources.iter().map(|&(_, used)| steps::<E>(used)).sum();
     let blocks: usize = outputs.iter().map(|&channels| blocks_of(channels)).sum();

@@ -54,6 +54,19 @@ impl Cost {
     }
 }
 
+/// `12345678` in groups of three digits: `12,345,678` with a comma between them.
+pub(crate) fn grouped(number: u64, separator: char) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(separator);
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Multiply-accumulates of one node for one image; zero where it is no convolution or product.
 pub fn node_macs(graph: &Graph, id: usize) -> u64 {
     let node = &graph.nodes[id];
@@ -162,5 +175,17 @@ mod tests {
         let resnet_500 = cost("resnet-500");
         assert_eq!(mega(resnet_500.parameters.total(), 1), "186.6");
         assert_eq!(format!("{:.1}", resnet_500.macs as f64 / 1e9), "36.8");
+    }
+
+    #[test]
+    fn digits_are_grouped() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (95_366_600, "95,366,600"),
+        ] {
+            assert_eq!(super::grouped(number, ','), text);
+        }
     }
 }

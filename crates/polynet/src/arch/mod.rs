@@ -30,19 +30,16 @@
 pub mod cell;
 pub mod claims;
 pub mod cost;
-pub mod draw;
 mod family;
 pub mod graph;
 pub mod presets;
 pub mod published;
-pub mod report;
 mod spec;
 
 pub use cell::{Activation, Cell, ConvLayer, Normalization, Padding};
 pub use cost::Cost;
 pub use family::{Family, Width};
 pub use graph::Graph;
-pub use report::Report;
 
 use polynet_algebra::Module;
 

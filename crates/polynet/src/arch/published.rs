@@ -285,7 +285,7 @@ pub fn markdown() -> Result<String, ArchError> {
             "| {} | `{}` | {} | {:.3} | {} | {single} | {multi} | {source} | {} |",
             network.name,
             network.preset,
-            super::report::grouped(cost.parameters.total()),
+            super::cost::grouped(cost.parameters.total(), ','),
             cost.macs as f64 / 1e9,
             architecture.input_size,
             match network.parity {

@@ -81,7 +81,10 @@ impl Memory {
         let plan = Plan::new(&program, batch, Rows::AmongMaps);
         let trained = graph.tensors().filter(|spec| spec.kind.is_parameter());
         let trained: usize = trained.map(|spec| spec.num_elements()).sum();
-        let packed = program.steps.iter().map(|step| packing(&program, step, batch));
+        let packed = program
+            .steps
+            .iter()
+            .map(|step| packing(&program, step, batch));
         let memory = Self {
             params: params(graph),
             optimizer: FLOAT * (trained * (1 + slots)) as u64,

@@ -1,8 +1,9 @@
 //! A network on a data set.
 
-use super::{CacheError, EvalReport, Scores, ScoresError};
+use super::{CacheError, Scores, ScoresError};
 use crate::data::{Batch, DataError, Loader};
 use crate::engine::Predictor;
+use crate::report::EvalReport;
 
 /// Why a network could not be evaluated.
 #[derive(Debug, thiserror::Error)]

@@ -15,9 +15,7 @@
 //! # Ok::<(), polynet::eval::ScoresError>(())
 //! ```
 
-use std::fmt;
-
-use serde::Serialize;
+use crate::report::{ClassReport, ConfusionMatrix, EvalReport};
 
 #[cfg(test)]
 mod tests;
@@ -160,7 +158,7 @@ impl Scores {
         let LossSum(sum) = self.loss_sum;
         let mut words = vec![self.images, sum as u64, (sum >> 64) as u64];
         words.extend(&self.in_top5);
-        words.extend(&self.confusion.counts);
+        words.extend(self.confusion.counts());
         words
     }
 
@@ -170,13 +168,13 @@ impl Scores {
         let [images, low, high, counts @ ..] = words else {
             return None;
         };
-        if counts.len() != self.in_top5.len() + self.confusion.counts.len() {
+        if counts.len() != self.in_top5.len() + self.confusion.counts().len() {
             return None;
         }
         self.images += images;
         let LossSum(sum) = &mut self.loss_sum;
         *sum = sum.saturating_add(u128::from(*high) << 64 | u128::from(*low));
-        let own = self.in_top5.iter_mut().chain(&mut self.confusion.counts);
+        let own = self.in_top5.iter_mut().chain(self.confusion.counts_mut());
         for (own, count) in own.zip(counts) {
             *own += count;
         }
@@ -262,138 +260,4 @@ fn cross_entropy(row: &[f32], label: usize) -> f64 {
         .map(|logit| (f64::from(*logit) - largest).exp())
         .sum();
     sum.ln() + largest - f64::from(row[label])
-}
-
-/// How often each class was taken for each: a row for the true class, a column for the predicted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(into = "Vec<Vec<u64>>")]
-pub struct ConfusionMatrix {
-    classes: usize,
-    counts: Vec<u64>,
-}
-
-impl ConfusionMatrix {
-    /// Nothing counted yet.
-    pub fn new(classes: usize) -> Self {
-        Self {
-            classes,
-            counts: vec![0; classes * classes],
-        }
-    }
-
-    /// Counts one image of class `truth` that was taken for `predicted`; both below the number of
-    /// classes.
-    pub fn add(&mut self, truth: usize, predicted: usize) {
-        self.counts[truth * self.classes + predicted] += 1;
-    }
-
-    /// How many classes there are.
-    pub fn classes(&self) -> usize {
-        self.classes
-    }
-
-    /// How often `truth` was taken for `predicted`.
-    pub fn count(&self, truth: usize, predicted: usize) -> u64 {
-        self.row(truth)[predicted]
-    }
-
-    /// What the images of class `truth` were taken for.
-    pub fn row(&self, truth: usize) -> &[u64] {
-        &self.counts[truth * self.classes..(truth + 1) * self.classes]
-    }
-}
-
-impl From<ConfusionMatrix> for Vec<Vec<u64>> {
-    fn from(matrix: ConfusionMatrix) -> Self {
-        (0..matrix.classes)
-            .map(|class| matrix.row(class).to_vec())
-            .collect()
-    }
-}
-
-/// The scores of a whole data set. Shares are from 0 to 1, and none where there was no image.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct EvalReport {
-    /// Images scored.
-    pub images: u64,
-    /// Mean cross-entropy per image, in nats.
-    pub loss: Option<f64>,
-    /// Share of images whose best class is right.
-    pub top1: Option<f64>,
-    /// Share of images with the right class among the best five (or all, where there are fewer).
-    pub top5: Option<f64>,
-    /// Each class, in the model's order.
-    pub classes: Vec<ClassReport>,
-    /// Rows: the true class; columns: the predicted.
-    pub confusion: ConfusionMatrix,
-}
-
-/// The scores of the images of one class.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ClassReport {
-    /// The class.
-    pub name: String,
-    /// Its images.
-    pub images: u64,
-    /// Those whose best class is right.
-    pub correct: u64,
-    /// `correct` of `images`.
-    pub top1: Option<f64>,
-    /// Share with the right class among the best five.
-    pub top5: Option<f64>,
-}
-
-/// A table: the totals, then a line for each class with what it is most often taken for.
-impl fmt::Display for EvalReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let loss = self
-            .loss
-            .map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"));
-        writeln!(f, "images  {:>9}", self.images)?;
-        writeln!(f, "loss    {loss:>9}")?;
-        writeln!(f, "top-1   {:>9}", percent(self.top1))?;
-        writeln!(f, "top-5   {:>9}", percent(self.top5))?;
-        writeln!(f)?;
-        let width = |name: &str| name.chars().count();
-        let names = self.classes.iter().map(|class| width(&class.name));
-        let name_width = names.max().unwrap_or(0).max("class".len());
-        writeln!(
-            f,
-            "{:name_width$}  {:>7}  {:>7}  {:>8}  {:>8}  most often taken for",
-            "class", "images", "correct", "top-1", "top-5"
-        )?;
-        for (index, class) in self.classes.iter().enumerate() {
-            let line = format!(
-                "{:name_width$}  {:>7}  {:>7}  {:>8}  {:>8}  {}",
-                class.name,
-                class.images,
-                class.correct,
-                percent(class.top1),
-                percent(class.top5),
-                self.taken_for(index)
-            );
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
-    }
-}
-
-impl EvalReport {
-    /// The wrong class that `class` is most often taken for, with its share of the class's images.
-    fn taken_for(&self, class: usize) -> String {
-        let row = self.confusion.row(class).iter().enumerate();
-        let wrong = row.filter(|(predicted, count)| *predicted != class && **count > 0);
-        // Of equal counts the first class stands.
-        match wrong.max_by_key(|(predicted, count)| (**count, std::cmp::Reverse(*predicted))) {
-            Some((predicted, count)) => {
-                let of_class = share(*count as f64, self.classes[class].images);
-                format!("{} ({})", self.classes[predicted].name, percent(of_class))
-            }
-            None => String::new(),
-        }
-    }
-}
-
-fn percent(share: Option<f64>) -> String {
-    share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", 100.0 * share))
 }

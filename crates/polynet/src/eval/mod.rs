@@ -11,7 +11,7 @@ mod shared;
 
 pub use crop_logits::{CropView, ImageLogits};
 pub use evaluate::{EvalError, count_correct, evaluate, score};
-pub use metrics::{ClassReport, ConfusionMatrix, EvalReport, Scores, ScoresError};
+pub use metrics::{Scores, ScoresError};
 pub use multi_crop::{MultiCrop, MultiCropProgress};
 pub use score_cache::{CacheError, ScoreCache};
 pub use shared::{all_skipped, merged, share_of};

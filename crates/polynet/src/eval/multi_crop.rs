@@ -3,8 +3,9 @@
 use super::crop_logits::{CropView, ImageLogits};
 use super::pooling::PoolingRule;
 use super::score_cache::{CacheError, ScoreCache};
-use super::{EvalError, EvalReport, Scores};
+use super::{EvalError, Scores};
 use crate::data::{DataError, Dataset, OnError, Skipped, decode};
+use crate::report::EvalReport;
 use rayon::prelude::*;
 use std::ops::Range;
 

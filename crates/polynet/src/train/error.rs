@@ -1,13 +1,12 @@
 //! Why a run could not start or go on.
 
-use super::metrics::MetricsError;
 use super::recipe::RecipeError;
-use super::run_folder::RunFolderError;
 use crate::arch::ArchError;
 use crate::data::DataError;
 use crate::engine::UnknownDevice;
 use crate::eval::EvalError;
 use crate::params::WeightError;
+use crate::report::{MetricsError, RunFolderError};
 use std::path::PathBuf;
 
 /// Why a run could not start or go on.
@@ -47,8 +46,6 @@ pub enum TrainError {
     Evaluation(#[from] EvalError),
     #[error(transparent)]
     Epoch(#[from] super::duration::IncompleteBatch),
-    #[error("cannot draw the curves: {0}")]
-    Curves(#[from] crate::plot::PlotError),
     /// The classes of data and architecture differ in number.
     #[error(
         "the architecture has {expected} classes, {} has {found}: write `classes = {found}` in \

@@ -16,7 +16,7 @@
 
 use std::path::PathBuf;
 
-use super::metrics::ValidationRecord;
+use crate::report::ValidationRecord;
 
 /// A run as it starts or is resumed.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,7 +8,7 @@ use super::ranks::Ranks;
 use super::recipe::{
     AugmentationSection, NormGroup, OnError, Recipe, Resize as RecipeResize, When,
 };
-use super::{Epoch, RunFolder, Schedule, metrics};
+use super::{Epoch, Schedule};
 use crate::arch::{Architecture, Family, Graph};
 use crate::data::{
     self, Augmentation, Dataset, LastBatch, Loader, LoaderConfig, Order, PadFill, Preprocessing,
@@ -321,16 +321,4 @@ pub(super) fn origin(recipe: &Recipe) -> String {
         ),
         Err(_) => format!("{trained}, from {name}."),
     }
-}
-
-/// Draws the run's curves.
-pub(super) fn write_curves(folder: &RunFolder, title: &str) -> Result<(), TrainError> {
-    let metrics = metrics::read_metrics(&folder.metrics())?;
-    let drawing = crate::plot::curves(&metrics.records, title)?;
-    let path = folder.curves();
-    crate::files::write_atomically(&path, |file| {
-        std::io::Write::write_all(file, drawing.as_bytes())
-    })
-    .map_err(|error| WeightError::io(&path, "write the curves")(error.into_source()))?;
-    Ok(())
 }

@@ -5,11 +5,9 @@
 //! recipe alone, so that a resumed run does the same things at the same steps. Where several ranks
 //! train together, all do this with the same numbers, and rank 0 alone writes files.
 
-use super::RunFolder;
 use super::average::WeightAverage;
 use super::checkpoint::{self, Position};
 use super::error::TrainError;
-use super::metrics::{EventRecord, MetricsLog, Record};
 use super::optimizer::Optimizer;
 use super::progress::{Progress, RunStart, Warning};
 use super::ranks::{self, Ranks};
@@ -22,8 +20,8 @@ use crate::cpu::CompileOptions;
 use crate::data::Dataset;
 use crate::distributed::{Communicator, Exchange};
 use crate::engine::{Predictor, TrainingEngine};
-use crate::eval::EvalReport;
 use crate::params::{ModelConfig, ModelFolder, Params, TensorMap};
+use crate::report::{EvalReport, EventRecord, MetricsLog, Record, RunFolder};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -114,7 +112,7 @@ impl Trainer {
                 ));
             }
             let folder = RunFolder::create(folder)?;
-            folder.write_recipe(&recipe)?;
+            folder.write_recipe(&recipe.to_toml()?)?;
             folder.add_command(command)?;
             let metrics = MetricsLog::create(&folder.metrics(), &folder.metrics_table())?;
             Ok(Self::new(
@@ -182,7 +180,7 @@ impl Trainer {
         let step = saved.as_ref().map_or(0, |(position, _)| position.step);
         let mut metrics = None;
         if ranks.is_writer() {
-            folder.write_recipe(&recipe)?;
+            folder.write_recipe(&recipe.to_toml()?)?;
             folder.add_command(command)?;
             let (log, torn_line) =
                 MetricsLog::resume(&folder.metrics(), &folder.metrics_table(), step)?;
@@ -395,7 +393,10 @@ impl Trainer {
         self.save_model()?;
         self.save_checkpoint()?;
         if self.ranks.is_writer() {
-            setup::write_curves(&self.folder, &self.recipe.name)?;
+            self.folder.write_curves(&self.recipe.name)?;
+            if let Some(report) = &report {
+                self.folder.write_report(report)?;
+            }
         }
         Ok(Outcome::Finished(report))
     }

@@ -6,7 +6,7 @@ use std::io::Cursor;
 
 use image::RgbImage;
 use image::metadata::Orientation;
-use png::{BitDepth, ColorType, Decoder, Encoder, DecodingError, Reader, Transformations};
+use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, Reader, Transformations};
 
 use super::limits::{Limits, reserved};
 use super::orient;

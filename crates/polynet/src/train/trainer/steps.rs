@@ -4,8 +4,8 @@
 use super::Trainer;
 use crate::data::{Batch, Loader, Share};
 use crate::engine::Predictor;
-use crate::eval::{self, EvalReport, Scores};
-use crate::train::metrics::{Record, TrainRecord, ValidationRecord};
+use crate::eval::{self, Scores};
+use crate::report::{EvalReport, Record, TrainRecord, ValidationRecord};
 use crate::train::progress::{Progress, StepReport, Warning};
 use crate::train::ranks::StepStart;
 use crate::train::step::Trainee;

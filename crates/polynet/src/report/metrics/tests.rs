@@ -211,15 +211,3 @@ fn only_the_speed_and_the_events_differ_between_equal_runs() {
     assert_eq!(validation(5).deterministic(), Some(validation(5)));
     assert_eq!(event(5, "interrupted").deterministic(), None);
 }
-
-#[test]
-fn a_window_gives_means_per_image() {
-    let mut window = Window::default();
-    window.add(4, 1, 2.0);
-    window.add(12, 7, 1.0);
-    // (4·2 + 12·1) / 16 and (1 + 7) / 16
-    assert_eq!(
-        (window.images(), window.loss(), window.top1()),
-        (16, 1.25, 0.5)
-    );
-}

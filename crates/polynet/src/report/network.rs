@@ -1,9 +1,8 @@
 //! What `polynet inspect` shows of a network, as data and as text.
 
-use super::claims;
-use super::cost::{Cost, node_macs};
-use super::graph::{Graph, Op, Pool};
-use super::{ArchError, Architecture};
+use crate::arch::cost::{self, Cost, node_macs};
+use crate::arch::graph::{Graph, Op, Pool};
+use crate::arch::{ArchError, Architecture, claims};
 use crate::cpu::Memory;
 use crate::step::{Activations, LossOptions, Paths, Precision, StepOptions};
 use serde::Serialize;
@@ -15,7 +14,7 @@ const OPTIMIZER_SLOTS: usize = 1;
 
 /// A network's structure and cost. Counts are plain integers; memory is in bytes.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct NetworkReport {
     /// The preset's name, or the text it was asked for with.
     pub name: String,
     /// The network, every setting spelled out.
@@ -104,7 +103,7 @@ pub struct ClaimReport {
     pub note: String,
 }
 
-impl Report {
+impl NetworkReport {
     /// The report of a network asked for as `name`.
     ///
     /// # Errors
@@ -284,7 +283,7 @@ fn op_json(graph: &Graph, op: &Op) -> Value {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for NetworkReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.name)?;
         if self.name != self.architecture {
@@ -295,13 +294,10 @@ impl fmt::Display for Report {
             "\n{:<24} {:>14} {:>12} {:>10}  algebra",
             "part", "output", "parameters", "MMAC"
         )?;
-        let mut parts = self.parts.iter().peekable();
-        while let Some(part) = parts.next() {
-            let (mut count, mut last) = (1, part);
-            while let Some(next) = parts.next_if(|next| next.repeats(part)) {
-                (count, last) = (count + 1, next);
+        for group in groups(&self.parts) {
+            for part in 0..group.once().len() {
+                group.write_row(f, part)?;
             }
-            part.write_row(f, count, last)?;
         }
         self.write_totals(f)?;
         for claim in &self.claims {
@@ -322,39 +318,80 @@ impl fmt::Display for Report {
     }
 }
 
-impl PartReport {
-    /// Whether a row can stand for both: modules that differ in their place and scale alone.
-    fn repeats(&self, other: &Self) -> bool {
-        let alike = |module: &Option<ModuleReport>| {
-            let module = module.as_ref()?;
-            let scale = 0.0;
-            Some(ModuleReport {
-                residual_scale: scale,
-                ..module.clone()
-            })
+/// Parts that stand one after the other, and how often: `(poly-3 -> 2-way) x10` has two, ten times.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Group<'a> {
+    parts: &'a [PartReport],
+    pub(super) times: usize,
+}
+
+/// The longest repetition that a group may be of.
+const LONGEST_GROUP: usize = 16;
+
+/// The parts in groups, each of which takes as many of the parts as it can.
+pub(super) fn groups(parts: &[PartReport]) -> Vec<Group<'_>> {
+    let (mut groups, mut rest) = (Vec::new(), parts);
+    while !rest.is_empty() {
+        let times = |length: usize| {
+            let next = rest.iter().skip(length).zip(rest);
+            1 + next.take_while(|(next, part)| next.repeats(part)).count() / length
         };
-        self.module.is_some()
-            && (self.output_shape, self.parameters, self.macs)
-                == (other.output_shape, other.parameters, other.macs)
-            && alike(&self.module) == alike(&other.module)
+        let lengths = 1..=LONGEST_GROUP.min(rest.len() / 2);
+        let repeated = lengths.map(|length| (length, times(length)));
+        let (length, times) = repeated
+            .filter(|(_, times)| *times > 1)
+            .max_by_key(|(length, times)| (length * times, *times))
+            .unwrap_or((1, 1));
+        let (parts, others) = rest.split_at(length * times);
+        groups.push(Group { parts, times });
+        rest = others;
+    }
+    groups
+}
+
+impl<'a> Group<'a> {
+    /// Its parts without their repetition.
+    pub(super) fn once(self) -> &'a [PartReport] {
+        &self.parts[..self.parts.len() / self.times]
     }
 
-    fn write_row(&self, f: &mut fmt::Formatter<'_>, count: u64, last: &Self) -> fmt::Result {
-        let [channels, height, width] = self.output_shape;
-        let name = if count == 1 {
-            self.name.clone()
-        } else {
-            let end = last.name.rsplit('.').next().unwrap_or_default();
-            format!("{}…{end} (×{count})", self.name)
+    /// The name of a part and of those that repeat it: `stage_b.0,2…18 (×10)`.
+    fn name(self, index: usize) -> String {
+        let mut repeated = self.parts[index..].iter().step_by(self.once().len());
+        let mut name = repeated
+            .next()
+            .map(|part| part.name.clone())
+            .unwrap_or_default();
+        let position = |part: &PartReport| {
+            let position = part.name.rsplit('.').next();
+            position.unwrap_or_default().to_owned()
         };
+        if self.once().len() > 1 && self.times > 2 {
+            name += &repeated
+                .next()
+                .map(|part| format!(",{}", position(part)))
+                .unwrap_or_default();
+        }
+        match repeated.last() {
+            Some(last) => format!("{name}…{} (×{})", position(last), self.times),
+            None => name,
+        }
+    }
+
+    fn write_row(self, f: &mut fmt::Formatter<'_>, index: usize) -> fmt::Result {
+        let part = &self.parts[index];
+        let last = &self.parts[self.parts.len() - self.once().len() + index];
+        let [channels, height, width] = part.output_shape;
+        let times = self.times as u64;
         write!(
             f,
-            "{name:<24} {:>14} {:>12} {:>10.1}",
+            "{:<24} {:>14} {:>12} {:>10.1}",
+            self.name(index),
             format!("{channels}×{height}×{width}"),
-            grouped(self.parameters * count),
-            (self.macs * count) as f64 / 1e6,
+            grouped(part.parameters * times),
+            (part.macs * times) as f64 / 1e6,
         )?;
-        if let Some(module) = &self.module {
+        if let Some(module) = &part.module {
             write!(f, "  {}", module.cascaded)?;
             let in_parentheses = format!("({})", module.cascaded);
             if ![&module.cascaded, &in_parentheses].contains(&&module.text) {
@@ -379,7 +416,20 @@ impl PartReport {
     }
 }
 
-impl Report {
+impl PartReport {
+    /// Whether a row can stand for both: modules that differ in their place and scale alone.
+    fn repeats(&self, other: &Self) -> bool {
+        let (Some(module), Some(others)) = (&self.module, &other.module) else {
+            return false;
+        };
+        // All else about a module follows from these.
+        let look = |part: &Self| (part.output_shape, part.parameters, part.macs);
+        look(self) == look(other)
+            && (&module.text, &module.polynomial) == (&others.text, &others.polynomial)
+    }
+}
+
+impl NetworkReport {
     fn write_totals(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         writeln!(
@@ -407,17 +457,8 @@ impl Report {
     }
 }
 
-/// `12345678` as `12,345,678`.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+fn grouped(number: u64) -> String {
+    cost::grouped(number, ',')
 }
 
 #[cfg(test)]
@@ -428,7 +469,7 @@ mod tests {
     fn parts_add_up_to_the_whole() {
         for preset in ["very-deep-polynet", "small-polynet", "resnet-50"] {
             let architecture: Architecture = preset.parse().unwrap();
-            let report = Report::new(preset, &architecture, 1).unwrap();
+            let report = NetworkReport::new(preset, &architecture, 1).unwrap();
             let parameters: u64 = report.parts.iter().map(|part| part.parameters).sum();
             let macs: u64 = report.parts.iter().map(|part| part.macs).sum();
             assert_eq!(
@@ -440,14 +481,39 @@ mod tests {
     }
 
     #[test]
-    fn digits_are_grouped() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (95_366_600, "95,366,600"),
+    fn repeated_modules_are_folded() {
+        for (stage, names) in [
+            ("poly-3", "stage_b.0"),
+            ("2-way x3", "stage_b.0…2 (×3)"),
+            (
+                "(poly-3 -> 2-way) x10",
+                "stage_b.0,2…18 (×10) stage_b.1,3…19 (×10)",
+            ),
+            ("(poly-3 -> 2-way) x2", "stage_b.0…2 (×2) stage_b.1…3 (×2)"),
+            (
+                "I + F -> (poly-3 -> 2-way) x3 -> poly-3",
+                "stage_b.0 stage_b.1,3…5 (×3) stage_b.2,4…6 (×3) stage_b.7",
+            ),
+            (
+                "(2-way x2 -> poly-3) x2",
+                "stage_b.0…3 (×2) stage_b.1…4 (×2) stage_b.2…5 (×2)",
+            ),
+            ("2-way x4 -> poly-3", "stage_b.0…3 (×4) stage_b.4"),
         ] {
-            assert_eq!(grouped(number), text);
+            let text = format!("ir-3-6-3; B: {stage}");
+            let architecture: Architecture = text.parse().unwrap();
+            let report = NetworkReport::new(&text, &architecture, 1).unwrap();
+            let groups = groups(&report.parts);
+            let parts: usize = groups.iter().map(|group| group.parts.len()).sum();
+            assert_eq!(parts, report.parts.len());
+            let of_stage: Vec<String> = groups
+                .iter()
+                .flat_map(|group| (0..group.once().len()).map(|index| group.name(index)))
+                .filter(|name| name.starts_with("stage_b."))
+                .collect();
+            assert_eq!(of_stage.join(" "), names, "{stage}");
+            let shown = report.to_string();
+            assert!(of_stage.iter().all(|name| shown.contains(name)), "{shown}");
         }
     }
 

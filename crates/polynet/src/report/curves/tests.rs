@@ -1,5 +1,6 @@
+use super::super::canvas::assert_texts_are_apart;
+use super::super::metrics::EventRecord;
 use super::*;
-use crate::train::metrics::EventRecord;
 
 fn run(steps: u64, rate: impl Fn(u64) -> f64) -> Vec<Record> {
     let mut records = Vec::new();
@@ -30,16 +31,10 @@ fn run(steps: u64, rate: impl Fn(u64) -> f64) -> Vec<Record> {
     records
 }
 
-/// The SVG, and a copy to look at where `POLYNET_PLOTS` names a folder.
 fn drawn(name: &str, records: &[Record]) -> String {
-    let svg = curves(records, name).unwrap();
-    if let Some(folder) = std::env::var_os("POLYNET_PLOTS") {
-        std::fs::write(
-            std::path::Path::new(&folder).join(format!("{name}.svg")),
-            &svg,
-        )
-        .unwrap();
-    }
+    let svg = curves(records, name);
+    super::super::look(name, &svg);
+    assert_texts_are_apart(&svg);
     svg
 }
 
@@ -59,6 +54,7 @@ fn a_run_shows_its_losses_accuracies_and_rate() {
         "step",
         "epoch",
         "validation top-1 75.00 % at the end",
+        "prefers-color-scheme:dark",
     ] {
         assert!(svg.contains(text), "{text}");
     }
@@ -69,8 +65,8 @@ fn a_run_shows_its_losses_accuracies_and_rate() {
 fn a_rate_that_falls_by_steps_is_drawn_by_its_powers_of_ten() {
     let rate = |step| 0.45 * 0.1_f64.powi(i32::try_from(step / 1600).unwrap());
     let svg = drawn("paper", &run(5600, rate));
-    for tick in ["\n0.1\n", "\n0.01\n", "\n0.001\n"] {
-        assert!(svg.contains(tick) || svg.contains(tick.trim()), "{tick:?}");
+    for tick in [">0.1<", ">0.01<", ">0.001<"] {
+        assert!(svg.contains(tick), "{tick}");
     }
 }
 
@@ -96,15 +92,35 @@ fn values_that_are_no_numbers_leave_no_mark() {
     }
     let svg = drawn("diverged", &records);
     assert!(!svg.contains("NaN") && !svg.contains("inf"));
-    let bounded = |text: &str| {
-        text.split(',')
-            .all(|n| n.parse::<i32>().is_ok_and(|n| (0..=4000).contains(&n)))
-    };
-    let points = svg
-        .split("points=\"")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next());
-    assert!(points.flat_map(str::split_whitespace).all(bounded));
+    let numbers = svg.split("<path").skip(1).flat_map(|rest| {
+        let (_, path) = rest.split_once(" d=\"").unwrap();
+        path.split('"')
+            .next()
+            .unwrap()
+            .split(|c: char| !c.is_ascii_digit() && c != '.')
+    });
+    let numbers: Vec<f64> = numbers.filter_map(|number| number.parse().ok()).collect();
+    assert!(numbers.len() > 100 && numbers.iter().all(|n| (0.0..=1000.0).contains(n)));
+}
+
+#[test]
+fn titles_and_numbers_are_apart_on_every_scale() {
+    for (steps, rate) in [
+        (40, 1e-7),
+        (3900, 4.5e-5),
+        (1_000_000, 0.123),
+        (20, 20_000.0),
+    ] {
+        let name = format!("{steps} steps at {rate}");
+        drawn(&name, &run(steps, |step| rate * (1.0 - step as f64 / 2e6)));
+        drawn(
+            &format!("{name} in steps"),
+            &run(steps, |step| match 2 * step > steps {
+                true => rate / 10.0,
+                false => rate,
+            }),
+        );
+    }
 }
 
 #[test]

@@ -5,12 +5,14 @@
 //! command.txt     each start: command line, version, platform, threads, CPU features
 //! metrics.jsonl   one record a line        (see `metrics`)
 //! metrics.csv     the same as a table
-//! curves.svg      loss, accuracy and learning rate over the steps
 //! checkpoints/    what a resumed run starts from
 //! model/          the trained model
+//! curves.svg      loss, accuracy and learning rate over the steps
+//! confusion.svg   what the held-out images of each class were taken for
+//! report.json     the last evaluation; a run that has it is finished
 //! ```
 //!
-//! A file is written whole or not at all, by [`write_atomically`].
+//! A file is written whole or not at all; records are added to the metrics line by line.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,8 +20,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use super::recipe::{Recipe, RecipeError};
-use crate::files::{WriteError, write_atomically};
+use super::metrics::{MetricsError, read_metrics};
+use super::{EvalReport, confusion_matrix, curves};
+use crate::files::{WriteError, write_text};
 
 /// The folder of one run. See the [module](self) for its layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,9 +66,9 @@ pub enum RunFolderError {
     /// A file of the folder can't be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The recipe has no text.
+    /// The metrics can't be read.
     #[error(transparent)]
-    Recipe(#[from] RecipeError),
+    Metrics(#[from] MetricsError),
 }
 
 impl RunFolder {
@@ -94,7 +97,7 @@ impl RunFolder {
     }
 
     /// The folder of a run that another rank makes and writes.
-    pub(super) fn of_writer(root: &Path) -> Self {
+    pub(crate) fn of_writer(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
         }
@@ -158,16 +161,46 @@ impl RunFolder {
         self.root.join("model")
     }
 
-    /// Writes the resolved recipe.
+    /// `confusion.svg`
+    pub fn confusion(&self) -> PathBuf {
+        self.root.join("confusion.svg")
+    }
+
+    /// `report.json`
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.json")
+    }
+
+    /// Writes the resolved recipe, given as TOML.
     ///
     /// # Errors
-    /// When the recipe has no text or the file can't be written.
-    pub fn write_recipe(&self, recipe: &Recipe) -> Result<(), RunFolderError> {
-        let text = recipe.to_toml()?;
-        write_atomically(&self.recipe(), |file| {
-            io::Write::write_all(file, text.as_bytes())
-        })?;
-        Ok(())
+    /// When the file can't be written.
+    pub fn write_recipe(&self, toml: &str) -> Result<(), RunFolderError> {
+        Ok(write_text(&self.recipe(), toml)?)
+    }
+
+    /// Draws the metrics so far as the curves of a run named `title`.
+    ///
+    /// # Errors
+    /// When the metrics can't be read or the file can't be written.
+    pub fn write_curves(&self, title: &str) -> Result<(), RunFolderError> {
+        let metrics = read_metrics(&self.metrics())?;
+        Ok(write_text(
+            &self.curves(),
+            &curves(&metrics.records, title),
+        )?)
+    }
+
+    /// Writes the last evaluation as a confusion matrix and, when that is there, as JSON.
+    ///
+    /// # Errors
+    /// When a file can't be written.
+    pub fn write_report(&self, report: &EvalReport) -> Result<(), RunFolderError> {
+        write_text(
+            &self.confusion(),
+            &confusion_matrix(report, "held-out images"),
+        )?;
+        Ok(write_text(&self.report(), &report.to_json())?)
     }
 
     /// Adds a start of the run, the first or a resumed one, to `command.txt`.
@@ -182,8 +215,7 @@ impl RunFolder {
             Err(source) => return Err(RunFolderError::Folder { path, source }),
         };
         text.push_str(&start_facts(arguments));
-        write_atomically(&path, |file| io::Write::write_all(file, text.as_bytes()))?;
-        Ok(())
+        Ok(write_text(&path, &text)?)
     }
 }
 
@@ -287,12 +319,11 @@ mod tests {
         assert_eq!(came(&root), "nothing");
         let folder = RunFolder::create(&root).unwrap();
         assert_eq!(came(&root), "a folder without it");
-        let text = "[model]\narchitecture = 'ir-3-6-3'\n[data]\npath = 'photos'\n";
-        let recipe = Recipe::parse(text, &[]).unwrap();
-        folder.write_recipe(&recipe).unwrap();
+        let recipe = "[model]\narchitecture = 'ir-3-6-3'\n";
+        folder.write_recipe(recipe).unwrap();
         let opened = RunFolder::open(&root).unwrap();
         assert_eq!(opened, folder);
-        assert_eq!(Recipe::load(&opened.recipe(), &[]).unwrap(), recipe);
+        assert_eq!(fs::read_to_string(opened.recipe()).unwrap(), recipe);
         assert_eq!(came(&opened.recipe()), "a file");
     }
 

@@ -16,7 +16,7 @@
 //! provided that it records before it saves the checkpoint of a step.
 //!
 //! ```
-//! use polynet::train::metrics::{MetricsLog, Record, ValidationRecord, read_metrics};
+//! use polynet::report::{MetricsLog, Record, ValidationRecord, read_metrics};
 //!
 //! let folder = tempfile::tempdir()?;
 //! let (jsonl, csv) = (folder.path().join("metrics.jsonl"), folder.path().join("metrics.csv"));
@@ -138,41 +138,6 @@ mod number_or_null {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
         Ok(Option::deserialize(value)?.unwrap_or(f64::NAN))
-    }
-}
-
-/// Sums over training steps, from which a [`TrainRecord`]'s means come.
-///
-/// A checkpoint that falls between two records keeps the sums, so that the next record of a resumed
-/// run has all of its steps.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Window {
-    images: u64,
-    correct: u64,
-    loss_sum: f64,
-}
-
-impl Window {
-    /// Adds a step of `images` images with this mean loss, `correct` of them right.
-    pub fn add(&mut self, images: u64, correct: u64, mean_loss: f64) {
-        self.images += images;
-        self.correct += correct;
-        self.loss_sum += mean_loss * images as f64;
-    }
-
-    /// Images of all steps.
-    pub fn images(&self) -> u64 {
-        self.images
-    }
-
-    /// Mean loss per image; NaN without any.
-    pub fn loss(&self) -> f64 {
-        self.loss_sum / self.images as f64
-    }
-
-    /// Share of images that were right; NaN without any.
-    pub fn top1(&self) -> f64 {
-        self.correct as f64 / self.images as f64
     }
 }
 
