@@ -11,8 +11,9 @@
 use std::cell::RefCell;
 
 use fast_image_resize::{
-    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{Image, ImageRef},
+    FilterType, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::U8x3,
 };
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -230,15 +231,16 @@ impl Step {
         } = *self;
         into.clear();
         into.resize(3 * width as usize * height as usize, 0);
-        let source = ImageRef::new(from.width, from.height, from.bytes, PixelType::U8x3)
+        // Typed images: the others would compile the resizer for every kind of pixel.
+        let source = TypedImageRef::<U8x3>::from_buffer(from.width, from.height, from.bytes)
             .expect("an RGB image has three bytes a pixel");
-        let mut target = Image::from_slice_u8(width, height, into, PixelType::U8x3)
+        let mut target = TypedImage::<U8x3>::from_buffer(width, height, into)
             .expect("the target has three bytes a pixel");
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(filter))
             .crop(region.left, region.top, region.width, region.height);
         resizer
-            .resize(&source, &mut target, &options)
+            .resize_typed(&source, &mut target, &options)
             .expect("the region lies within the picture");
     }
 }
