@@ -365,8 +365,8 @@ words! {
         /// Each part of a batch has its own (the paper's).
         Local = "local",
         /// All images of a step, in whatever parts and on whatever ranks (Peng et al. 2018, MegDet; the
-        /// paper has none of it). All parts of a rank are in memory at the same time. Where Burn
-        /// differentiates, one rank computes its batches whole, and several are refused.
+        /// paper has none of it). All parts of a rank are in memory at the same time. On a GPU one rank
+        /// computes its batches whole, and several are refused.
         Synchronised = "synchronised",
     }
 }
