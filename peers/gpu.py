@@ -72,17 +72,18 @@ def gpu_memory():
 
 
 class Peak(threading.Thread):
-    """The most that the GPU holds while a block runs; nothing on another device."""
+    """What the GPU holds at most while a block runs, beyond what it held before; nothing on another device."""
 
     def __init__(self, device):
         super().__init__(daemon=True)
         self.ended = threading.Event()
         self.bytes = 0
         self.is_gpu = device != "cpu"
+        self.before = gpu_memory()[0] if self.is_gpu else 0
 
     def run(self):
         while self.is_gpu and not self.ended.is_set():
-            self.bytes = max(self.bytes, gpu_memory()[0])
+            self.bytes = max(self.bytes, gpu_memory()[0] - self.before)
             self.ended.wait(0.05)
 
     def __enter__(self):
@@ -283,6 +284,9 @@ def logits_agree(arguments, clock, network, size):
         model.to(device).train()(images.to(device))
         weights = {name: value.cpu().numpy() for name, value in model.named_tensors().items()}
         exact = model.eval().double()(images.to(device).double()).cpu().numpy()
+    del model
+    if device == "cuda":
+        torch.cuda.empty_cache()
     folder = tempfile.mkdtemp(dir=arguments.folder)
     weight_file, raw, out, opened = (os.path.join(folder, name) for name in ("w.safetensors", "x.safetensors", "y.safetensors", "model"))
     write_tensors(weight_file, weights)

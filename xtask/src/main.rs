@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod experiment;
 mod fixtures;
+mod gpu;
 mod licenses;
 mod mpi;
 mod rooms;
@@ -32,6 +33,8 @@ enum Task {
     Experiment(experiment::Arguments),
     /// Make the parity fixtures anew with public implementations in PyTorch
     Fixtures(fixtures::Arguments),
+    /// Build for a GPU, check it against the processor and measure it beside PyTorch
+    Gpu(gpu::Arguments),
     /// Build with MPI and train on several ranks, killing runs; or measure how ranks scale
     Mpi(mpi::Arguments),
     /// Check imports by the table of rooms in ARCHITECTURE.md
@@ -49,6 +52,7 @@ fn main() -> Result<()> {
         Task::Check => check::run(),
         Task::Experiment(arguments) => experiment::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
+        Task::Gpu(arguments) => gpu::run(&arguments),
         Task::Mpi(arguments) => mpi::run(&arguments),
         Task::Rooms => rooms::check(),
         Task::Sanitize => sanitize::run(),

@@ -40,6 +40,7 @@ fn check_tree(root: &Path) -> Result<()> {
             wrong.extend(problems.map(|(line, problem)| format!("{shown}:{line}: {problem}")));
         }
     }
+    wrong.dedup();
     if !wrong.is_empty() {
         bail!(
             "against {DOCUMENT}'s table of rooms:\n  {}",

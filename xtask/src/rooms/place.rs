@@ -105,17 +105,17 @@ impl Place {
         if name == room || row.may_use(name) {
             return None;
         }
-        let path = used.path.join("::");
         if table.row(name).is_none() {
+            let path = used.path.join("::");
             return Some(format!(
                 "`{room}` uses `{path}` from the root, where it stands for the library's users: write \
                  the path of its room"
             ));
         }
         Some(format!(
-            "`{room}` uses `{name}` (`{path}`), but may use {}: move this to a room above both or what \
-             it needs to one below both; or, if `{name}` can do without `{room}`, write it into \
-             {DOCUMENT}'s row of `{room}`",
+            "`{room}` uses `{name}`, but may use {}: move this to a room above both or what it needs to \
+             one below both; or, if `{name}` can do without `{room}`, write it into {DOCUMENT}'s row of \
+             `{room}`",
             list(may_use)
         ))
     }

@@ -91,8 +91,7 @@ fn what_breaks_the_table_is_named_with_file_and_line() {
         (
             "crates/polynet/src/arch/cost.rs",
             "use crate::files;\n\nuse crate::train::loops::Trainer;\n",
-            "crates/polynet/src/arch/cost.rs:3: `arch` uses `train` (`crate::train::loops::Trainer`), but may \
-             use `files`: move",
+            "crates/polynet/src/arch/cost.rs:3: `arch` uses `train`, but may use `files`: move",
         ),
         (
             "crates/polynet/src/arch/cost.rs",

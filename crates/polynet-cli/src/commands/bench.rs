@@ -3,7 +3,7 @@
 mod data;
 mod ranks;
 
-use super::compute::Kernels;
+use super::compute::Compute;
 use crate::output;
 use anyhow::{Result, ensure};
 use polynet::arch::Architecture;
@@ -13,7 +13,7 @@ use polynet::params::WeightFile;
 use polynet::step::{Activations, BatchPart, LossOptions, Paths, StepOptions};
 use polynet::train::recipe::OptimizerSection;
 use polynet::train::{Optimizer, Recipe};
-use polynet::{Device, ModelConfig, Params, Precision};
+use polynet::{Device, ModelConfig, ModelOptions, Params, Precision};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Work {
-    /// Prediction on the processor
+    /// Prediction
     Predict(Predict),
     /// Training steps: gradients, running statistics and the optimizer's update
     Train(Train),
@@ -49,7 +49,7 @@ struct Predict {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["preset", "size"])]
     model: Option<PathBuf>,
     #[command(flatten)]
-    kernels: Kernels,
+    compute: Compute,
 }
 
 #[derive(clap::Args)]
@@ -156,12 +156,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn measure_prediction(predict: &Predict) -> Result<Measurement> {
     let arguments = &predict.network;
-    let options = predict.kernels.options();
+    let ModelOptions {
+        device, compile, ..
+    } = predict.compute.options()?;
     let (architecture, mut predictor) = match &predict.model {
         Some(model) => {
             let architecture: Architecture = ModelConfig::read(model)?.architecture.parse()?;
             let file = WeightFile::open(&model.join("model.safetensors"))?;
-            let predictor = Predictor::new(&architecture.graph()?, &file, Device::Cpu, options)?;
+            let predictor = Predictor::new(&architecture.graph()?, &file, device, compile)?;
             (architecture, predictor)
         }
         None => {
@@ -170,7 +172,7 @@ fn measure_prediction(predict: &Predict) -> Result<Measurement> {
             let params = Params::init(&graph, 0);
             (
                 architecture,
-                Predictor::new(&graph, &params, Device::Cpu, options)?,
+                Predictor::new(&graph, &params, device, compile)?,
             )
         }
     };
@@ -179,7 +181,7 @@ fn measure_prediction(predict: &Predict) -> Result<Measurement> {
     let seconds = arguments.time(|_| {
         std::hint::black_box(predictor.logits(&images));
     });
-    arguments.measurement("predict", &architecture, options, &seconds)
+    arguments.measurement("predict", &architecture, compile, &seconds)
 }
 
 fn measure_training(train: &Train) -> Result<Measurement> {

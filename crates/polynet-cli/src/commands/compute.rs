@@ -12,7 +12,7 @@ pub(crate) struct Compute {
     #[arg(long, default_value_t)]
     device: Device,
     #[command(flatten)]
-    pub(crate) kernels: Kernels,
+    kernels: Kernels,
 }
 
 /// The processor's kernels.
@@ -37,21 +37,25 @@ impl Kernels {
 }
 
 impl Compute {
-    /// Opens a model folder for prediction, on this rank's device where several share a machine.
+    /// Opens a model folder for prediction.
     pub(crate) fn open(&self, model: &Path) -> Result<Model> {
-        let options = self.kernels.options();
+        Ok(Model::open_with(model, self.options()?)?)
+    }
+
+    /// The device, this rank's own where several share a machine, and its options.
+    pub(crate) fn options(&self) -> Result<ModelOptions> {
+        let compile = self.kernels.options();
         ensure!(
-            self.device == Device::Cpu || options == CompileOptions::default(),
+            self.device == Device::Cpu || compile == CompileOptions::default(),
             "--precision and --isa are for `--device cpu`; leave them out on {}",
             self.device
         );
         let rank = distributed::local_rank().unwrap_or_default();
-        let options = ModelOptions {
+        Ok(ModelOptions {
             device: self.device.of_local_rank(rank),
-            compile: options,
+            compile,
             threads: None,
-        };
-        Ok(Model::open_with(model, options)?)
+        })
     }
 }
 
