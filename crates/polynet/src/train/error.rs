@@ -3,7 +3,7 @@
 use super::recipe::RecipeError;
 use crate::arch::ArchError;
 use crate::data::DataError;
-use crate::engine::UnknownDevice;
+use crate::engine::DeviceError;
 use crate::eval::EvalError;
 use crate::params::WeightError;
 use crate::report::{MetricsError, RunFolderError};
@@ -20,7 +20,7 @@ pub enum TrainError {
     #[error(transparent)]
     Data(#[from] DataError),
     #[error("device: {0}")]
-    Device(#[from] UnknownDevice),
+    Device(#[from] DeviceError),
     #[error(transparent)]
     Weights(#[from] WeightError),
     #[error(transparent)]
