@@ -73,9 +73,9 @@ impl Device {
 pub enum DeviceError {
     /// The name is no device of this build.
     #[error(
-        "unknown device `{0}`: this build has {}; GPUs need a build with `--features gpu` or \
+        "unknown device `{0}`: this build has {names}; GPUs need a build with `--features gpu` or \
          `--features cuda`",
-        Device::names().join(", ")
+        names = Device::names().join(", ")
     )]
     Unknown(String),
     /// The machine has no such GPU.
