@@ -47,7 +47,9 @@ impl Axis {
                 let (middle, half) = (tick.place * width, style.width(&tick.label) / 2.0 + 6.0);
                 (middle - half, middle + half)
             };
-            ticks.windows(2).all(|pair| ends(&pair[0]).1 <= ends(&pair[1]).0)
+            ticks
+                .windows(2)
+                .all(|pair| ends(&pair[0]).1 <= ends(&pair[1]).0)
         };
         let sparser = (1..=10).rev().map(|most| self.ticks(most));
         sparser.into_iter().find(has_room).unwrap_or_default()
@@ -89,7 +91,10 @@ impl Axis {
             return Vec::new();
         };
         let step = digit * 10.0_f64.powi(power);
-        let (first, last) = ((self.low / step - 1e-6).ceil(), (self.high / step + 1e-6).floor());
+        let (first, last) = (
+            (self.low / step - 1e-6).ceil(),
+            (self.high / step + 1e-6).floor(),
+        );
         let values = (first as i64..=last as i64).map(|multiple| multiple as f64 * step);
         values.map(|value| (value, label(value, power))).collect()
     }
@@ -151,7 +156,11 @@ mod tests {
             scale,
         };
         let ticks = axis.ticks(most);
-        assert!(ticks.iter().all(|tick| (-1e-6..=1.0 + 1e-6).contains(&tick.place)));
+        assert!(
+            ticks
+                .iter()
+                .all(|tick| (-1e-6..=1.0 + 1e-6).contains(&tick.place))
+        );
         let labels: Vec<String> = ticks.into_iter().map(|tick| tick.label).collect();
         labels.join(" ").replace('\u{202f}', "'")
     }
@@ -167,7 +176,13 @@ mod tests {
             (97.2, 99.1, Linear, 4, "97.5 98.0 98.5 99.0"),
             (0.0, 4.8e-5, Linear, 3, "0 2e−5 4e−5"),
             (0.0, 1.5e-5, Linear, 3, "0 5e−6 1.0e−5 1.5e−5"),
-            (0.0, 56_000.0, Counts, 6, "0 10'000 20'000 30'000 40'000 50'000"),
+            (
+                0.0,
+                56_000.0,
+                Counts,
+                6,
+                "0 10'000 20'000 30'000 40'000 50'000",
+            ),
             (0.0, 3.0, Counts, 8, "0 1 2 3"),
             (1e-4, 1.0, Logarithmic, 6, "0.0001 0.001 0.01 0.1 1"),
             (3e-7, 2e-5, Logarithmic, 3, "1e−6 1e−5"),
@@ -181,7 +196,13 @@ mod tests {
     #[test]
     fn labels_side_by_side_have_room() {
         let style = style(12.0, Color::Ink);
-        for (high, width) in [(900.0, 800.0), (1e9, 800.0), (5e6, 300.0), (10.0, 60.0), (7.0, 20.0)] {
+        for (high, width) in [
+            (900.0, 800.0),
+            (1e9, 800.0),
+            (5e6, 300.0),
+            (10.0, 60.0),
+            (7.0, 20.0),
+        ] {
             let axis = Axis {
                 title: "",
                 low: 0.0,
@@ -193,7 +214,10 @@ mod tests {
             for pair in ticks.windows(2) {
                 let between = (pair[1].place - pair[0].place) * width;
                 let half = |tick: &Tick| style.width(&tick.label) / 2.0;
-                assert!(between > half(&pair[0]) + half(&pair[1]), "{high} on {width}: {pair:?}");
+                assert!(
+                    between > half(&pair[0]) + half(&pair[1]),
+                    "{high} on {width}: {pair:?}"
+                );
             }
         }
     }

@@ -85,7 +85,10 @@ impl Stroke {
 
 /// Pixels that the labels of an axis take left of a chart that is `height` pixels high.
 pub(super) fn labels_width(y: &Axis, height: f64) -> f64 {
-    let widths = y.ticks_up(height).into_iter().map(|tick| LABEL.width(&tick.label));
+    let widths = y
+        .ticks_up(height)
+        .into_iter()
+        .map(|tick| LABEL.width(&tick.label));
     widths.fold(0.0, f64::max) + MARK + SPACE
 }
 

@@ -107,7 +107,10 @@ impl Layout {
             0..=MOST_WITH_NAMES => classes.iter().map(name).collect(),
             _ => Vec::new(),
         };
-        let widest = names.iter().map(|name| label.width(name)).fold(40.0, f64::max);
+        let widest = names
+            .iter()
+            .map(|name| label.width(name))
+            .fold(40.0, f64::max);
         Self {
             grid,
             names,
@@ -141,7 +144,12 @@ impl Layout {
     }
 
     fn subtitle(&self) -> (String, String) {
-        let Grid { images, right, joined, .. } = self.grid;
+        let Grid {
+            images,
+            right,
+            joined,
+            ..
+        } = self.grid;
         let top1 = 100.0 * right as f64 / images as f64;
         let first = match images {
             0 => "no images".to_owned(),
@@ -194,7 +202,11 @@ impl Layout {
 
     /// Lines between the cells, where these are large enough; else around them.
     fn lines(&self, sheet: &mut Sheet) {
-        let step = if self.cell > 10.0 { 1 } else { self.grid.side() };
+        let step = if self.cell > 10.0 {
+            1
+        } else {
+            self.grid.side()
+        };
         let (left, right, bottom) = (self.left(), self.left() + self.extent(), self.bottom());
         let mut lines = Path::default();
         for index in (0..=self.grid.side()).step_by(step.max(1)) {
@@ -278,7 +290,11 @@ impl Layout {
         }
         for per_cent in [0.0, 1.0, 5.0, 20.0, 50.0, 100.0] {
             let y = HEAD + height * (1.0 - f64::sqrt(per_cent / 100.0));
-            sheet.text((left + 24.0, y), &format!("{per_cent} %"), style(12.0, Color::Ink));
+            sheet.text(
+                (left + 24.0, y),
+                &format!("{per_cent} %"),
+                style(12.0, Color::Ink),
+            );
         }
     }
 }

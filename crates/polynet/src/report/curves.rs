@@ -22,10 +22,16 @@ pub fn curves(records: &[Record], title: &str) -> String {
     let title = name.fitted(title, WIDTH - 2.0 * MARGIN);
     sheet.text((MARGIN, 28.0), &title, name);
     sheet.text((MARGIN, 52.0), &outcome, style(13.0, Color::Faint));
-    let panels = [course.loss_panel(), course.accuracy_panel(), course.rate_panel()];
+    let panels = [
+        course.loss_panel(),
+        course.accuracy_panel(),
+        course.rate_panel(),
+    ];
     let heights = [324.0, 270.0, 190.0];
     let labels = panels.iter().zip(heights);
-    let left = labels.map(|(panel, height)| labels_width(&panel.y, height)).fold(0.0, f64::max);
+    let left = labels
+        .map(|(panel, height)| labels_width(&panel.y, height))
+        .fold(0.0, f64::max);
     let mut top = 76.0;
     for (index, (panel, height)) in panels.into_iter().zip(heights).enumerate() {
         let is_last = index == heights.len() - 1;
@@ -180,7 +186,10 @@ impl Course {
                 };
                 (y, stairs(&rates))
             }
-            false => (linear(RATE, if high > 0.0 { 1.08 * high } else { 1.0 }), rates),
+            false => (
+                linear(RATE, if high > 0.0 { 1.08 * high } else { 1.0 }),
+                rates,
+            ),
         };
         Panel {
             y,
@@ -201,12 +210,7 @@ fn linear(title: &'static str, high: f64) -> Axis {
     }
 }
 
-fn series(
-    name: &'static str,
-    color: Color,
-    stroke: Stroke,
-    points: Vec<(f64, f64)>,
-) -> Series {
+fn series(name: &'static str, color: Color, stroke: Stroke, points: Vec<(f64, f64)>) -> Series {
     Series {
         name,
         color,

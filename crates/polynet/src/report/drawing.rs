@@ -108,7 +108,9 @@ fn draw_part(sheet: &mut Sheet, part: &PartReport, fill: Color, top: f64) {
 fn draw_count(sheet: &mut Sheet, group: Group<'_>, (top, bottom): (f64, f64)) {
     if group.times > 1 {
         let x = MARGIN + BOX_WIDTH + 8.0;
-        let bracket = Path::from((x, top)).to((x + 6.0, top)).to((x + 6.0, bottom));
+        let bracket = Path::from((x, top))
+            .to((x + 6.0, top))
+            .to((x + 6.0, bottom));
         sheet.line(pen(Color::Faint, 1.5), &bracket.to((x, bottom)));
         let place = (x + 14.0, (top + bottom) / 2.0);
         sheet.text(place, &format!("× {}", group.times), TEXT.bold());
@@ -147,7 +149,7 @@ fn draw_modules(sheet: &mut Sheet, architecture: &Architecture) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::canvas::assert_texts_are_apart;
+    use super::super::canvas::tests::assert_texts_are_apart;
     use super::*;
 
     fn drawn(text: &str) -> String {

@@ -144,7 +144,11 @@ impl EvalReport {
             Some((predicted, count)) => {
                 // A class that was taken for another has images.
                 let of_class = *count as f64 / self.classes[class].images as f64;
-                format!("{} ({})", self.classes[predicted].name, percent(Some(of_class)))
+                format!(
+                    "{} ({})",
+                    self.classes[predicted].name,
+                    percent(Some(of_class))
+                )
             }
             None => String::new(),
         }

@@ -34,7 +34,9 @@ pub use run_folder::{RunFolder, RunFolderError};
 fn look(name: &str, svg: &str) {
     if let Some(folder) = std::env::var_os("POLYNET_PICTURES") {
         let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        let path = std::path::Path::new(&folder).join(name).with_extension("svg");
+        let path = std::path::Path::new(&folder)
+            .join(name)
+            .with_extension("svg");
         std::fs::write(path, svg).unwrap();
     }
 }

@@ -185,7 +185,10 @@ impl RunFolder {
     /// When the metrics can't be read or the file can't be written.
     pub fn write_curves(&self, title: &str) -> Result<(), RunFolderError> {
         let metrics = read_metrics(&self.metrics())?;
-        Ok(write_text(&self.curves(), &curves(&metrics.records, title))?)
+        Ok(write_text(
+            &self.curves(),
+            &curves(&metrics.records, title),
+        )?)
     }
 
     /// Writes the last evaluation as a confusion matrix and, when that is there, as JSON.
@@ -193,7 +196,10 @@ impl RunFolder {
     /// # Errors
     /// When a file can't be written.
     pub fn write_report(&self, report: &EvalReport) -> Result<(), RunFolderError> {
-        write_text(&self.confusion(), &confusion_matrix(report, "held-out images"))?;
+        write_text(
+            &self.confusion(),
+            &confusion_matrix(report, "held-out images"),
+        )?;
         Ok(write_text(&self.report(), &report.to_json())?)
     }
 

@@ -1,4 +1,4 @@
-use super::super::canvas::assert_texts_are_apart;
+use super::super::canvas::tests::assert_texts_are_apart;
 use super::*;
 
 fn matrix(classes: usize, images: u64) -> ConfusionMatrix {
@@ -100,7 +100,13 @@ fn odd_matrices_are_pictures_too() {
     for (classes, names) in [
         (0, vec![]),
         (1, names(1)),
-        (2, vec!["a class with a really very long name".to_owned(), "b".to_owned()]),
+        (
+            2,
+            vec![
+                "a class with a really very long name".to_owned(),
+                "b".to_owned(),
+            ],
+        ),
         (3, vec!["<&>".to_owned(), "\u{0}".to_owned(), String::new()]),
     ] {
         let empty = ConfusionMatrix::new(classes);
@@ -124,7 +130,9 @@ fn joined_classes_keep_every_image() {
 
 #[test]
 fn the_shade_deepens_with_the_share() {
-    let shades: Vec<u8> = (0..=100).map(|per_cent| shade(f64::from(per_cent) / 100.0)).collect();
+    let shades: Vec<u8> = (0..=100)
+        .map(|per_cent| shade(f64::from(per_cent) / 100.0))
+        .collect();
     assert!(shades.is_sorted());
     assert_eq!((shades[0], shades[100]), (0, SHADES));
     // What is below one per cent shows.

@@ -1,6 +1,6 @@
-use super::*;
-use super::super::canvas::assert_texts_are_apart;
+use super::super::canvas::tests::assert_texts_are_apart;
 use super::super::metrics::EventRecord;
+use super::*;
 
 fn run(steps: u64, rate: impl Fn(u64) -> f64) -> Vec<Record> {
     let mut records = Vec::new();
@@ -94,7 +94,10 @@ fn values_that_are_no_numbers_leave_no_mark() {
     assert!(!svg.contains("NaN") && !svg.contains("inf"));
     let numbers = svg.split("<path").skip(1).flat_map(|rest| {
         let (_, path) = rest.split_once(" d=\"").unwrap();
-        path.split('"').next().unwrap().split(|c: char| !c.is_ascii_digit() && c != '.')
+        path.split('"')
+            .next()
+            .unwrap()
+            .split(|c: char| !c.is_ascii_digit() && c != '.')
     });
     let numbers: Vec<f64> = numbers.filter_map(|number| number.parse().ok()).collect();
     assert!(numbers.len() > 100 && numbers.iter().all(|n| (0.0..=1000.0).contains(n)));
@@ -102,13 +105,21 @@ fn values_that_are_no_numbers_leave_no_mark() {
 
 #[test]
 fn titles_and_numbers_are_apart_on_every_scale() {
-    for (steps, rate) in [(40, 1e-7), (3900, 4.5e-5), (1_000_000, 0.123), (20, 20_000.0)] {
+    for (steps, rate) in [
+        (40, 1e-7),
+        (3900, 4.5e-5),
+        (1_000_000, 0.123),
+        (20, 20_000.0),
+    ] {
         let name = format!("{steps} steps at {rate}");
         drawn(&name, &run(steps, |step| rate * (1.0 - step as f64 / 2e6)));
-        drawn(&format!("{name} in steps"), &run(steps, |step| match 2 * step > steps {
-            true => rate / 10.0,
-            false => rate,
-        }));
+        drawn(
+            &format!("{name} in steps"),
+            &run(steps, |step| match 2 * step > steps {
+                true => rate / 10.0,
+                false => rate,
+            }),
+        );
     }
 }
 

@@ -102,7 +102,10 @@ impl Diagram {
 
     fn centre(&self, corner: Point, index: usize) -> Point {
         let ((x, y), (column, row)) = (self.image(corner), self.places[index]);
-        (x + 56.0 + column as f64 * COLUMN, y + 38.0 + row as f64 * ROW)
+        (
+            x + 56.0 + column as f64 * COLUMN,
+            y + 38.0 + row as f64 * ROW,
+        )
     }
 
     /// The sum at the bottom of the image's line.
@@ -157,7 +160,10 @@ impl Diagram {
             }
         }
         if right_end > sum.0 {
-            sheet.arrow(INK, &Path::from((right_end, sum.1)).to((sum.0 + 10.0, sum.1)));
+            sheet.arrow(
+                INK,
+                &Path::from((right_end, sum.1)).to((sum.0 + 10.0, sum.1)),
+            );
         }
         plus(sheet, sum, 10.0);
     }
