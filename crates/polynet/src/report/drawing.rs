@@ -90,7 +90,7 @@ fn draw_part(sheet: &mut Sheet, part: &PartReport, fill: Color, top: f64) {
     let centre = MARGIN + BOX_WIDTH / 2.0;
     sheet.rectangle(fill, (MARGIN, top), (BOX_WIDTH, BOX_HEIGHT));
     let title = match &part.module {
-        Some(module) => module.text.clone(),
+        Some(module) => module.written().to_owned(),
         None => part.name.replace('_', " "),
     };
     let title = bold.fitted(&title, BOX_WIDTH - 16.0);

@@ -86,6 +86,20 @@ pub struct ModuleReport {
     pub residual_scale: f64,
 }
 
+impl ModuleReport {
+    /// As it was written, without parentheses around the cascaded form.
+    pub(super) fn written(&self) -> &str {
+        match self
+            .text
+            .strip_prefix('(')
+            .and_then(|text| text.strip_suffix(')'))
+        {
+            Some(inner) if inner == self.cascaded => inner,
+            _ => &self.text,
+        }
+    }
+}
+
 /// A published figure and its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClaimReport {

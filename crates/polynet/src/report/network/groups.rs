@@ -78,8 +78,7 @@ impl<'a> Group<'a> {
         )?;
         if let Some(module) = &part.module {
             write!(f, "  {}", module.cascaded)?;
-            let in_parentheses = format!("({})", module.cascaded);
-            if ![&module.cascaded, &in_parentheses].contains(&&module.text) {
+            if module.written() != module.cascaded {
                 write!(f, "  ({})", module.text)?;
             }
             let scale = module.residual_scale;
