@@ -137,7 +137,65 @@ fn the_table_of_networks_in_the_docs_is_true() {
 }
 
 #[test]
+fn the_table_of_keys_in_the_docs_is_true() {
+    let document = std::fs::read_to_string(workspace().join("docs/recipe.md")).unwrap();
+    let help = "write it anew: polynet train --keys --markdown > docs/recipe.md";
+    assert_eq!(
+        stdout(&["train", "--keys", "--markdown"]),
+        document,
+        "{help}"
+    );
+}
+
+#[test]
+fn the_keys_of_a_recipe_are_listed_as_text_and_as_json() {
+    let text = stdout(&["train", "--keys"]);
+    let line = |start: &str| {
+        text.lines()
+            .find(|line| line.starts_with(start))
+            .unwrap()
+            .to_owned()
+    };
+    assert!(
+        line("[training]").ends_with("How long, in what batches, and what is kept on the way.")
+    );
+    let batch_size = line("  batch_size ");
+    let columns: Vec<&str> = batch_size
+        .split("  ")
+        .map(str::trim)
+        .filter(|cell| !cell.is_empty())
+        .collect();
+    assert_eq!(
+        columns,
+        [
+            "batch_size",
+            "256",
+            "from 1 to 1048576 images",
+            "Images of a step."
+        ]
+    );
+    let keys: Value = serde_json::from_str(&stdout(&["train", "--keys", "--json"])).unwrap();
+    let patience = keys
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|key| key["name"] == "patience")
+        .unwrap();
+    assert_eq!(patience["section"], "stochastic_paths");
+    assert_eq!(
+        (&patience["type"], &patience["unit"]),
+        (&"whole number".into(), &"validation".into())
+    );
+    assert_eq!(
+        (&patience["default"], &patience["other_defaults"][0]),
+        (&"none".into(), &"3 with when = \"adaptive\"".into())
+    );
+}
+
+#[test]
 fn wrong_usage_is_exit_status_2() {
+    failure(&["train", "--json"], 2);
+    failure(&["train", "recipe.toml", "--keys"], 2);
     failure(&["inspect"], 2);
     failure(&["train", "recipe.toml", "--resume", "folder"], 2);
 }

@@ -277,7 +277,7 @@ fn measure() {
             single / 1e9,
             half / 1e9
         );
-        if isa != Isa::Avx512Bf16 {
+        if !isa.multiplies_bf16() {
             let mut criterion = criterion(single);
             forward::<f32>(&mut criterion, isa, "f32");
             backward(&mut criterion, isa);

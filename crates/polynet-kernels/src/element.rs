@@ -1,7 +1,6 @@
 //! The numbers that feature maps are made of.
 
-use crate::conv::{TileKernel, bf16_tile_kernel, f32_tile_kernel};
-use crate::simd::{Isa, Simd};
+use crate::simd::Simd;
 use half::bf16;
 
 /// A number of a feature map: `f32`, or [`bf16`] with half the bytes and twice the products.
@@ -59,8 +58,19 @@ pub trait Lanes: Copy + Send + Sync + 'static {
         inputs: Self::Operand<S>,
         sums: S::V,
     ) -> S::V;
-    /// The microkernel of convolutions for a panel and a tile.
-    fn tile_kernel(isa: Isa, blocks: usize, pixels: usize, stride: usize) -> TileKernel<Self>;
+    /// What a choice gives for this element.
+    fn choose<C: PerElement>(choice: C) -> C::Of<Self>;
+}
+
+/// What is made otherwise for each element, by modules above this one.
+pub trait PerElement {
+    /// What is made.
+    type Of<E: 'static>;
+
+    /// Makes it for `f32`.
+    fn of_f32(self) -> Self::Of<f32>;
+    /// Makes it for [`bf16`].
+    fn of_bf16(self) -> Self::Of<bf16>;
 }
 
 impl Lanes for f32 {
@@ -97,8 +107,8 @@ impl Lanes for f32 {
         unsafe { S::fma(weights, inputs, sums) }
     }
 
-    fn tile_kernel(isa: Isa, blocks: usize, pixels: usize, stride: usize) -> TileKernel<Self> {
-        f32_tile_kernel(isa, blocks, pixels, stride)
+    fn choose<C: PerElement>(choice: C) -> C::Of<Self> {
+        choice.of_f32()
     }
 }
 
@@ -136,7 +146,7 @@ impl Lanes for bf16 {
         unsafe { S::dot_pairs(weights, inputs, sums) }
     }
 
-    fn tile_kernel(isa: Isa, blocks: usize, pixels: usize, stride: usize) -> TileKernel<Self> {
-        bf16_tile_kernel(isa, blocks, pixels, stride)
+    fn choose<C: PerElement>(choice: C) -> C::Of<Self> {
+        choice.of_bf16()
     }
 }

@@ -1,4 +1,23 @@
-//! CPU kernels and memory of polynet: the only crate with `unsafe`, free of any framework.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
+//!
+//! Each uses those above it alone.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `simd` | instruction sets and the vectors of each |
+//! | `element` | the numbers that maps are made of |
+//! | [`layout`] | arenas, views of maps in them, and what tasks share of one |
+//! | [`file`] | files in memory |
+//! | `window` | kernel, step and border |
+//! | [`map`] | sums, gates and copies of maps |
+//! | [`norm`] | batch norm |
+//! | [`pool`] | pools |
+//! | [`conv`] | convolutions, direct and transformed, and their gradients |
+//! | [`plan`] | where maps lie in an arena |
+//! | [`memory`] | the allocator |
+//! | [`peak`] | what a core can do at most |
 
 pub mod conv;
 mod element;
@@ -11,8 +30,15 @@ pub mod peak;
 pub mod plan;
 pub mod pool;
 mod simd;
+mod window;
 
 pub use element::Element;
 pub use half::bf16;
 pub use memory::CachingAllocator;
 pub use simd::{Isa, UnknownIsa};
+
+/// Whether a call is refused by a panic.
+#[cfg(test)]
+fn is_refused<T>(call: impl FnOnce() -> T) -> bool {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err()
+}

@@ -2,19 +2,12 @@
 //! arithmetic.
 
 use crate::element::Element;
-use crate::layout::{Arena, BLOCK, View, clear_halo};
+use crate::layout::{Arena, BLOCK, Shared, View, clear_halo};
 use crate::simd::{Isa, Simd, dispatch};
 use rayon::prelude::*;
 
 /// Planes that are worth a task of their own, in elements.
 const TASK_ELEMENTS: usize = 1 << 14;
-
-/// A map's elements in memory, for tasks that write different planes.
-#[derive(Clone, Copy)]
-pub(crate) struct Memory<E>(pub(crate) *mut E);
-
-// SAFETY: every task writes planes of its own and reads maps that none writes.
-unsafe impl<E> Sync for Memory<E> {}
 
 /// Runs `task(image, block)` for every plane of a map.
 pub(crate) fn for_planes(view: &View, task: impl Fn(usize, usize) + Sync) {
@@ -30,6 +23,10 @@ pub(crate) fn for_planes(view: &View, task: impl Fn(usize, usize) + Sync) {
     }
 }
 
+/// Checks a map that is written while maps of as many images and channels are read.
+///
+/// # Panics
+/// If one leaves the arena, or the written one overlaps another.
 pub(crate) fn check_apart<E: Element>(arena: &Arena<E>, from: &[&View], to: &View) {
     assert!(to.end() <= arena.len(), "the result lies in the arena");
     for view in from {
@@ -40,33 +37,33 @@ pub(crate) fn check_apart<E: Element>(arena: &Arena<E>, from: &[&View], to: &Vie
     }
 }
 
-impl<E: Element> Memory<E> {
-    /// # Safety
-    /// Both elements must lie in the arena.
-    unsafe fn copy(&self, from: usize, to: usize) {
-        // SAFETY: by the contract.
-        unsafe { *self.0.add(to) = *self.0.add(from) }
-    }
-
-    /// # Safety
-    /// The view must lie in the arena.
-    pub(crate) unsafe fn at(&self, view: &View, image: usize, block: usize) -> *mut E {
-        // SAFETY: by the contract.
-        unsafe { self.0.add(view.at(image, block, 0, 0)) }
+/// As [`check_apart`], but the written map may also replace one that is read.
+pub(crate) fn check_replacing<E: Element>(arena: &Arena<E>, from: &[&View], to: &View) {
+    check_apart(arena, &[], to);
+    for view in from {
+        if *view != to {
+            check_apart(arena, &[view], to);
+        }
     }
 }
 
 /// A factor and a term for every channel, padded to whole blocks.
 #[derive(Debug)]
 pub struct Affine {
+    channels: usize,
     scale: Arena,
     shift: Arena,
 }
 
 impl Affine {
     /// `[channels]` each.
+    ///
+    /// # Panics
+    /// If the lengths differ.
     pub fn new(scale: &[f32], shift: &[f32]) -> Self {
+        assert_eq!(scale.len(), shift.len(), "a factor and a term each");
         Self {
+            channels: scale.len(),
             scale: scale.into(),
             shift: shift.into(),
         }
@@ -84,31 +81,30 @@ impl Affine {
         to: &View,
         relu: bool,
     ) {
-        let factors = to.blocks() * BLOCK;
-        assert_eq!(self.scale.len(), factors, "a factor for every channel");
+        assert_eq!(to.channels, self.channels, "a factor for every channel");
         check_apart(arena, &[from], to);
         assert_eq!(from.size(), to.size(), "size");
         clear_halo(to, arena);
-        let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+        let memory = Shared::of(arena);
         for_planes(to, |image, block| {
-            let first = block * BLOCK;
+            let [factor, shift] = [&self.scale, &self.shift]
+                .map(|numbers| numbers.as_slice()[block * BLOCK..][..BLOCK].as_ptr());
             let combination = Combination {
                 // SAFETY: both views lie in the arena.
-                a: unsafe { memory.at(from, image, block) },
+                a: unsafe { memory.plane(from, image, block) },
                 a_row: from.row_stride(),
-                // SAFETY: the end was checked.
-                factor: unsafe { self.scale.as_slice().as_ptr().add(first) },
-                // SAFETY: as above.
-                shift: unsafe { self.shift.as_slice().as_ptr().add(first) },
+                factor,
+                shift,
                 b: std::ptr::null(),
                 b_row: 0,
                 // SAFETY: both views lie in the arena.
-                target: unsafe { memory.at(to, image, block) },
+                target: unsafe { memory.plane(to, image, block) },
                 to: *to,
                 relu,
             };
             let combination = &combination;
-            dispatch!(isa, combine_plane<E>(combination: &Combination<E>));
+            // SAFETY: the planes lie in the arena; what is written is one task's alone.
+            unsafe { dispatch!(isa, combine_plane<E: Element>(combination: &Combination<E>)) }
         });
     }
 }
@@ -126,17 +122,15 @@ pub fn add<E: Element>(
     relu: bool,
 ) {
     check_apart(arena, &[a], to);
-    if b != to {
-        check_apart(arena, &[b], to);
-    }
+    check_replacing(arena, &[b], to);
     assert!(a.size() == to.size() && b.size() == to.size(), "size");
     clear_halo(to, arena);
     let factor = [scale; BLOCK];
-    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+    let memory = Shared::of(arena);
     for_planes(to, |image, block| {
         // SAFETY: the views lie in the arena.
         let [a_plane, b_plane, target] =
-            [a, b, to].map(|view| unsafe { memory.at(view, image, block) });
+            [a, b, to].map(|view| unsafe { memory.plane(view, image, block) });
         let combination = Combination {
             a: a_plane,
             a_row: a.row_stride(),
@@ -149,7 +143,8 @@ pub fn add<E: Element>(
             relu,
         };
         let combination = &combination;
-        dispatch!(isa, combine_plane<E>(combination: &Combination<E>));
+        // SAFETY: the planes lie in the arena; what is written is one task's alone.
+        unsafe { dispatch!(isa, combine_plane<E: Element>(combination: &Combination<E>)) }
     });
 }
 
@@ -167,20 +162,15 @@ pub fn gate(
     to: &View,
     add: bool,
 ) {
-    if g != to {
-        check_apart(arena, &[g], to);
-    }
     let open = gate.unwrap_or(g);
-    if open != to {
-        check_apart(arena, &[open], to);
-    }
+    check_replacing(arena, &[g, open], to);
     assert!(g.size() == to.size() && open.size() == to.size(), "size");
     clear_halo(to, arena);
-    let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+    let memory = Shared::of(arena);
     for_planes(to, |image, block| {
         // SAFETY: the views lie in the arena.
         let [g_plane, open_plane, target] =
-            [g, open, to].map(|view| unsafe { memory.at(view, image, block) });
+            [g, open, to].map(|view| unsafe { memory.plane(view, image, block) });
         let plane = Gate {
             g: g_plane,
             g_row: g.row_stride(),
@@ -192,7 +182,8 @@ pub fn gate(
             add,
         };
         let plane = &plane;
-        dispatch!(isa, gate_plane(plane: &Gate));
+        // SAFETY: the planes lie in the arena; what is written is one task's alone.
+        unsafe { dispatch!(isa, gate_plane(plane: &Gate)) }
     });
 }
 
@@ -259,7 +250,7 @@ pub fn regroup<E: Element>(arena: &mut Arena<E>, from: &[View], to: &[View]) {
     let mut first_channel = 0;
     for view in to {
         clear(arena, view);
-        let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+        let memory = Shared::of(arena);
         let sources = &sources[first_channel..first_channel + view.channels];
         for_planes(view, |image, block| {
             let lanes = sources.iter().skip(block * BLOCK).take(BLOCK).enumerate();
@@ -269,7 +260,10 @@ pub fn regroup<E: Element>(arena: &mut Arena<E>, from: &[View], to: &[View]) {
                         let place = source.at(image, channel / BLOCK, row, column);
                         let target = view.at(image, block, row, column) + lane;
                         // SAFETY: the views lie in the arena, and the plane is this task's alone.
-                        unsafe { memory.copy(place + channel % BLOCK, target) };
+                        unsafe {
+                            let from = memory.at(place + channel % BLOCK, 1);
+                            *memory.at(target, 1) = *from;
+                        }
                     }
                 }
             }
@@ -329,6 +323,7 @@ unsafe fn combine_plane<S: Simd, E: Element>(c: &Combination<E>) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::is_refused;
 
     /// A map of the numbers `f(0), f(1), …` in row-major order, at `start`.
     pub(crate) fn map(arena: &mut Arena, view: &View, f: impl Fn(usize) -> f32) -> Vec<f32> {
@@ -387,6 +382,78 @@ pub(crate) mod tests {
                 .map(|(i, x)| scale[i / 15] * x + shift[i / 15])
                 .collect();
             assert_eq!(to.read_nchw(&arena), expected, "{isa}");
+        }
+    }
+
+    #[test]
+    fn maps_outside_their_arena_or_on_top_of_each_other_are_refused() {
+        let isa = Isa::best();
+        let view = |start, channels| View::new(start, 1, channels, [2, 3], 0);
+        let len = view(0, 16).end();
+        let mut arena = Arena::new(3 * len);
+        let (a, b, to) = (view(0, 16), view(len, 16), view(2 * len, 16));
+        let affine = Affine::new(&[1.0; 16], &[0.0; 16]);
+        for (a, b, to, fits) in [
+            (a, b, to, true),
+            (view(3 * len, 16), b, to, false),
+            (a, b, view(3 * len, 16), false),
+            (view(2 * len + 16, 16), b, to, false),
+            (view(0, 17), b, to, false),
+            (View::new(0, 1, 16, [2, 2], 0), b, to, false),
+        ] {
+            let arena = &mut arena;
+            let refused = [
+                is_refused(|| affine.apply(isa, arena, &a, &to, false)),
+                is_refused(|| add(isa, arena, (1.0, &a), &b, &to, false)),
+                is_refused(|| add(isa, arena, (1.0, &b), &a, &to, false)),
+                is_refused(|| gate(isa, arena, (1.0, &a), Some(&b), &to, false)),
+                is_refused(|| gate(isa, arena, (1.0, &b), Some(&a), &to, false)),
+                is_refused(|| gate(isa, arena, (1.0, &a), None, &to, false)),
+                is_refused(|| regroup(arena, &[a], &[to])),
+            ];
+            assert_eq!(refused, [!fits; 7], "{a:?} {to:?}");
+        }
+        // In place nothing is read from elsewhere, but the map is still written.
+        let arena = &mut arena;
+        let outside = view(3 * len, 16);
+        gate(isa, arena, (1.0, &to), Some(&to), &to, false);
+        assert!(is_refused(|| gate(
+            isa,
+            arena,
+            (1.0, &outside),
+            None,
+            &outside,
+            false
+        )));
+        assert!(is_refused(|| {
+            gate(isa, arena, (1.0, &outside), Some(&outside), &outside, true);
+        }));
+        assert!(is_refused(|| add(
+            isa,
+            arena,
+            (1.0, &a),
+            &outside,
+            &outside,
+            false
+        )));
+        assert!(is_refused(|| clear(arena, &outside)));
+    }
+
+    #[test]
+    fn factors_and_terms_are_as_many_as_channels() {
+        assert!(is_refused(|| Affine::new(&[1.0; 32], &[0.0; 16])));
+        let view = |start| View::new(start, 1, 32, [1, 1], 0);
+        let mut arena = Arena::<f32>::new(64);
+        for channels in [16, 31, 48] {
+            let affine = Affine::new(&vec![1.0; channels], &vec![0.0; channels]);
+            let (from, to) = (view(0), view(32));
+            assert!(is_refused(|| affine.apply(
+                Isa::best(),
+                &mut arena,
+                &from,
+                &to,
+                false
+            )));
         }
     }
 }

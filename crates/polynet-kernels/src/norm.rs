@@ -5,52 +5,18 @@
 //! made along a row in `f32` and over rows and images in `f64`, in one order whatever the number of
 //! threads.
 
-use crate::layout::{Arena, BLOCK, View, blocks_of, clear_halo};
-use crate::map::{Memory, check_apart, for_planes};
-use crate::simd::{Isa, Simd, dispatch};
-use rayon::prelude::*;
-
 mod moments;
+mod planes;
+mod sums;
+
+use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo};
+use crate::map::{check_apart, check_replacing, for_planes};
+use crate::simd::{Isa, dispatch};
+use planes::{Factors, MapPlane, apply_plane, gradient_plane, gradient_sums};
+use rayon::prelude::*;
+use sums::{Channels, channels};
 
 pub use moments::{merge_moments, moments};
-
-/// A number for every channel.
-type Channels = Vec<f64>;
-
-/// Two numbers for every channel out of those of every block.
-fn channels(blocks: &[[[f64; BLOCK]; 2]], count: usize) -> [Channels; 2] {
-    [0, 1].map(|part| {
-        let all = blocks.iter().flat_map(|block| block[part]);
-        all.take(count).collect()
-    })
-}
-
-/// An arena that tasks read.
-#[derive(Clone, Copy)]
-struct Reader(*const f32);
-
-// SAFETY: nothing is written through it.
-unsafe impl Sync for Reader {}
-
-impl Reader {
-    /// Pixel (0, 0) of a view that lies in the arena.
-    fn plane(&self, view: &View, image: usize, block: usize) -> *const f32 {
-        // SAFETY: the view lies in the arena.
-        unsafe { self.0.add(view.at(image, block, 0, 0)) }
-    }
-}
-
-/// # Safety
-/// The processor has the instruction set.
-#[inline(always)]
-unsafe fn add_lanes<S: Simd>(sums: &mut [f64; BLOCK], first: usize, v: S::V) {
-    let mut lanes = [0.0_f32; BLOCK];
-    // SAFETY: 16 lanes hold a vector.
-    unsafe { S::store(lanes.as_mut_ptr(), v) };
-    for (sum, lane) in sums[first..].iter_mut().zip(&lanes[..S::LANES]) {
-        *sum += f64::from(*lane);
-    }
-}
 
 /// A batch norm as it was applied, for its backward pass.
 #[derive(Debug)]
@@ -120,24 +86,19 @@ impl Applied {
     /// # Panics
     /// If a view leaves the arena, or channels or sizes do not fit.
     pub fn forward(&self, isa: Isa, arena: &mut Arena, z: &View, y: &View) {
-        if z != y {
-            check_apart(arena, &[z], y);
-        }
-        assert!(
-            z.size() == y.size() && z.channels == self.mean.len(),
-            "size"
-        );
+        check_replacing(arena, &[z], y);
+        self.check(&[z, y]);
         clear_halo(y, arena);
-        let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+        let memory = Shared::of(arena);
         for_planes(y, |image, block| {
             let plane = MapPlane {
                 // SAFETY: the views lie in the arena.
-                z: unsafe { memory.at(z, image, block) },
+                z: unsafe { memory.plane(z, image, block) },
                 z_row: z.row_stride(),
                 dy: std::ptr::null(),
                 dy_row: 0,
                 // SAFETY: as above.
-                to: unsafe { memory.at(y, image, block) },
+                to: unsafe { memory.plane(y, image, block) },
                 to_row: y.row_stride(),
                 size: y.size(),
                 factors: Factors {
@@ -148,7 +109,8 @@ impl Applied {
                 },
             };
             let plane = &plane;
-            dispatch!(isa, apply_plane(plane: &MapPlane));
+            // SAFETY: the planes lie in the arena; what is written is one task's alone.
+            unsafe { dispatch!(isa, apply_plane(plane: &MapPlane)) }
         });
     }
 
@@ -167,11 +129,8 @@ impl Applied {
     ) {
         assert!(!self.relu, "a term of a sum has no ReLU of its own");
         check_apart(arena, &[z], to);
-        if let Some(addend) = addend.filter(|addend| *addend != to) {
-            check_apart(arena, &[addend], to);
-        }
-        let size = addend.map_or(z.size(), View::size);
-        assert!(z.size() == to.size() && size == to.size(), "size");
+        check_replacing(arena, addend.as_slice(), to);
+        self.check(&[z, to, addend.unwrap_or(to)]);
         let scaled = |arena: &Arena| {
             let values: Vec<f32> = arena
                 .as_slice()
@@ -182,19 +141,19 @@ impl Applied {
         };
         let (scale, shift) = (scaled(&self.scale), scaled(&self.shift));
         clear_halo(to, arena);
-        let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+        let memory = Shared::of(arena);
         for_planes(to, |image, block| {
             let plane = MapPlane {
                 // SAFETY: the views lie in the arena.
-                z: unsafe { memory.at(z, image, block) },
+                z: unsafe { memory.plane(z, image, block) },
                 z_row: z.row_stride(),
                 dy: addend.map_or(std::ptr::null(), |addend| {
                     // SAFETY: as above.
-                    unsafe { memory.at(addend, image, block) }.cast_const()
+                    unsafe { memory.plane(addend, image, block) }.cast_const()
                 }),
                 dy_row: addend.map_or(0, View::row_stride),
                 // SAFETY: as above.
-                to: unsafe { memory.at(to, image, block) },
+                to: unsafe { memory.plane(to, image, block) },
                 to_row: to.row_stride(),
                 size: to.size(),
                 factors: Factors {
@@ -205,7 +164,8 @@ impl Applied {
                 },
             };
             let plane = &plane;
-            dispatch!(isa, apply_plane(plane: &MapPlane));
+            // SAFETY: the planes lie in the arena; what is written is one task's alone.
+            unsafe { dispatch!(isa, apply_plane(plane: &MapPlane)) }
         });
     }
 
@@ -241,9 +201,9 @@ impl Applied {
     ) -> GradientSums {
         for view in [z, dy] {
             assert!(view.end() <= arena.len(), "the map lies in the arena");
-            assert_eq!(view.channels, self.mean.len(), "channels");
         }
-        assert!(z.images == dy.images && z.size() == dy.size(), "size");
+        assert_eq!(z.images, dy.images, "images");
+        self.check(&[z, dy]);
         let [gradients, products] = self.sums(isa, arena, z, dy);
         let scaled = |sums: Channels| sums.into_iter().map(|sum| factor * sum).collect();
         GradientSums {
@@ -277,10 +237,8 @@ impl Applied {
         (sums, count): (&GradientSums, f64),
     ) {
         check_apart(arena, &[z], dz);
-        if dy != dz {
-            check_apart(arena, &[dy], dz);
-        }
-        assert!(z.size() == dy.size() && z.size() == dz.size(), "size");
+        check_replacing(arena, &[dy], dz);
+        self.check(&[z, dy, dz]);
         let elements = self.scale.len();
         let mut terms = [(); 3].map(|()| Arena::new(elements));
         for channel in 0..z.channels {
@@ -310,10 +268,8 @@ impl Applied {
         factor: f64,
     ) {
         check_apart(arena, &[z], dz);
-        if dy != dz {
-            check_apart(arena, &[dy], dz);
-        }
-        assert!(z.size() == dy.size() && z.size() == dz.size(), "size");
+        check_replacing(arena, &[dy], dz);
+        self.check(&[z, dy, dz]);
         let elements = self.scale.len();
         let mut terms = [(); 3].map(|()| Arena::new(elements));
         for channel in 0..z.channels {
@@ -332,29 +288,30 @@ impl Applied {
         terms: &[Arena; 3],
     ) {
         clear_halo(dz, arena);
-        let memory = Memory(arena.as_mut_slice().as_mut_ptr());
+        let memory = Shared::of(arena);
         for_planes(dz, |image, block| {
             let plane = MapPlane {
                 // SAFETY: the views lie in the arena.
-                z: unsafe { memory.at(z, image, block) },
+                z: unsafe { memory.plane(z, image, block) },
                 z_row: z.row_stride(),
                 // SAFETY: as above.
-                dy: unsafe { memory.at(dy, image, block) },
+                dy: unsafe { memory.plane(dy, image, block) },
                 dy_row: dy.row_stride(),
                 // SAFETY: as above.
-                to: unsafe { memory.at(dz, image, block) },
+                to: unsafe { memory.plane(dz, image, block) },
                 to_row: dz.row_stride(),
                 size: dz.size(),
                 factors: self.factors(block, terms),
             };
             let plane = &plane;
-            dispatch!(isa, gradient_plane(plane: &MapPlane));
+            // SAFETY: the planes lie in the arena; what is written is one task's alone.
+            unsafe { dispatch!(isa, gradient_plane(plane: &MapPlane)) }
         });
     }
 
     /// `Σ g` and `Σ g · (z − mean)` of every channel, where `g` is `dy` where the ReLU let through.
     fn sums(&self, isa: Isa, arena: &Arena, z: &View, dy: &View) -> [Channels; 2] {
-        let memory = Reader(arena.as_slice().as_ptr());
+        let memory = Shared::read_only(arena);
         let blocks: Vec<[[f64; BLOCK]; 2]> = (0..z.blocks())
             .into_par_iter()
             .map(|block| {
@@ -365,9 +322,11 @@ impl Applied {
                 });
                 for image in 0..z.images {
                     let plane = MapPlane {
-                        z: memory.plane(z, image, block),
+                        // SAFETY: the views lie in the arena.
+                        z: unsafe { memory.plane(z, image, block) },
                         z_row: z.row_stride(),
-                        dy: memory.plane(dy, image, block),
+                        // SAFETY: as above.
+                        dy: unsafe { memory.plane(dy, image, block) },
                         dy_row: dy.row_stride(),
                         to: std::ptr::null_mut(),
                         to_row: 0,
@@ -378,7 +337,13 @@ impl Applied {
                         },
                     };
                     let (plane, sums) = (&plane, &mut sums);
-                    dispatch!(isa, gradient_sums(plane: &MapPlane, sums: &mut [[f64; BLOCK]; 2]));
+                    // SAFETY: the planes lie in the arena, and nothing is written.
+                    unsafe {
+                        dispatch!(
+                            isa,
+                            gradient_sums(plane: &MapPlane, sums: &mut [[f64; BLOCK]; 2])
+                        );
+                    }
                 }
                 sums
             })
@@ -386,8 +351,16 @@ impl Applied {
         channels(&blocks, z.channels)
     }
 
+    /// Checks that maps have the layer's channels and one size.
+    fn check(&self, maps: &[&View]) {
+        for view in maps {
+            assert_eq!(view.channels, self.mean.len(), "channels");
+            assert_eq!(view.size(), maps[0].size(), "size");
+        }
+    }
+
     fn factors(&self, block: usize, terms: &[Arena]) -> Factors {
-        let at = |arena: &Arena| arena.as_slice()[block * BLOCK..].as_ptr();
+        let at = |arena: &Arena| arena.as_slice()[block * BLOCK..][..BLOCK].as_ptr();
         let mut pointers = [std::ptr::null(); 3];
         for (pointer, arena) in pointers.iter_mut().zip(terms) {
             *pointer = at(arena);
@@ -397,123 +370,6 @@ impl Applied {
             shift: at(&self.shift),
             terms: pointers,
             relu: self.relu,
-        }
-    }
-}
-
-/// Numbers for the 16 channels of a block.
-struct Factors {
-    scale: *const f32,
-    shift: *const f32,
-    terms: [*const f32; 3],
-    relu: bool,
-}
-
-/// A plane of `z`, of `dy` and of a result.
-struct MapPlane {
-    z: *const f32,
-    z_row: usize,
-    dy: *const f32,
-    dy_row: usize,
-    to: *mut f32,
-    to_row: usize,
-    size: [usize; 2],
-    factors: Factors,
-}
-
-/// # Safety
-/// The processor has the instruction set and the planes are valid.
-#[inline(always)]
-unsafe fn apply_plane<S: Simd>(plane: &MapPlane) {
-    for lane in (0..BLOCK).step_by(S::LANES) {
-        // SAFETY: by the contract.
-        unsafe {
-            let scale = S::load(plane.factors.scale.add(lane));
-            let shift = S::load(plane.factors.shift.add(lane));
-            for row in 0..plane.size[0] {
-                let z = plane.z.add(row * plane.z_row + lane);
-                let to = plane.to.add(row * plane.to_row + lane);
-                for column in 0..plane.size[1] {
-                    let mut y = S::fma(scale, S::load(z.add(column * BLOCK)), shift);
-                    if !plane.dy.is_null() {
-                        let addend = plane.dy.add(row * plane.dy_row + lane);
-                        y = S::add(y, S::load(addend.add(column * BLOCK)));
-                    }
-                    if plane.factors.relu {
-                        y = S::max(S::splat(0.0), y);
-                    }
-                    S::store(to.add(column * BLOCK), y);
-                }
-            }
-        }
-    }
-}
-
-/// `dy` where the ReLU let through.
-///
-/// # Safety
-/// As [`apply_plane`].
-#[inline(always)]
-unsafe fn passed<S: Simd>(relu: bool, scale: S::V, shift: S::V, z: S::V, dy: S::V) -> S::V {
-    if relu {
-        // SAFETY: by the contract.
-        unsafe { S::where_positive(S::fma(scale, z, shift), dy) }
-    } else {
-        dy
-    }
-}
-
-/// # Safety
-/// As [`apply_plane`].
-#[inline(always)]
-unsafe fn gradient_sums<S: Simd>(plane: &MapPlane, sums: &mut [[f64; BLOCK]; 2]) {
-    for lane in (0..BLOCK).step_by(S::LANES) {
-        // SAFETY: by the contract.
-        unsafe {
-            let scale = S::load(plane.factors.scale.add(lane));
-            let shift = S::load(plane.factors.shift.add(lane));
-            let mean = S::load(plane.factors.terms[0].add(lane));
-            let minus = S::splat(-1.0);
-            for row in 0..plane.size[0] {
-                let from = plane.z.add(row * plane.z_row + lane);
-                let dy = plane.dy.add(row * plane.dy_row + lane);
-                let (mut sum, mut products) = (S::splat(0.0), S::splat(0.0));
-                for column in 0..plane.size[1] {
-                    let z = S::load(from.add(column * BLOCK));
-                    let g = S::load(dy.add(column * BLOCK));
-                    let g = passed::<S>(plane.factors.relu, scale, shift, z, g);
-                    sum = S::add(sum, g);
-                    products = S::fma(g, S::fma(minus, mean, z), products);
-                }
-                add_lanes::<S>(&mut sums[0], lane, sum);
-                add_lanes::<S>(&mut sums[1], lane, products);
-            }
-        }
-    }
-}
-
-/// # Safety
-/// As [`apply_plane`].
-#[inline(always)]
-unsafe fn gradient_plane<S: Simd>(plane: &MapPlane) {
-    for lane in (0..BLOCK).step_by(S::LANES) {
-        // SAFETY: by the contract.
-        unsafe {
-            let scale = S::load(plane.factors.scale.add(lane));
-            let shift = S::load(plane.factors.shift.add(lane));
-            let [of_g, of_z, constant] = plane.factors.terms.map(|term| S::load(term.add(lane)));
-            for row in 0..plane.size[0] {
-                let from = plane.z.add(row * plane.z_row + lane);
-                let dy = plane.dy.add(row * plane.dy_row + lane);
-                let to = plane.to.add(row * plane.to_row + lane);
-                for column in 0..plane.size[1] {
-                    let z = S::load(from.add(column * BLOCK));
-                    let g = S::load(dy.add(column * BLOCK));
-                    let g = passed::<S>(plane.factors.relu, scale, shift, z, g);
-                    let dz = S::fma(of_g, g, S::fma(of_z, z, constant));
-                    S::store(to.add(column * BLOCK), dz);
-                }
-            }
         }
     }
 }

@@ -5,17 +5,18 @@ use super::crops::CropArguments;
 use super::ranks;
 use crate::output;
 use anyhow::{Context, Result};
-use image::ImageFormat;
 use polynet::Model;
 use polynet::ModelConfig;
 use polynet::data::{
-    Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View, read_image,
+    Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View, encode_png,
+    read_image,
 };
 use polynet::distributed::Communicator;
 use polynet::eval::pooling::PoolingRule;
 use polynet::eval::{self, CropView, MultiCrop, MultiCropProgress, ScoreCache, Scores};
 use polynet::files::{write_atomically, write_text};
 use polynet::report::confusion_matrix;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -116,10 +117,8 @@ fn preview(arguments: &Arguments, file: &Path, image: &Path) -> Result<()> {
         crops.context("--preview shows several crops: add --crops 10, 12, 144 or 288")?;
     let image = read_image(image)?;
     let sheet = view.contact_sheet(&image);
-    write_atomically(file, |file| {
-        let written = sheet.write_to(file, ImageFormat::Png);
-        written.map_err(std::io::Error::other)
-    })?;
+    let png = encode_png(&sheet);
+    write_atomically(file, |file| file.write_all(&png))?;
     let (count, scales) = (view.plan.crops_per_image(), view.plan.scales());
     output::line(format_args!(
         "{}: {count} crops; rows: scales {scales:?}, {:?} of each; columns: {:?}, each upright and \

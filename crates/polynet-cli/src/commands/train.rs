@@ -1,5 +1,7 @@
 //! `polynet train RECIPE.toml`
 
+mod keys;
+
 use super::ranks;
 use crate::output;
 use crate::progress;
@@ -19,11 +21,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// `polynet train recipes/first.toml training.duration="20 epochs" seed=1`.
 /// Ctrl-C saves a checkpoint first; a second one stops at once.
 ///
+/// `polynet train --keys` lists the keys.
+///
 /// In a build with MPI, `mpirun -n 4 polynet train …` trains on four ranks, one for each device.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The recipe
-    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    #[arg(required_unless_present_any = ["resume", "keys"], conflicts_with = "resume")]
     recipe: Option<PathBuf>,
     /// Keys of the recipe with other values
     #[arg(value_name = "KEY=VALUE")]
@@ -34,9 +38,21 @@ pub(crate) struct Arguments {
     /// Go on with the run in this folder
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
+    /// List the keys of a recipe instead: name, default, range, what it is
+    #[arg(long, conflicts_with_all = ["recipe", "resume", "out"])]
+    keys: bool,
+    /// Print the keys as JSON
+    #[arg(long, requires = "keys")]
+    json: bool,
+    /// Print the keys as a Markdown document, docs/recipe.md
+    #[arg(long, requires = "keys", conflicts_with = "json")]
+    markdown: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.keys {
+        return keys::list(arguments.json, arguments.markdown);
+    }
     ranks::run(|ranks| train(arguments, ranks))
 }
 

@@ -16,11 +16,10 @@ pub struct NextWeights<'a> {
 
 impl<'a> NextWeights<'a> {
     pub(super) fn new<E: Element>(weights: &'a Arena<E>, are_divided: bool) -> Self {
-        let weights = weights.as_slice();
-        // SAFETY: the bytes of the same elements, which have no padding.
-        let bytes =
-            unsafe { std::slice::from_raw_parts(weights.as_ptr().cast(), size_of_val(weights)) };
-        Self { bytes, are_divided }
+        Self {
+            bytes: weights.as_bytes(),
+            are_divided,
+        }
     }
 
     /// What one of `tasks` tasks asks for. Threads take tasks in order, the first of them the first
@@ -70,7 +69,7 @@ impl Share {
 
 /// Cache lines that a call asks for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ahead {
-    pub(crate) first: *const u8,
-    pub(crate) lines: usize,
+pub(super) struct Ahead {
+    pub(super) first: *const u8,
+    pub(super) lines: usize,
 }

@@ -5,9 +5,10 @@
 //! of pixels. Every element is summed in one order, whatever the number of threads.
 
 use super::pack::block_channels;
-use super::{Window, check_views};
-use crate::layout::{Arena, BLOCK, View};
-use crate::simd::{Isa, Simd, dispatch};
+use super::stores::check_views;
+use crate::layout::{Arena, BLOCK, Shared, View};
+use crate::simd::{InstructionSet, Isa, Simd, dispatch};
+use crate::window::Window;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -91,13 +92,13 @@ unsafe fn rows_avx2<const BLOCKS: usize>(r: &[Row]) {
 
 /// The microkernel for `BLOCKS` input blocks, 1 to `IN_BLOCKS`.
 fn kernel_of<const BLOCKS: usize>(isa: Isa) -> RowKernel {
-    match isa {
+    match isa.set() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Bf16 | Isa::Avx512 => rows_avx512::<BLOCKS>,
+        InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => rows_avx512::<BLOCKS>,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => rows_avx2::<BLOCKS>,
+        InstructionSet::Avx2 => rows_avx2::<BLOCKS>,
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => rows::<crate::simd::Neon, BLOCKS, 4, 4>,
+        InstructionSet::Neon => rows::<crate::simd::Neon, BLOCKS, 4, 4>,
         _ => rows::<crate::simd::Portable, BLOCKS, 4, 2>,
     }
 }
@@ -114,8 +115,8 @@ pub(super) fn row_kernel(isa: Isa, blocks: usize) -> RowKernel {
 /// row-major order, of a convolution that read `inputs` and whose result has the gradient `outputs`.
 ///
 /// # Panics
-/// If a view leaves the arena, sizes do not fit, or the halo of the inputs is narrower than the
-/// padding.
+/// If a view leaves the arena, sizes do not fit, the halo of the inputs is narrower than the padding, or
+/// the window has numbers that [`Conv::pack`](super::Conv::pack) does not take.
 pub fn weight_gradient(
     isa: Isa,
     window: Window,
@@ -123,37 +124,29 @@ pub fn weight_gradient(
     inputs: &[View],
     outputs: &[View],
 ) -> Vec<f32> {
-    let channels = |views: &[View]| views.iter().map(View::channels).collect::<Vec<_>>();
-    let (in_segments, out_segments) = (channels(inputs), channels(outputs));
-    check_views(arena, inputs, &in_segments);
-    check_views(arena, outputs, &out_segments);
+    let segments = check_maps(window, arena, [inputs, outputs]);
+    let taps = window.taps();
+    let [in_channels, elements] = gradient_elements(&segments, taps);
     let (input, output) = (inputs[0], outputs[0]);
-    let size = window.output_size(input.size());
+    let halo = |view: &View| view.halo >= window.padding[1] && view.halo == input.halo;
     assert!(
-        inputs
-            .iter()
-            .all(|view| view.halo >= window.padding[1] && view.halo == input.halo),
+        inputs.iter().all(halo),
         "a halo as wide as the padding, the same in every view"
     );
-    let fits = |view: &View| {
-        view.size() == size && view.images == input.images && view.halo == output.halo
-    };
-    assert!(outputs.iter().all(fits), "gradients of {size:?}");
+    assert!(
+        outputs.iter().all(|view| view.halo == output.halo),
+        "gradients of one halo"
+    );
     let job = Job {
         isa,
         window,
-        memory: arena.as_slice().as_ptr(),
+        memory: Shared::read_only(arena),
         inputs,
         outputs,
-        size,
+        size: output.size(),
         is_flat: window == Window::POINT && input.halo == 0 && output.halo == 0,
     };
-    let sources = block_channels(&in_segments);
-    let targets = block_channels(&out_segments);
-    let in_channels: usize = in_segments.iter().sum();
-    let out_channels: usize = out_segments.iter().sum();
-    let taps = window.taps();
-    let elements = out_channels * in_channels * taps;
+    let [sources, targets] = segments.each_ref().map(|segments| block_channels(segments));
     let mut gradient = Vec::with_capacity(elements);
     let to = Gradient {
         values: gradient.as_mut_ptr(),
@@ -177,6 +170,46 @@ pub fn weight_gradient(
     // SAFETY: every pair of an input and an output block has been stored.
     unsafe { gradient.set_len(elements) }
     gradient
+}
+
+/// Checks the maps of a gradient: the inputs of a convolution and the gradients of its result. Returns
+/// the channels of each.
+///
+/// # Panics
+/// If a view leaves the arena, or sizes do not fit.
+pub(super) fn check_maps(
+    window: Window,
+    arena: &Arena,
+    maps @ [inputs, outputs]: [&[View]; 2],
+) -> [Vec<usize>; 2] {
+    window.check();
+    let segments = maps.map(|views| views.iter().map(View::channels).collect::<Vec<_>>());
+    for (views, segments) in maps.iter().zip(&segments) {
+        check_views(arena, views, segments);
+    }
+    let input = inputs.first().expect("a convolution has an input");
+    let size = window.output_size(input.size());
+    let alike = |view: &View| view.size() == input.size() && view.images == input.images;
+    assert!(inputs.iter().all(alike), "inputs of one size");
+    let fits = |view: &View| view.size() == size && view.images == input.images;
+    assert!(
+        !outputs.is_empty() && outputs.iter().all(fits),
+        "gradients of {size:?}"
+    );
+    segments
+}
+
+/// The input channels, and the elements of a gradient of so many taps.
+pub(super) fn gradient_elements(segments: &[Vec<usize>; 2], taps: usize) -> [usize; 2] {
+    // Maps may be read more than once: their channels are not bounded by the memory.
+    let [inputs, outputs] = segments.each_ref().map(|segments| {
+        let add = |sum: usize, channels: &usize| sum.checked_add(*channels);
+        segments.iter().try_fold(0, add)
+    });
+    let of_input = outputs.and_then(|outputs| outputs.checked_mul(taps));
+    let elements = inputs.zip(of_input).and_then(|(a, b)| a.checked_mul(b));
+    let elements = elements.expect("a gradient that fits an address space");
+    [inputs.unwrap_or_default(), elements]
 }
 
 thread_local! {
@@ -232,7 +265,9 @@ impl Gradient {
                         taps: self.taps,
                         to: &mut row,
                     };
-                    dispatch!(isa, interleave(interleaved: &mut Interleaved<'_>));
+                    // SAFETY: the sums, and with them those from a lane on, hold a multiple of 16
+                    // taps.
+                    unsafe { dispatch!(isa, interleave(interleaved: &mut Interleaved<'_>)) }
                     &row
                 };
                 let first = ((out_first + lane) * self.in_channels + in_first) * self.taps;
@@ -278,7 +313,7 @@ unsafe fn interleave<S: Simd>(interleaved: &mut Interleaved<'_>) {
 struct Job<'a> {
     isa: Isa,
     window: Window,
-    memory: *const f32,
+    memory: Shared<'a, f32>,
     inputs: &'a [View],
     outputs: &'a [View],
     /// Rows and columns of the result.
@@ -286,9 +321,6 @@ struct Job<'a> {
     /// Whether neighbouring rows are one long row.
     is_flat: bool,
 }
-
-// SAFETY: a job only reads its maps.
-unsafe impl Sync for Job<'_> {}
 
 /// A block of a list of views: the view and the block in it.
 fn find(views: &[View], mut block: usize) -> (View, usize) {
@@ -320,10 +352,10 @@ impl Job<'_> {
                 for part in (0..BLOCK).step_by(OUTPUTS) {
                     list.clear();
                     let to = tap * SUMS + part * IN_BLOCKS * BLOCK;
-                    // SAFETY: inside the sums.
-                    let to = unsafe { sums.as_mut_ptr().add(to) };
+                    let to = sums[to..to + OUTPUTS * IN_BLOCKS * BLOCK].as_mut_ptr();
                     for row in (first..last).step_by(joined) {
-                        let row = self.row(&sources, &target, [image, row, tap], part);
+                        let places = [image, row, tap];
+                        let row = self.row(&sources, &target, places, (part, joined));
                         list.extend(row.map(|(inputs, outputs)| Row {
                             inputs,
                             input_stride: self.window.stride[1] * BLOCK,
@@ -352,13 +384,13 @@ impl Job<'_> {
         })
     }
 
-    /// Where the inputs and the gradients of a row begin; `None` where the tap is outside the map.
+    /// Where the inputs and the gradients of some rows in one begin; `None` where the tap is outside the map.
     fn row(
         &self,
         sources: &[(View, usize); IN_BLOCKS],
         (target, target_block): &(View, usize),
         [image, row, tap]: [usize; 3],
-        part: usize,
+        (part, joined): (usize, usize),
     ) -> Option<([*const f32; IN_BLOCKS], *const f32)> {
         let Window {
             kernel,
@@ -370,13 +402,18 @@ impl Job<'_> {
             return None;
         }
         let left = (tap % kernel[1]) as isize - padding[1] as isize;
+        let last = joined * self.size[1] - 1;
         let inputs = sources.map(|(view, block)| {
             let place = view.at(image, block, y, 0) as isize + left * BLOCK as isize;
+            let elements = (last * stride[1] + 1) * BLOCK;
             // SAFETY: inside the view, its halo included.
-            unsafe { self.memory.offset(place) }
+            unsafe { self.memory.at(place as usize, elements).cast_const() }
         });
         let place = target.at(image, *target_block, row, 0) + part;
+        let elements = last * BLOCK + OUTPUTS;
         // SAFETY: inside the view.
-        Some((inputs, unsafe { self.memory.add(place) }))
+        Some((inputs, unsafe {
+            self.memory.at(place, elements).cast_const()
+        }))
     }
 }

@@ -2,10 +2,14 @@
 //! turned around. With a stride it falls apart into one for each remainder of rows and columns, so
 //! that no zero is multiplied. Without one it may be computed by transforms.
 
-use super::pack::Filters;
-use super::{Conv, Grid, Stores, Sum, Value, Window, Winograd};
+use super::direct::Conv;
+use super::layer::{Grid, Layer};
+use super::pack::{Filters, check_weights};
+use super::stores::{Stores, Sum, Value};
+use super::winograd::Winograd;
 use crate::layout::{Arena, View};
 use crate::simd::Isa;
+use crate::window::Window;
 
 /// The gradient of a convolution's input, with packed weights.
 #[derive(Debug)]
@@ -47,14 +51,14 @@ impl Axis {
 impl InputGradient {
     /// Columns of zeros that the gradient of the output needs beside its rows.
     pub fn halo(window: Window) -> usize {
-        window.kernel[1] - 1
+        window.kernel[1].saturating_sub(1)
     }
 
     /// Packs the weights `[out_channels, in_channels, kernel_height, kernel_width]` of a convolution
     /// whose maps have channels in the given segments.
     ///
     /// # Panics
-    /// If the lengths do not fit, or the processor lacks the instruction set.
+    /// As [`Conv::pack`].
     pub fn pack(
         isa: Isa,
         window: Window,
@@ -76,11 +80,9 @@ impl InputGradient {
         [inputs, outputs]: [&[usize]; 2],
         weights: &[f32],
     ) -> Self {
-        let in_channels: usize = inputs.iter().sum();
-        let out_channels: usize = outputs.iter().sum();
+        let [per_output, _] = check_weights(window, [inputs, outputs], weights);
         let taps = window.taps();
-        assert_eq!(weights.len(), out_channels * in_channels * taps, "weights");
-        let zeros = vec![0.0; in_channels];
+        let zeros = vec![0.0; per_output / taps];
         let mut parts = Vec::new();
         for row in 0..window.stride[0] {
             let rows = Axis::new(&window, 0, row);
@@ -92,7 +94,7 @@ impl InputGradient {
                 });
                 let filters = Filters {
                     values: weights,
-                    strides: [taps, in_channels * taps],
+                    strides: [taps, per_output],
                     taps: &places.collect::<Vec<_>>(),
                 };
                 let part = Window {
@@ -102,13 +104,15 @@ impl InputGradient {
                 };
                 let memory = memory.pop().unwrap_or_default();
                 let segments = [outputs, inputs];
-                let mut conv = Conv::of_filters(memory, isa, part, segments, &filters, &zeros);
-                conv.border = [rows.border, columns.border];
-                conv.grid = Grid {
-                    step: window.stride,
-                    offset: [row, column],
+                let layer = Layer {
+                    border: [rows.border, columns.border],
+                    grid: Grid {
+                        step: window.stride,
+                        offset: [row, column],
+                    },
+                    ..Layer::of_filters(memory, isa, part, segments, &filters, &zeros)
                 };
-                parts.push(conv);
+                parts.push(Conv::of_layer(layer));
             }
         }
         Self {
@@ -121,7 +125,8 @@ impl InputGradient {
     /// together. The gradients need no halo.
     ///
     /// # Panics
-    /// As [`InputGradient::pack`], and if the window has no transform.
+    /// As [`InputGradient::pack`], if the window has no transform, or if its padding is as wide as its
+    /// kernel.
     pub fn transformed_in(
         mut memory: Vec<Arena>,
         isa: Isa,
@@ -129,21 +134,21 @@ impl InputGradient {
         [inputs, outputs]: [&[usize]; 2],
         weights: &[f32],
     ) -> Self {
-        let in_channels: usize = inputs.iter().sum();
+        let [per_output, _] = check_weights(window, [inputs, outputs], weights);
         let taps = window.taps();
-        let out_channels: usize = outputs.iter().sum();
-        assert_eq!(weights.len(), out_channels * in_channels * taps, "weights");
         let filters = Filters {
             values: weights,
-            strides: [taps, in_channels * taps],
+            strides: [taps, per_output],
             taps: &(0..taps).rev().collect::<Vec<_>>(),
         };
-        let turned = Window {
-            padding: [0, 1].map(|axis| window.kernel[axis] - 1 - window.padding[axis]),
-            ..window
-        };
+        let padding = [0, 1].map(|axis| {
+            let reach = window.kernel[axis] - 1;
+            let padding = reach.checked_sub(window.padding[axis]);
+            padding.expect("a padding narrower than the kernel")
+        });
+        let turned = Window { padding, ..window };
         let memory = memory.pop().unwrap_or_default();
-        let zeros = vec![0.0; in_channels];
+        let zeros = vec![0.0; per_output / taps];
         let segments = [outputs, inputs];
         let conv = Winograd::of_filters(memory, isa, (turned, pixels), segments, &filters, &zeros);
         Self {
@@ -186,7 +191,7 @@ impl InputGradient {
         match &self.method {
             Method::Direct(parts) => {
                 for part in parts {
-                    if !part.grid.count(size).contains(&0) {
+                    if part.has_outputs(size) {
                         part.run(arena, gradients, stores);
                     }
                 }

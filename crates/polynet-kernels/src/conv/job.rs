@@ -1,11 +1,13 @@
 //! A convolution at work: its tasks, and their calls of the microkernel.
 
 use super::ahead::{Ahead, Share};
+use super::layer::{Grid, Layer};
 use super::pack::{Panel, steps};
-use super::tile::{Geometry, Source, Tap, Target, Tile};
-use super::{Conv, Grid, Stores, Window};
+use super::stores::Stores;
+use super::tile::{Geometry, Source, Tap, Target, Tile, TileShape};
 use crate::element::Element;
-use crate::layout::{Arena, BLOCK, View, clear_halo};
+use crate::layout::{Arena, BLOCK, Shared, View, clear_halo};
+use crate::window::Window;
 
 /// Multiply-accumulates that are worth a task of their own.
 const TASK_MACS: usize = 100_000;
@@ -23,8 +25,8 @@ fn gcd(a: usize, b: usize) -> usize {
 
 /// A convolution on given memory.
 pub(super) struct Job<'a, E: Element> {
-    conv: &'a Conv<E>,
-    memory: *mut E,
+    layer: &'a Layer<E>,
+    memory: Shared<'a, E>,
     inputs: &'a [View],
     stores: Stores<'a>,
     taps: Vec<Tap>,
@@ -35,25 +37,22 @@ pub(super) struct Job<'a, E: Element> {
     tiles_in_row: usize,
 }
 
-// SAFETY: tasks write disjoint parts of the maps, and `Conv::check` keeps what is written apart from
-// what is read.
-unsafe impl<E: Element> Sync for Job<'_, E> {}
-
 impl<'a, E: Element> Job<'a, E> {
+    /// Of maps that were checked: they lie in the arena, have the right sizes and halos, and tasks that
+    /// write different parts of them do not meet.
     pub(super) fn new(
-        conv: &'a Conv<E>,
+        layer: &'a Layer<E>,
         arena: &'a mut Arena<E>,
         inputs: &'a [View],
         stores: Stores<'a>,
     ) -> Self {
-        let window = conv.window;
+        let window = layer.window;
         let input = inputs[0];
         let result = stores.maps().next().expect("a result is stored");
-        let [mut rows, mut columns] = conv.grid.count(result.size());
+        let [mut rows, mut columns] = layer.grid.count(result.size());
         let addends = stores.sum.iter().flat_map(|sum| sum.addend);
         let has_halo = |view: &View| view.halo > 0;
-        let is_flat = window == Window::POINT
-            && conv.grid == Grid::ALL
+        let is_flat = layer.is_pointwise()
             && !inputs.iter().any(has_halo)
             && !stores.maps().chain(addends).any(has_halo);
         if is_flat {
@@ -72,25 +71,25 @@ impl<'a, E: Element> Job<'a, E> {
             clear_halo(view, arena);
         }
         Self {
-            conv,
-            memory: arena.as_mut_slice().as_mut_ptr(),
+            layer,
+            memory: Shared::of(arena),
             inputs,
             stores,
             taps,
             rows,
             columns,
             images: input.images,
-            tiles_in_row: columns.div_ceil(Geometry::of(conv.isa).pixels),
+            tiles_in_row: columns.div_ceil(Geometry::of(layer.isa).pixels),
         }
     }
 
     /// The tasks: groups of panels whose weights fit a cache, times ranges of tiles.
     pub(super) fn tasks(&self) -> Vec<Task> {
-        let conv = self.conv;
-        let panels = conv.packed.panels.len();
+        let layer = self.layer;
+        let panels = layer.packed.panels.len();
         let tiles = self.images * self.rows * self.tiles_in_row;
-        let panel_weights = conv.panel_weights();
-        let in_group = conv.panels_in_group();
+        let panel_weights = layer.panel_weights();
+        let in_group = layer.panels_in_group();
         let groups = panels.div_ceil(in_group);
         let macs = self.images * self.rows * self.columns * panel_weights * panels;
         let threads = rayon::current_num_threads();
@@ -130,7 +129,7 @@ impl<'a, E: Element> Job<'a, E> {
             let first = position * self.columns / self.tiles_in_row;
             let end = (position + 1) * self.columns / self.tiles_in_row;
             let pixels = end - first;
-            for panel in &self.conv.packed.panels[task.panels[0]..task.panels[1]] {
+            for panel in &self.layer.packed.panels[task.panels[0]..task.panels[1]] {
                 let ahead = share.of_call(call, calls);
                 self.run_tile(panel, &sources, [image, row, first], pixels, ahead);
                 call += 1;
@@ -147,7 +146,7 @@ impl<'a, E: Element> Job<'a, E> {
                 let steps = steps::<E>((view.channels - block * BLOCK).min(BLOCK));
                 sources.push(Source {
                     // SAFETY: the view lies in the arena.
-                    pixels: unsafe { self.memory.add(view.at(image, block, 0, 0)) },
+                    pixels: unsafe { self.memory.plane(view, image, block) },
                     steps,
                     first_step,
                 });
@@ -164,19 +163,19 @@ impl<'a, E: Element> Job<'a, E> {
         pixels: usize,
         ahead: Ahead,
     ) {
-        let (conv, input) = (self.conv, self.inputs[0]);
-        let Window { kernel, stride, .. } = conv.window;
+        let (layer, input) = (self.layer, self.inputs[0]);
+        let Window { kernel, stride, .. } = layer.window;
         // Rows of the kernel inside the map.
-        let top = (row * stride[0]) as isize - conv.border[0];
-        let first_tap = (-top).max(0) as usize;
+        let top = (row * stride[0]) as isize - layer.border[0];
+        let first_tap = (-top).clamp(0, kernel[0] as isize) as usize;
         let last_tap = (input.height as isize - top).clamp(0, kernel[0] as isize) as usize;
-        let left = (column * stride[1]) as isize - conv.border[1];
+        let left = (column * stride[1]) as isize - layer.border[1];
         let origin = top * input.row_stride() as isize + left * BLOCK as isize;
         let mut targets = [Target::NONE; 2];
         for (block, target) in targets.iter_mut().take(panel.blocks).enumerate() {
             *target = self.target(panel.first_block + block, [image, row, column]);
         }
-        let out_stride = conv.grid.step[1] * BLOCK;
+        let out_stride = layer.grid.step[1] * BLOCK;
         let pixel_stride = stride[1] * BLOCK;
         let tile = Tile {
             sources,
@@ -186,16 +185,29 @@ impl<'a, E: Element> Job<'a, E> {
             pixel_stride,
             out_stride,
             // SAFETY: panels and their biases lie in the packed arenas.
-            weights: unsafe { conv.packed.weights.as_slice().as_ptr().add(panel.weights) },
+            weights: unsafe { layer.packed.weights.as_slice().as_ptr().add(panel.weights) },
             // SAFETY: as above.
-            bias: unsafe { conv.bias.as_slice().as_ptr().add(panel.first_block * BLOCK) },
+            bias: unsafe {
+                layer
+                    .bias
+                    .as_slice()
+                    .as_ptr()
+                    .add(panel.first_block * BLOCK)
+            },
             targets: &targets[..panel.blocks],
             scale: self.stores.sum.map_or(0.0, |sum| sum.scale),
             ahead,
             value_relu: self.stores.value.is_some_and(|value| value.relu),
             sum_relu: self.stores.sum.is_some_and(|sum| sum.relu),
         };
-        let kernel = E::tile_kernel(conv.isa, panel.blocks, pixels, pixel_stride);
+        let shape = TileShape {
+            isa: layer.isa,
+            blocks: panel.blocks,
+            pixels,
+            stride: pixel_stride,
+        };
+        let kernel = shape.kernel();
+        debug_assert!(tile.lies_in([self.memory; 2], layer.packed.weights.as_slice(), pixels));
         // SAFETY: `Conv::check` has found every view inside the arena and of the right size, and
         // the halo as wide as the padding; rows outside the map are left out of the taps.
         unsafe { kernel(&tile) }
@@ -203,14 +215,14 @@ impl<'a, E: Element> Job<'a, E> {
 
     /// Where the tile's pixels of an output block are stored.
     fn target(&self, block: usize, [image, row, column]: [usize; 3]) -> Target<E> {
-        let Grid { step, offset } = self.conv.grid;
+        let Grid { step, offset } = self.layer.grid;
         let (row, column) = (offset[0] + row * step[0], offset[1] + column * step[1]);
         let place = |views: &[View]| {
             let mut block = block;
             for view in views {
                 if block < view.blocks() {
                     // SAFETY: the view lies in the arena.
-                    return unsafe { self.memory.add(view.at(image, block, row, column)) };
+                    return unsafe { self.memory.at(view.at(image, block, row, column), BLOCK) };
                 }
                 block -= view.blocks();
             }

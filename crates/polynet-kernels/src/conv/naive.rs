@@ -1,6 +1,6 @@
 //! The definition of a convolution, to test kernels against.
 
-use super::Window;
+use crate::window::Window;
 
 /// Convolves `[images, in_channels, height, width]` with `[out_channels, in_channels, kernel_height,
 /// kernel_width]` in `f64` and adds the bias `[out_channels]`. All in row-major order; slow.

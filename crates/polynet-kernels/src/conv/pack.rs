@@ -4,6 +4,7 @@ use super::tile::Geometry;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, blocks_of};
 use crate::simd::{Isa, Simd, dispatch};
+use crate::window::Window;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -48,9 +49,52 @@ pub(super) fn block_channels(segments: &[usize]) -> Vec<(usize, usize)> {
     blocks
 }
 
+/// Weights of an output channel and of an input channel.
+///
+/// # Panics
+/// If there are not as many weights as the window and the segments say, or the window has numbers that
+/// kernels do not take.
+pub(super) fn check_weights(
+    window: Window,
+    segments: [&[usize]; 2],
+    weights: &[f32],
+) -> [usize; 2] {
+    window.check();
+    let add = |sum: usize, channels: &usize| sum.checked_add(*channels);
+    let products = segments.map(|segments| {
+        let channels = segments.iter().try_fold(0, add);
+        channels.and_then(|channels| channels.checked_mul(window.taps()))
+    });
+    let [Some(per_output), Some(per_input)] = products else {
+        panic!("more weights than an address space holds");
+    };
+    let expected = (per_input / window.taps()).checked_mul(per_output);
+    assert_eq!(Some(weights.len()), expected, "weights");
+    [per_output, per_input]
+}
+
+/// A bias with its channels in blocks.
+pub(super) fn pack_bias(outputs: &[usize], bias: &[f32]) -> Arena {
+    let targets = block_channels(outputs);
+    assert_eq!(bias.len(), outputs.iter().sum::<usize>(), "bias");
+    let mut packed = Arena::new(targets.len() * BLOCK);
+    for (to, (first, used)) in packed.as_mut_slice().chunks_exact_mut(BLOCK).zip(targets) {
+        to[..used].copy_from_slice(&bias[first..first + used]);
+    }
+    packed
+}
+
 /// Products of a tap for channels in use.
 pub(super) fn steps<E: Element>(channels: usize) -> usize {
     channels.div_ceil(E::DEPTH)
+}
+
+/// Elements of packed weights.
+pub(super) fn packed_elements<E: Element>(taps: usize, [inputs, outputs]: [&[usize]; 2]) -> usize {
+    let sources = block_channels(inputs);
+    let steps: usize = sources.iter().map(|&(_, used)| steps::<E>(used)).sum();
+    let blocks: usize = outputs.iter().map(|&channels| blocks_of(channels)).sum();
+    blocks * BLOCK * steps * taps * E::DEPTH
 }
 
 impl Filters<'_> {
@@ -62,10 +106,9 @@ impl Filters<'_> {
         mut memory: Arena<E>,
     ) -> Packed<E> {
         let (sources, targets) = (block_channels(inputs), block_channels(outputs));
-        let steps: usize = sources.iter().map(|&(_, used)| steps::<E>(used)).sum();
-        let rows = steps * self.taps.len() * E::DEPTH;
+        let elements = packed_elements::<E>(self.taps.len(), [inputs, outputs]);
+        let rows = elements / (targets.len() * BLOCK).max(1);
         let blocks = Geometry::of(isa).blocks;
-        let elements = targets.len() * BLOCK * rows;
         if memory.len() < elements {
             memory = Arena::new(elements);
         }
@@ -155,7 +198,8 @@ impl Filters<'_> {
             group_stride: self.strides[1],
             to,
         };
-        dispatch!(isa, columns_of(rows: &mut Rows<'_>));
+        // SAFETY: the function checks its memory.
+        unsafe { dispatch!(isa, columns_of(rows: &mut Rows<'_>)) }
     }
 }
 

@@ -5,44 +5,44 @@
 //! All `NV · PX` sums stay in registers from the first input channel to the last.
 
 use super::ahead::Ahead;
-use crate::element::Element;
-use crate::layout::BLOCK;
-use crate::simd::{Isa, Simd};
+use crate::element::{Element, PerElement};
+use crate::layout::{BLOCK, Shared};
+use crate::simd::{InstructionSet, Isa, Simd};
 use half::bf16;
 
 /// A tap of the kernel that lies inside the map.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tap {
+pub(super) struct Tap {
     /// Elements from an output pixel's place in the input to the tap.
-    pub(crate) input: isize,
+    pub(super) input: isize,
     /// Its number among all taps.
-    pub(crate) index: usize,
+    pub(super) index: usize,
 }
 
 /// An input block.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Source<E> {
+pub(super) struct Source<E> {
     /// Element (0, 0) of the block in the image at hand.
-    pub(crate) pixels: *const E,
+    pub(super) pixels: *const E,
     /// Products of a tap: channels in use, or pairs of them.
-    pub(crate) steps: usize,
+    pub(super) steps: usize,
     /// Those of the blocks before.
-    pub(crate) first_step: usize,
+    pub(super) first_step: usize,
 }
 
 /// What becomes of the sums of an output block. Null pointers are skipped.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target<E> {
+pub(super) struct Target<E> {
     /// Where the result is stored.
-    pub(crate) value: *mut E,
+    pub(super) value: *mut E,
     /// What is added to `scale ·` the result.
-    pub(crate) addend: *const E,
+    pub(super) addend: *const E,
     /// Where that sum is stored.
-    pub(crate) sum: *mut E,
+    pub(super) sum: *mut E,
 }
 
 impl<E> Target<E> {
-    pub(crate) const NONE: Self = Self {
+    pub(super) const NONE: Self = Self {
         value: std::ptr::null_mut(),
         addend: std::ptr::null(),
         sum: std::ptr::null_mut(),
@@ -50,32 +50,62 @@ impl<E> Target<E> {
 }
 
 /// The arguments of the microkernel.
-pub struct Tile<'a, E> {
-    pub(crate) sources: &'a [Source<E>],
+pub(super) struct Tile<'a, E> {
+    pub(super) sources: &'a [Source<E>],
     /// Elements from (0, 0) to the place of the first output pixel.
-    pub(crate) origin: isize,
-    pub(crate) taps: &'a [Tap],
+    pub(super) origin: isize,
+    pub(super) taps: &'a [Tap],
     /// Taps of the whole kernel.
-    pub(crate) all_taps: usize,
+    pub(super) all_taps: usize,
     /// Elements between the places of neighbouring output pixels in the input.
-    pub(crate) pixel_stride: usize,
+    pub(super) pixel_stride: usize,
     /// Elements between neighbouring output pixels.
-    pub(crate) out_stride: usize,
+    pub(super) out_stride: usize,
     /// The panel: `[input block][tap][step][NV · LANES]`, of pairs for bf16.
-    pub(crate) weights: *const E,
+    pub(super) weights: *const E,
     /// `NV · LANES` elements.
-    pub(crate) bias: *const f32,
+    pub(super) bias: *const f32,
     /// One for each output block of the panel, at the tile's first pixel.
-    pub(crate) targets: &'a [Target<E>],
-    pub(crate) scale: f32,
+    pub(super) targets: &'a [Target<E>],
+    pub(super) scale: f32,
     /// Memory to ask for on the way.
-    pub(crate) ahead: Ahead,
-    pub(crate) value_relu: bool,
-    pub(crate) sum_relu: bool,
+    pub(super) ahead: Ahead,
+    pub(super) value_relu: bool,
+    pub(super) sum_relu: bool,
+}
+
+impl<E: Element> Tile<'_, E> {
+    /// Whether all that the microkernel of `pixels` pixels touches lies in the memory of the maps that
+    /// are read, of those that are written, and of the packed weights.
+    pub(super) fn lies_in(
+        &self,
+        [from, to]: [Shared<'_, E>; 2],
+        weights: &[E],
+        pixels: usize,
+    ) -> bool {
+        let last = pixels - 1;
+        let is_read = |source: &Source<E>| {
+            self.taps.iter().all(|tap| {
+                let first = source.pixels.wrapping_offset(self.origin + tap.input);
+                from.holds(first, last * self.pixel_stride + source.steps * E::DEPTH)
+            })
+        };
+        let is_written = |target: &Target<E>| {
+            let places = [target.value.cast_const(), target.addend, target.sum];
+            let mut places = places.into_iter().filter(|place| !place.is_null());
+            places.all(|place| to.holds(place, last * self.out_stride + BLOCK))
+        };
+        let steps: usize = self.sources.iter().map(|source| source.steps).sum();
+        let panel = steps * self.all_taps * E::DEPTH * self.targets.len() * BLOCK;
+        self.sources.iter().all(is_read)
+            && self.targets.iter().all(is_written)
+            && weights.as_ptr() <= self.weights
+            && self.weights.wrapping_add(panel) <= weights.as_ptr_range().end
+    }
 }
 
 /// A microkernel for a number of vectors and pixels.
-pub(crate) type TileKernel<E> = unsafe fn(&Tile<'_, E>);
+pub(super) type TileKernel<E> = unsafe fn(&Tile<'_, E>);
 
 /// # Safety
 /// All pointers of the tile must be valid for what the kernel reads and writes: `PX` pixels, all
@@ -100,13 +130,12 @@ unsafe fn tile<S: Simd, E: Element, const NV: usize, const PX: usize, const STRI
         let mut asked = 0;
         let lines_at_once = lines.div_ceil((tile.sources.len() * tile.taps.len()).max(1));
         for source in tile.sources {
-            let pixels = source.pixels.offset(tile.origin);
             for tap in tile.taps {
                 for _ in 0..lines_at_once {
                     S::prefetch(first.wrapping_add(asked * 64));
                     asked += 1;
                 }
-                let mut x = pixels.offset(tap.input);
+                let mut x = source.pixels.offset(tile.origin + tap.input);
                 let row = source.first_step * tile.all_taps + tap.index * source.steps;
                 let mut w = tile.weights.add(row * NV * S::LANES * E::DEPTH);
                 for _ in 0..source.steps {
@@ -180,7 +209,7 @@ unsafe fn store<S: Simd, E: Element, const NV: usize, const PX: usize>(
 /// # Safety
 /// On a processor with the instruction set.
 #[inline(always)]
-unsafe fn rectified<S: Simd>(x: S::V, relu: bool) -> S::V {
+pub(super) unsafe fn rectified<S: Simd>(x: S::V, relu: bool) -> S::V {
     // SAFETY: by the contract above.
     unsafe { if relu { S::max(S::splat(0.0), x) } else { x } }
 }
@@ -253,58 +282,80 @@ fn portable<E: Element>(pixels: usize) -> TileKernel<E> {
 
 /// The largest tile of an instruction set.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Geometry {
+pub(super) struct Geometry {
     /// Output blocks of a panel.
-    pub(crate) blocks: usize,
+    pub(super) blocks: usize,
     /// Pixels.
-    pub(crate) pixels: usize,
+    pub(super) pixels: usize,
 }
 
 impl Geometry {
-    pub(crate) fn of(isa: Isa) -> Self {
-        let (blocks, pixels) = match isa {
-            Isa::Avx512Bf16 | Isa::Avx512 => (2, 14),
-            Isa::Avx2 | Isa::Neon => (1, 6),
-            Isa::Portable => (1, 2),
+    pub(super) fn of(isa: Isa) -> Self {
+        let (blocks, pixels) = match isa.set() {
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => (2, 14),
+            InstructionSet::Avx2 | InstructionSet::Neon => (1, 6),
+            InstructionSet::Portable => (1, 2),
         };
         Self { blocks, pixels }
     }
 }
 
-/// The microkernel for a panel of `blocks` output blocks and a tile of `pixels` pixels.
-pub(crate) fn f32_tile_kernel(
-    isa: Isa,
-    blocks: usize,
-    pixels: usize,
-    stride: usize,
-) -> TileKernel<f32> {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Bf16 | Isa::Avx512 => avx512::kernel(blocks, pixels, stride),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2::kernel(2 * blocks, pixels, stride),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon => neon::kernel(4 * blocks, pixels, stride),
-        _ => portable(pixels),
+/// The microkernel for a panel of `blocks` output blocks and a tile of `pixels` pixels, whose inputs lie
+/// `stride` elements apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TileShape {
+    pub(super) isa: Isa,
+    pub(super) blocks: usize,
+    pub(super) pixels: usize,
+    pub(super) stride: usize,
+}
+
+impl TileShape {
+    pub(super) fn kernel<E: Element>(self) -> TileKernel<E> {
+        E::choose(self)
     }
 }
 
-/// As [`f32_tile_kernel`].
-pub(crate) fn bf16_tile_kernel(
-    isa: Isa,
-    blocks: usize,
-    pixels: usize,
-    stride: usize,
-) -> TileKernel<bf16> {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Bf16 => avx512_bf16::kernel(blocks, pixels, stride),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => avx512_widened::kernel(blocks, pixels, stride),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2_widened::kernel(2 * blocks, pixels, stride),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon => neon_widened::kernel(4 * blocks, pixels, stride),
-        _ => portable(pixels),
+impl PerElement for TileShape {
+    type Of<E: 'static> = TileKernel<E>;
+
+    fn of_f32(self) -> TileKernel<f32> {
+        let Self {
+            isa,
+            blocks,
+            pixels,
+            stride,
+        } = self;
+        match isa.set() {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => {
+                avx512::kernel(blocks, pixels, stride)
+            }
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => avx2::kernel(2 * blocks, pixels, stride),
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon => neon::kernel(4 * blocks, pixels, stride),
+            _ => portable(pixels),
+        }
+    }
+
+    fn of_bf16(self) -> TileKernel<bf16> {
+        let Self {
+            isa,
+            blocks,
+            pixels,
+            stride,
+        } = self;
+        match isa.set() {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 => avx512_bf16::kernel(blocks, pixels, stride),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => avx512_widened::kernel(blocks, pixels, stride),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => avx2_widened::kernel(2 * blocks, pixels, stride),
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon => neon_widened::kernel(4 * blocks, pixels, stride),
+            _ => portable(pixels),
+        }
     }
 }

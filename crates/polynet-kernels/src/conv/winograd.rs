@@ -4,21 +4,25 @@
 //! A task takes some tiles of the result through three steps in memory of its own: transform their
 //! inputs, multiply the channels for each point by the pointwise microkernel, transform back.
 
+mod axis;
 mod filters;
-mod gradient;
+pub(super) mod gradient;
 mod lift;
+mod results;
 mod shape;
 mod transforms;
 
 use super::ahead::{NextWeights, Share};
-use super::pack::{Filters, Panel, block_channels};
-use super::tile::{Geometry, Source, Tap, Target, Tile, f32_tile_kernel};
-use super::{Stores, Window, check_stores, check_views, pack_bias};
+use super::pack::{Filters, Panel, block_channels, check_weights, pack_bias};
+use super::stores::{Stores, check_stores, check_views};
+use super::tile::{Geometry, Source, Tap, Target, Tile, TileShape};
 use crate::element::Element;
-use crate::layout::{Arena, BLOCK, View, blocks_of, clear_halo};
+use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo};
 use crate::simd::Isa;
+use crate::window::Window;
 use lift::Lifting;
 use rayon::prelude::*;
+use results::Results;
 use shape::{Shape, TileGrid};
 use std::cell::RefCell;
 use transforms::transforms;
@@ -82,10 +86,8 @@ impl Winograd {
         weights: &[f32],
         bias: &[f32],
     ) -> Self {
+        let [per_output, _] = check_weights(window, [inputs, outputs], weights);
         let taps = window.taps();
-        let per_output = inputs.iter().sum::<usize>() * taps;
-        let out_channels: usize = outputs.iter().sum();
-        assert_eq!(weights.len(), out_channels * per_output, "weights");
         let filters = Filters {
             values: weights,
             strides: [per_output, taps],
@@ -109,7 +111,6 @@ impl Winograd {
         filters: &Filters<'_>,
         bias: &[f32],
     ) -> Self {
-        assert!(isa.is_available(), "this processor has no {isa}");
         let shape = Shape::of(window, pixels).expect("the window has a transform");
         let points = shape.factors(window.kernel);
         let (weights, panels) =
@@ -124,6 +125,15 @@ impl Winograd {
             panels,
             bias: pack_bias(outputs, bias),
         }
+    }
+
+    /// Elements of the packed weights of a convolution; see [`Winograd::pack`].
+    ///
+    /// # Panics
+    /// If the window has no transform.
+    pub fn packed_elements((window, pixels): (Window, usize), segments: [&[usize]; 2]) -> usize {
+        let shape = Shape::of(window, pixels).expect("the window has a transform");
+        filters::elements(shape.points(), segments)
     }
 
     /// The memory of the weights, for the next convolution.
@@ -170,7 +180,7 @@ impl Winograd {
         let tasks = total.div_ceil(most).next_multiple_of(threads).min(total);
         let job = Job {
             winograd: self,
-            memory: arena.as_mut_slice().as_mut_ptr(),
+            memory: Shared::of(arena),
             inputs,
             stores,
             size,
@@ -181,6 +191,21 @@ impl Winograd {
             job.run(task * total / tasks, (task + 1) * total / tasks, share);
         };
         (0..tasks).into_par_iter().for_each(run);
+    }
+
+    /// As [`weight_gradient`](super::weight_gradient), of a window that has a transform; no map needs a
+    /// halo.
+    ///
+    /// # Panics
+    /// If a view leaves the arena, sizes do not fit, or the window has no transform.
+    pub fn weight_gradient(
+        isa: Isa,
+        window: Window,
+        arena: &Arena,
+        inputs: &[View],
+        outputs: &[View],
+    ) -> Vec<f32> {
+        gradient::weight_gradient(isa, window, arena, [inputs, outputs], gradient::CHUNK_BYTES)
     }
 
     fn check<E: Element>(&self, arena: &Arena<E>, inputs: &[View], stores: &Stores<'_>) {
@@ -203,7 +228,7 @@ thread_local! {
 /// A convolution on given memory.
 struct Job<'a, E> {
     winograd: &'a Winograd,
-    memory: *mut E,
+    memory: Shared<'a, E>,
     inputs: &'a [View],
     stores: Stores<'a>,
     /// Rows and columns of the result.
@@ -211,16 +236,12 @@ struct Job<'a, E> {
     grid: TileGrid,
 }
 
-// SAFETY: tasks write disjoint tiles, and `Winograd::check` keeps what is written apart from what is
-// read.
-unsafe impl<E> Sync for Job<'_, E> {}
-
-/// Tiles of a task and its scratch memory: `[point][block][tile][16]` of inputs and of products.
-struct Scratch {
-    first: usize,
+/// Tiles of a task and its scratch memory: `[point][block][tile][16]` of inputs, then of products.
+struct Scratch<'a> {
     count: usize,
-    inputs: *mut f32,
-    products: *mut f32,
+    memory: Shared<'a, f32>,
+    /// Where the products begin.
+    products: usize,
 }
 
 impl<E: Element> Job<'_, E> {
@@ -241,35 +262,45 @@ impl<E: Element> Job<'_, E> {
             if scratch.len() < in_elements + out_elements {
                 *scratch = Arena::new(in_elements + out_elements);
             }
-            let inputs = scratch.as_mut_slice().as_mut_ptr();
             let scratch = Scratch {
-                first,
                 count,
-                inputs,
-                // SAFETY: the arena holds both.
-                products: unsafe { inputs.add(in_elements) },
+                memory: Shared::of(scratch),
+                products: in_elements,
             };
             let lifting = Lifting {
-                memory: self.memory.cast_const(),
+                memory: self.memory,
                 views: self.inputs,
                 padding: winograd.window.padding,
                 grid: self.grid,
                 first,
                 count,
-                to: inputs,
+                // SAFETY: the arena holds the inputs.
+                to: unsafe { scratch.memory.at(0, in_elements) },
                 room: count,
             };
             // SAFETY: `Winograd::check` has found every view inside the arena and of the right size;
             // the scratch memory holds what the tiles need; the instruction set is available.
             unsafe { (transforms.inputs)(&lifting) }
             self.multiply(&scratch, [in_blocks, out_blocks], share);
-            // SAFETY: as above.
-            unsafe { (transforms.outputs)(self, &scratch) }
+            let results = Results {
+                memory: self.memory,
+                stores: self.stores,
+                bias: &winograd.bias,
+                size: self.size,
+                grid: self.grid,
+                first,
+                count,
+                // SAFETY: the arena holds the products.
+                products: unsafe { scratch.memory.at(in_elements, out_elements) },
+            };
+            // SAFETY: as above; tasks write other tiles, and `Winograd::check` keeps what is written
+            // apart from what is read.
+            unsafe { (transforms.outputs)(&results) }
         });
     }
 
     /// The product of the channels for every point.
-    fn multiply(&self, scratch: &Scratch, [in_blocks, out_blocks]: [usize; 2], share: Share) {
+    fn multiply(&self, scratch: &Scratch<'_>, [in_blocks, out_blocks]: [usize; 2], share: Share) {
         let geometry = Geometry::of(self.winograd.isa);
         let used = block_channels(&self.winograd.inputs);
         let count = scratch.count;
@@ -293,7 +324,7 @@ impl<E: Element> Job<'_, E> {
                 let at = (point * in_blocks + block) * count * BLOCK;
                 sources.push(Source {
                     // SAFETY: inside the scratch memory.
-                    pixels: unsafe { scratch.inputs.add(at) },
+                    pixels: unsafe { scratch.memory.at(at, count * BLOCK) },
                     steps: channels,
                     first_step: first_channel,
                 });
@@ -304,9 +335,9 @@ impl<E: Element> Job<'_, E> {
                     let mut targets = [Target::NONE; 2];
                     for (block, target) in targets.iter_mut().take(panel.blocks).enumerate() {
                         let block = point * out_blocks + panel.first_block + block;
+                        let at = scratch.products + (block * count + first) * BLOCK;
                         // SAFETY: inside the scratch memory.
-                        target.value =
-                            unsafe { scratch.products.add((block * count + first) * BLOCK) };
+                        target.value = unsafe { scratch.memory.at(at, (end - first) * BLOCK) };
                     }
                     let elements = in_channels * panel.blocks * BLOCK;
                     let tile = Tile {
@@ -324,7 +355,18 @@ impl<E: Element> Job<'_, E> {
                         value_relu: false,
                         sum_relu: false,
                     };
-                    let kernel = f32_tile_kernel(isa, panel.blocks, end - first, BLOCK);
+                    let shape = TileShape {
+                        isa,
+                        blocks: panel.blocks,
+                        pixels: end - first,
+                        stride: BLOCK,
+                    };
+                    let kernel = shape.kernel();
+                    debug_assert!(tile.lies_in(
+                        [scratch.memory; 2],
+                        weights.as_slice(),
+                        end - first
+                    ));
                     // SAFETY: sources and targets hold the pixels of the run.
                     unsafe { kernel(&tile) }
                     call += 1;

@@ -1,7 +1,7 @@
 //! The moments of a map, and of several maps together.
 
-use super::{Channels, Reader, add_lanes, channels};
-use crate::layout::{Arena, BLOCK, View};
+use super::sums::{Channels, add_lanes, channels};
+use crate::layout::{Arena, BLOCK, Shared, View};
 use crate::simd::{Isa, Simd, dispatch};
 use rayon::prelude::*;
 
@@ -13,22 +13,27 @@ use rayon::prelude::*;
 pub fn moments(isa: Isa, arena: &Arena, z: &View) -> (Channels, Channels) {
     assert!(z.end() <= arena.len(), "the map lies in the arena");
     let count = (z.images * z.height * z.width) as f64;
-    let memory = Reader(arena.as_slice().as_ptr());
+    let memory = Shared::read_only(arena);
     let blocks: Vec<[[f64; BLOCK]; 2]> = (0..z.blocks())
         .into_par_iter()
         .map(|block| {
             let mut sums = [[0.0; BLOCK]; 2];
             // The first pixel is near the mean, so that the squares do not cancel.
-            let around = memory.plane(z, 0, block);
+            // SAFETY: the view lies in the arena.
+            let around = unsafe { memory.plane(z, 0, block).cast_const() };
             for image in 0..z.images {
                 let plane = SumPlane {
-                    z: memory.plane(z, image, block),
+                    // SAFETY: as above.
+                    z: unsafe { memory.plane(z, image, block) },
                     z_row: z.row_stride(),
                     size: z.size(),
                     around,
                 };
                 let (plane, sums) = (&plane, &mut sums);
-                dispatch!(isa, square_sums(plane: &SumPlane, sums: &mut [[f64; BLOCK]; 2]));
+                // SAFETY: the plane lies in the arena, and nothing is written.
+                unsafe {
+                    dispatch!(isa, square_sums(plane: &SumPlane, sums: &mut [[f64; BLOCK]; 2]));
+                }
             }
             // SAFETY: a pixel has 16 channels.
             let around = unsafe { around.cast::<[f32; BLOCK]>().read_unaligned() };

@@ -1,4 +1,5 @@
 use super::*;
+use crate::is_refused;
 
 const EPSILON: f64 = 1e-3;
 
@@ -218,4 +219,69 @@ fn maps_with_moments_in_common_are_one_map() {
             }
         }
     }
+}
+
+#[test]
+fn maps_that_do_not_fit_a_layer_are_refused() {
+    let isa = Isa::best();
+    let view = |start, channels| View::new(start, 1, channels, [2, 3], 0);
+    let len = view(0, 16).end();
+    let arena = &mut Arena::new(4 * len);
+    let layer = |channels: usize| {
+        let (weight, bias) = (vec![1.0; channels], vec![0.0; channels]);
+        let (mean, var) = (vec![0.0; channels], vec![1.0; channels]);
+        Applied::new((&weight, &bias), (mean, &var), EPSILON, false)
+    };
+    let (z, dy, to) = (view(0, 16), view(len, 16), view(2 * len, 16));
+    for (channels, z, to, fits) in [
+        (16, z, to, true),
+        (16, view(4 * len, 16), to, false),
+        (16, z, view(4 * len, 16), false),
+        (16, view(2 * len + 16, 16), to, false),
+        (16, View::new(0, 1, 16, [3, 2], 0), to, false),
+        (15, z, to, false),
+        (17, z, to, false),
+    ] {
+        let layer = layer(channels);
+        let sums = GradientSums {
+            gradients: vec![0.0; 32],
+            products: vec![0.0; 32],
+        };
+        let maps = (&z, &dy, &to);
+        let refused = [
+            is_refused(|| layer.forward(isa, arena, &z, &to)),
+            is_refused(|| layer.add_forward(isa, arena, (1.0, &z), None, (&to, false))),
+            is_refused(|| layer.add_forward(isa, arena, (1.0, &z), Some(&to), (&to, false))),
+            is_refused(|| layer.backward(isa, arena, maps, 1.0)),
+            is_refused(|| layer.backward_from(isa, arena, maps, 1.0, (&sums, 6.0))),
+            is_refused(|| layer.backward_fixed(isa, arena, maps, 1.0)),
+        ];
+        assert_eq!(refused, [!fits; 6], "{channels}, {z:?}");
+    }
+    // More channels than the layer has, in maps that are inside the arena; and one in place outside.
+    let (wide, wide_to) = (view(0, 32), view(2 * len, 32));
+    let layer = layer(16);
+    let outside = view(4 * len, 16);
+    assert!(is_refused(|| layer.forward(isa, arena, &wide, &wide_to)));
+    assert!(is_refused(|| layer.add_forward(
+        isa,
+        arena,
+        (1.0, &wide),
+        None,
+        (&wide_to, false)
+    )));
+    assert!(is_refused(|| layer.forward(isa, arena, &outside, &outside)));
+    assert!(is_refused(|| layer.gradient_sums(
+        isa,
+        arena,
+        (&z, &outside),
+        1.0
+    )));
+    assert!(is_refused(|| layer.gradient_sums(
+        isa,
+        arena,
+        (&wide, &wide),
+        1.0
+    )));
+    assert!(is_refused(|| moments(isa, arena, &outside)));
 }

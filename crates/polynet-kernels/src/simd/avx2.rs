@@ -1,6 +1,6 @@
 //! AVX2 with FMA: 8 lanes.
 
-use super::{Simd, widened_pairs};
+use super::vector::{Simd, widened_pairs};
 use std::arch::x86_64::*;
 
 /// AVX2 with FMA: 8 lanes.

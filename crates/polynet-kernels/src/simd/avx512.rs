@@ -1,6 +1,6 @@
 //! AVX-512: 16 lanes.
 
-use super::{Simd, widened_pairs};
+use super::vector::{Simd, widened_pairs};
 use half::bf16;
 use std::arch::x86_64::*;
 

@@ -1,6 +1,6 @@
 //! NEON: 4 lanes.
 
-use super::{Simd, widened_pairs};
+use super::vector::{Simd, widened_pairs};
 use std::arch::aarch64::*;
 
 /// NEON: 4 lanes.

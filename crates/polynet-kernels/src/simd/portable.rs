@@ -1,6 +1,6 @@
 //! Plain Rust: 4 lanes.
 
-use super::{Simd, widened_pairs};
+use super::vector::{Simd, widened_pairs};
 
 /// Plain Rust: 4 lanes. A product and a sum are rounded separately.
 #[derive(Clone, Copy)]

@@ -1,11 +1,7 @@
-//! What a network costs: parameters, multiply-accumulates and memory, from its graph alone.
+//! What a network costs: parameters and multiply-accumulates, from its graph alone. How much memory it
+//! needs follows from the programs that compute it: [`Memory`](crate::cpu::Memory).
 
-use super::graph::{Graph, Op, Pool, TensorKind};
-
-/// Bytes of an `f32`.
-const FLOAT: u64 = 4;
-/// Bytes of an index kept by max pooling for its backward pass.
-const INDEX: u64 = 8;
+use super::graph::{Graph, Op, TensorKind};
 
 /// Trained parameters by kind; running statistics are not parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +21,7 @@ impl Parameters {
     }
 }
 
-/// What a network costs. Activations are per image of the network's input size.
+/// What a network costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Trained parameters.
@@ -34,10 +30,6 @@ pub struct Cost {
     pub statistics: u64,
     /// Multiply-accumulates of the convolutions and the classifier.
     pub macs: u64,
-    /// Bytes of feature maps alive at once when each is dropped after its last reader.
-    pub live_activations: u64,
-    /// Bytes of feature maps that the backward pass reads.
-    pub kept_activations: u64,
 }
 
 impl Cost {
@@ -58,22 +50,7 @@ impl Cost {
             parameters,
             statistics,
             macs: (0..graph.nodes.len()).map(|id| node_macs(graph, id)).sum(),
-            live_activations: live_activations(graph),
-            kept_activations: kept_activations(graph),
         }
-    }
-
-    /// Bytes for prediction in `f32`: weights, statistics and the live feature maps.
-    pub fn prediction_bytes(&self, batch_size: u64) -> u64 {
-        FLOAT * (self.parameters.total() + self.statistics) + self.live_activations * batch_size
-    }
-
-    /// Bytes for a training step in `f32`: weights, gradients, `optimizer_slots` values of
-    /// optimizer state per parameter, statistics, and what the backward pass reads. Workspace of
-    /// the convolutions comes on top.
-    pub fn training_bytes(&self, batch_size: u64, optimizer_slots: u64) -> u64 {
-        FLOAT * (self.parameters.total() * (2 + optimizer_slots) + self.statistics)
-            + self.kept_activations * batch_size
     }
 }
 
@@ -102,41 +79,6 @@ pub fn node_macs(graph: &Graph, id: usize) -> u64 {
         Op::Linear => graph.linear.in_features as u64 * graph.linear.out_features as u64,
         _ => 0,
     }
-}
-
-fn elements(graph: &Graph, id: usize) -> u64 {
-    graph.nodes[id].shape.iter().product::<usize>() as u64
-}
-
-fn live_activations(graph: &Graph) -> u64 {
-    let last_readers = graph.last_readers();
-    let mut dropped_after: Vec<Vec<usize>> = vec![Vec::new(); graph.nodes.len()];
-    for (id, &last) in last_readers.iter().enumerate() {
-        dropped_after[last].push(id);
-    }
-    let (mut live, mut peak) = (0, 0);
-    for (id, dropped) in dropped_after.iter().enumerate() {
-        live += elements(graph, id);
-        peak = peak.max(live);
-        live -= dropped.iter().map(|&id| elements(graph, id)).sum::<u64>();
-    }
-    peak * FLOAT
-}
-
-/// Each convolution with batch norm keeps its sum (read by batch norm's backward pass) and its
-/// result (read by its successor); other results are kept once, pools keep indices.
-fn kept_activations(graph: &Graph) -> u64 {
-    let node_bytes = |id: usize| {
-        let bytes = elements(graph, id);
-        match graph.nodes[id].op {
-            Op::Conv { norm: Some(_), .. } => 2 * FLOAT * bytes,
-            Op::Pool {
-                pool: Pool::Max, ..
-            } => (FLOAT + INDEX) * bytes,
-            _ => FLOAT * bytes,
-        }
-    };
-    (0..graph.nodes.len()).map(node_bytes).sum()
 }
 
 #[cfg(test)]
@@ -233,24 +175,6 @@ mod tests {
         let resnet_500 = cost("resnet-500");
         assert_eq!(mega(resnet_500.parameters.total(), 1), "186.6");
         assert_eq!(format!("{:.1}", resnet_500.macs as f64 / 1e9), "36.8");
-    }
-
-    #[test]
-    fn live_memory_peaks_where_the_stem_first_branches() {
-        // At 299 px: the 64×147×147 map is read by the pool (64×73×73) and by the 96×73×73
-        // convolution, and lives until both are there.
-        let cost = cost("ir-3-6-3");
-        assert_eq!(
-            cost.live_activations,
-            4 * (64 * 147 * 147 + (64 + 96) * 73 * 73)
-        );
-    }
-
-    #[test]
-    fn training_keeps_more_than_prediction() {
-        let cost = cost("small-polynet");
-        assert!(cost.kept_activations > cost.live_activations);
-        assert!(cost.training_bytes(8, 1) > cost.prediction_bytes(8));
     }
 
     #[test]

@@ -6,11 +6,13 @@
 
 mod buffers;
 mod lower;
+mod memory;
 mod predict;
 mod program;
 mod shared;
 mod train;
 
+pub use memory::Memory;
 pub use polynet_kernels::{Isa, UnknownIsa};
 pub use predict::{Classifier, CompileOptions, Prediction};
 pub use train::TrainingEngine;

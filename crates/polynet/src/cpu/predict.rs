@@ -102,7 +102,7 @@ enum Kernel<E: Element> {
 
 /// The plan for as many images at once, up to `most`, as keep the maps in a cache: a large batch
 /// at once would move every map to memory and back, and is up to a fifth slower.
-fn plan_in_cache<E: Element>(program: &Program, most: usize) -> Plan {
+pub(super) fn plan_in_cache<E: Element>(program: &Program, most: usize) -> Plan {
     let one = Plan::new(program, 1, Rows::Apart);
     let bytes = size_of::<E>() * one.elements;
     let images = (CACHE_BYTES / bytes.max(1)).clamp(1, most.max(1));

@@ -41,7 +41,7 @@ pub use load::{
     Batch, Epoch, LastBatch, Loader, LoaderConfig, OnError, Order, Share, Skipped, View,
 };
 pub use picture::{
-    Augmentation, Crop, Interpolation, MAX_FILE_BYTES, MAX_PIXELS, PadFill, Preprocessing, Region,
-    Resize, decode, read_image,
+    Augmentation, Crop, DecodeLimits, Interpolation, MAX_FILE_BYTES, PadFill, Preprocessing,
+    Region, Resize, decode, decode_within, encode_png, read_image,
 };
 pub(crate) use picture::{centre_offset, with_resized};

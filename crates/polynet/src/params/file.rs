@@ -5,7 +5,7 @@
 
 use super::WeightError;
 use super::tensors::{HostTensor, TensorMap};
-use polynet_kernels::file::{MappedFile, as_f32};
+use polynet_kernels::file::{FileBytes, as_f32};
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
@@ -61,10 +61,10 @@ impl TensorSource for TensorMap {
     }
 }
 
-/// A safetensors file that is mapped into memory: its `f32` tensors are read without a copy.
+/// A safetensors file in memory: its `f32` tensors are used where they are.
 #[derive(Debug)]
 pub struct WeightFile {
-    bytes: MappedFile,
+    bytes: FileBytes,
     entries: HashMap<String, Entry>,
 }
 
@@ -83,7 +83,7 @@ impl WeightFile {
     /// # Errors
     /// If the file cannot be read or is not in the format.
     pub fn open(path: &Path) -> Result<Self, WeightError> {
-        let bytes = MappedFile::open(path).map_err(WeightError::io(path, "read the weights"))?;
+        let bytes = FileBytes::open(path).map_err(WeightError::io(path, "read the weights"))?;
         let invalid =
             |error| WeightError::invalid(path, format!("not a safetensors file: {error}"));
         let file = SafeTensors::deserialize(&bytes).map_err(invalid)?;

@@ -5,10 +5,15 @@ mod groups;
 use crate::arch::cost::{self, Cost, node_macs};
 use crate::arch::graph::{Graph, Op, Pool};
 use crate::arch::{ArchError, Architecture, claims};
+use crate::cpu::Memory;
+use crate::step::{Activations, LossOptions, Paths, Precision, StepOptions};
 pub(super) use groups::{Group, groups};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt;
+
+/// Values that the paper's optimizer keeps for each parameter.
+const OPTIMIZER_SLOTS: usize = 1;
 
 /// A network's structure and cost. Counts are plain integers; memory is in bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -35,11 +40,13 @@ pub struct NetworkReport {
     pub macs: u64,
     /// What the memory figures are for.
     pub batch_size: u64,
-    /// Bytes for prediction: weights and live feature maps.
+    /// Peak bytes of prediction in `f32` on the processor, the process included.
     pub prediction_bytes: u64,
-    /// Bytes for a training step: weights, gradients, one value of optimizer state each, and the
-    /// feature maps that the backward pass reads.
+    /// Peak bytes of training in `f32` on the processor by the paper's RMSProp, which keeps one value for
+    /// each parameter.
     pub training_bytes: u64,
+    /// The same where feature maps are computed again in the backward pass.
+    pub recomputed_training_bytes: u64,
     /// Stem, reductions and head, and the modules, in order.
     pub parts: Vec<PartReport>,
     /// Published figures beside the computed ones.
@@ -125,6 +132,15 @@ impl NetworkReport {
     ) -> Result<Self, ArchError> {
         let graph = architecture.graph()?;
         let cost = Cost::of(&graph);
+        let batch = batch_size as usize;
+        let paths = Paths::all(&graph);
+        let training = |activations| {
+            let options = StepOptions {
+                activations,
+                ..StepOptions::new(LossOptions::default(), &paths)
+            };
+            Memory::of_training(&graph, batch, &options, OPTIMIZER_SLOTS).peak
+        };
         Ok(Self {
             name: name.to_owned(),
             architecture: architecture.to_string(),
@@ -137,8 +153,9 @@ impl NetworkReport {
             running_statistics: cost.statistics,
             macs: cost.macs,
             batch_size,
-            prediction_bytes: cost.prediction_bytes(batch_size),
-            training_bytes: cost.training_bytes(batch_size, 1),
+            prediction_bytes: Memory::of_prediction(&graph, batch, Precision::F32).peak,
+            training_bytes: training(Activations::Kept),
+            recomputed_training_bytes: training(Activations::Recomputed),
             parts: parts(architecture, &graph),
             claims: claims::about(name, &cost)
                 .into_iter()
@@ -337,9 +354,10 @@ impl NetworkReport {
         )?;
         writeln!(
             f,
-            "memory      {:.0} MiB to predict, {:.0} MiB to train, at batch {} in f32",
+            "memory      {:.0} MiB to predict, {:.0} MiB to train ({:.0} MiB recomputed), at batch {} in f32",
             mib(self.prediction_bytes),
             mib(self.training_bytes),
+            mib(self.recomputed_training_bytes),
             self.batch_size
         )
     }

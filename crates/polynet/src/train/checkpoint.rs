@@ -6,9 +6,9 @@
 //! numbers need no state: each is drawn from the seed and the step or sample that it is for.
 
 use super::average::WeightAverage;
-use super::window::Window;
 use super::optimizer::Optimizer;
 use super::paths::PathState;
+use super::window::Window;
 use crate::params::{Params, TensorMap, WeightError, read_safetensors, write_safetensors};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};

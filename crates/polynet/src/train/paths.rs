@@ -8,8 +8,8 @@
 //! overfit, so that a gap of 0.1 is much.
 
 use super::Epoch;
-use super::window::Window;
 use super::recipe::{StochasticPathsSection, When};
+use super::window::Window;
 use crate::arch::graph::Graph;
 use crate::random::paths_rng;
 use crate::step::Paths;

@@ -26,12 +26,12 @@
 //!
 //! Only `model.architecture` and `data.path` are required; every other key has a default, and the
 //! defaults are the paper's training (§4): RMSProp with decay 0.9 and ε = 1, learning rate 0.45,
-//! ×0.1 every 160 K of 560 K steps of 256 images, multi-area crops. The defaults stand at the
-//! fields below. A key that no recipe has, a value of another type and a number out of range are
-//! errors; all of a recipe's faults are reported at once, each with its line.
+//! ×0.1 every 160 K of 560 K steps of 256 images, multi-area crops. A key that no recipe has, a value
+//! of another type and a number out of range are errors; all of a recipe's faults are reported at
+//! once, each with its line.
 //!
-//! Gradient accumulation, clipping, averaged weights, bf16 and recomputation are keys of
-//! [`TrainingSection`]; `[stochastic_paths]` is [`StochasticPathsSection`].
+//! Type, range, default and explanation of a key stand in one entry of the table `recipe/keys.rs`;
+//! [`keys`] lists them.
 //!
 //! Overrides from the command line are `key.path=value` with a value in TOML's syntax, or a bare
 //! word or phrase, which is a string: `training.duration=3 epochs`. They are read after the file,
@@ -74,10 +74,17 @@ impl Recipe {
     /// When the file can't be read, and with every fault of its text and of the overrides.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
         let path_buf = || path.to_owned();
-        let fail = |source| ErrorKind::Read { path: path_buf(), source };
+        let fail = |source| ErrorKind::Read {
+            path: path_buf(),
+            source,
+        };
         let length = fs::metadata(path).map_err(fail)?.len();
         if length > LONGEST {
-            return Err(ErrorKind::TooLong { path: path_buf(), length }.into());
+            return Err(ErrorKind::TooLong {
+                path: path_buf(),
+                length,
+            }
+            .into());
         }
         let text = fs::read_to_string(path).map_err(fail)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -102,7 +109,10 @@ impl Recipe {
             return Ok(());
         };
         let faults = error.faults_found().iter().cloned();
-        let unplaced = faults.map(|fault| Fault { place: None, ..fault });
+        let unplaced = faults.map(|fault| Fault {
+            place: None,
+            ..fault
+        });
         Err(ErrorKind::Faults(unplaced.collect()).into())
     }
 

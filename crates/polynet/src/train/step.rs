@@ -10,11 +10,11 @@ use crate::distributed::{Buckets, Exchange};
 use crate::engine::TrainingEngine;
 use crate::eval::count_correct;
 use crate::params::Params;
+use crate::random::dropout_rng;
 use crate::step::{
     Activations, BatchPart, Frozen, GradientObserver, Gradients, LossOptions, NormStatistics,
     Paths, Precision, StepOptions,
 };
-use crate::random::dropout_rng;
 use rand_chacha::ChaCha8Rng;
 
 mod synchronised;

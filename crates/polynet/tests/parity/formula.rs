@@ -100,7 +100,8 @@ pub(crate) fn check_logits(
     images: &[f32],
     (expected, bound): (&[f64], f64),
 ) {
-    for isa in Isa::available() {
+    // For f32 the two kinds of AVX-512 are one.
+    for isa in Isa::available().filter(|isa| !isa.multiplies_bf16()) {
         let options = CompileOptions {
             isa,
             ..CompileOptions::default()

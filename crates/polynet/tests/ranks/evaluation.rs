@@ -6,7 +6,8 @@ use polynet::data::{Dataset, Loader, LoaderConfig, OnError, Order, Share, Skippe
 use polynet::distributed::Communicator;
 use polynet::eval::crops::{CropPlan, Protocol};
 use polynet::eval::pooling::{Pooled, Pooling, PoolingRule};
-use polynet::eval::{self, CropView, EvalReport, MultiCrop, ScoreCache};
+use polynet::eval::{self, CropView, MultiCrop, ScoreCache};
+use polynet::report::EvalReport;
 use polynet::train::Trainer;
 use polynet::train::progress::Silent;
 use std::path::{Path, PathBuf};

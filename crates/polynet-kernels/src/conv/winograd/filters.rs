@@ -1,8 +1,8 @@
 //! Weights on the way to the points, and their gradients on the way back.
 
-use super::super::pack::{Filters, Panel, block_channels};
-use super::super::tile::Geometry;
-use crate::layout::{Arena, BLOCK};
+use crate::conv::pack::{Filters, Panel, block_channels};
+use crate::conv::tile::Geometry;
+use crate::layout::{Arena, BLOCK, blocks_of};
 use crate::simd::{Isa, Simd, dispatch};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -10,6 +10,12 @@ use std::cell::RefCell;
 thread_local! {
     /// The taps of an input block and a panel.
     static TAPS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Elements of transformed weights.
+pub(super) fn elements(points: usize, [inputs, outputs]: [&[usize]; 2]) -> usize {
+    let blocks: usize = outputs.iter().map(|&channels| blocks_of(channels)).sum();
+    blocks * BLOCK * points * inputs.iter().sum::<usize>()
 }
 
 /// The weights `[panel][point][input channel][output lane]` for `points`, each the factors of the taps;
@@ -24,7 +30,7 @@ pub(super) fn transform(
     let (sources, targets) = (block_channels(inputs), block_channels(outputs));
     let rows = points.len() * inputs.iter().sum::<usize>();
     let blocks = Geometry::of(isa).blocks;
-    let elements = targets.len() * BLOCK * rows;
+    let elements = elements(points.len(), [inputs, outputs]);
     if memory.len() < elements {
         memory = Arena::new(elements);
     }
@@ -94,7 +100,8 @@ impl Product<'_> {
             );
         }
         assert!(product.elements.is_multiple_of(BLOCK), "whole blocks");
-        dispatch!(isa, multiply(product: &mut Product<'_>));
+        // SAFETY: the memory holds the vectors.
+        unsafe { dispatch!(isa, multiply(product: &mut Product<'_>)) }
     }
 }
 

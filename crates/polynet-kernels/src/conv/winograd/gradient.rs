@@ -4,21 +4,22 @@
 //! transformed inputs with the transposed transform of the result's gradient, summed over the tiles:
 //! as many products as the convolution itself. A last transform makes taps of points.
 
-use super::super::gradient::{Gradient, IN_BLOCKS, OUTPUTS, Row, SUMS, group_of, row_kernel};
-use super::super::pack::block_channels;
-use super::super::{Window, check_views};
-use super::Winograd;
 use super::filters::Product;
 use super::lift::Lifting;
 use super::shape::{Shape, TileGrid};
 use super::transforms::transforms;
-use crate::layout::{Arena, BLOCK, View};
+use crate::conv::gradient::{
+    Gradient, IN_BLOCKS, OUTPUTS, Row, SUMS, check_maps, gradient_elements, group_of, row_kernel,
+};
+use crate::conv::pack::block_channels;
+use crate::layout::{Arena, BLOCK, Shared, View};
 use crate::simd::Isa;
+use crate::window::Window;
 use rayon::prelude::*;
 use std::cell::{Cell, RefCell};
 
 /// Bytes of transformed tiles, to stay in a cache that threads share.
-const CHUNK_BYTES: usize = 4 << 20;
+pub(super) const CHUNK_BYTES: usize = 4 << 20;
 
 /// Tiles of a chunk at least: its products are added to sums that come from memory.
 const MIN_TILES: usize = 8;
@@ -31,57 +32,34 @@ thread_local! {
     static TAPS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Winograd {
-    /// As [`weight_gradient`](super::super::weight_gradient), of a window that has a transform; no map
-    /// needs a halo.
-    ///
-    /// # Panics
-    /// If a view leaves the arena, sizes do not fit, or the window has no transform.
-    pub fn weight_gradient(
-        isa: Isa,
-        window: Window,
-        arena: &Arena,
-        inputs: &[View],
-        outputs: &[View],
-    ) -> Vec<f32> {
-        Self::weight_gradient_in_chunks(isa, window, arena, [inputs, outputs], CHUNK_BYTES)
-    }
-
-    /// The gradient by chunks of so many bytes, or of the fewest tiles.
-    pub(in crate::conv) fn weight_gradient_in_chunks(
-        isa: Isa,
-        window: Window,
-        arena: &Arena,
-        [inputs, outputs]: [&[View]; 2],
-        chunk_bytes: usize,
-    ) -> Vec<f32> {
-        assert!(isa.is_available(), "this processor has no {isa}");
-        let channels = |views: &[View]| views.iter().map(View::channels).collect::<Vec<_>>();
-        let segments = [channels(inputs), channels(outputs)];
-        check_views(arena, inputs, &segments[0]);
-        check_views(arena, outputs, &segments[1]);
-        let input = inputs[0];
-        let alike = |view: &View| view.size() == input.size() && view.images == input.images;
-        assert!(inputs.iter().all(alike), "inputs of one size");
-        let size = window.output_size(input.size());
-        let fits = |view: &View| view.size() == size && view.images == input.images;
-        assert!(outputs.iter().all(fits), "gradients of {size:?}");
-        let pixels = input.images * size[0] * size[1];
-        let shape = Shape::of(window, pixels).expect("the window has a transform");
-        let mut memory = MEMORY.take();
-        let job = Job {
-            isa,
-            window,
-            shape,
-            grid: shape.grid(size),
-            maps: arena.as_slice().as_ptr(),
-            views: [inputs, outputs],
-            channels: segments.each_ref().map(|segments| block_channels(segments)),
-        };
-        let gradient = job.run(&mut memory, chunk_bytes);
-        MEMORY.set(memory);
-        gradient
-    }
+/// The gradient by chunks of so many bytes, or of the fewest tiles.
+pub(in crate::conv) fn weight_gradient(
+    isa: Isa,
+    window: Window,
+    arena: &Arena,
+    views: [&[View]; 2],
+    chunk_bytes: usize,
+) -> Vec<f32> {
+    let segments = check_maps(window, arena, views);
+    let elements = gradient_elements(&segments, window.taps());
+    let output = views[1][0];
+    let [rows, columns] = output.size();
+    let pixels = output.images * rows * columns;
+    let shape = Shape::of(window, pixels).expect("the window has a transform");
+    let mut memory = MEMORY.take();
+    let job = Job {
+        isa,
+        window,
+        shape,
+        grid: shape.grid(output.size()),
+        maps: Shared::read_only(arena),
+        views,
+        channels: segments.each_ref().map(|segments| block_channels(segments)),
+        elements,
+    };
+    let gradient = job.run(&mut memory, chunk_bytes);
+    MEMORY.set(memory);
+    gradient
 }
 
 struct Job<'a> {
@@ -89,24 +67,24 @@ struct Job<'a> {
     window: Window,
     shape: Shape,
     grid: TileGrid,
-    maps: *const f32,
+    maps: Shared<'a, f32>,
     /// The inputs, and the gradients of the outputs.
     views: [&'a [View]; 2],
     /// Of each block of those maps the first channel and the channels in use.
     channels: [Vec<(usize, usize)>; 2],
+    /// Input channels, and elements of the gradient.
+    elements: [usize; 2],
 }
 
-/// Transformed tiles of a chunk: `[point][block][tile][16]` of the inputs, then of the gradients.
-struct Chunk {
+/// Transformed tiles of a chunk: `[point][block][tile][16]` of the inputs, then of the gradients. Tasks
+/// write other tiles, and read them when all are there.
+struct Chunk<'a> {
     first: usize,
     count: usize,
-    maps: [*mut f32; 2],
+    memory: Shared<'a, f32>,
+    /// Where the two begin.
+    starts: [usize; 2],
 }
-
-// SAFETY: a job only reads its maps; tasks write other tiles of a chunk, and read it when all are there.
-unsafe impl Sync for Job<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Chunk {}
 
 impl Job<'_> {
     fn blocks(&self) -> [usize; 2] {
@@ -138,13 +116,11 @@ impl Job<'_> {
         for chunk in 0..chunks {
             let [first, end] = [chunk, chunk + 1].map(|chunk| chunk * total / chunks);
             let count = end - first;
-            let inputs = tiles.as_mut_slice().as_mut_ptr();
-            // SAFETY: the arena holds both.
-            let gradients = unsafe { inputs.add(points * in_blocks * count * BLOCK) };
             let tiles = Chunk {
                 first,
                 count,
-                maps: [inputs, gradients],
+                memory: Shared::of(tiles),
+                starts: [0, points * in_blocks * count * BLOCK],
             };
             self.lift(&tiles);
             self.multiply(&tiles, sums, chunk == 0);
@@ -153,9 +129,10 @@ impl Job<'_> {
     }
 
     /// Transforms the tiles of a chunk.
-    fn lift(&self, chunk: &Chunk) {
+    fn lift(&self, chunk: &Chunk<'_>) {
         let functions = transforms::<f32>(self.shape, self.isa);
         let functions = [functions.inputs, functions.output_gradients];
+        let points = self.shape.points();
         let tasks = (4 * rayon::current_num_threads()).min(chunk.count);
         (0..2 * tasks).into_par_iter().for_each(|task| {
             let (map, task) = (task / tasks, task % tasks);
@@ -167,8 +144,12 @@ impl Job<'_> {
                 grid: self.grid,
                 first: chunk.first + first,
                 count: end - first,
-                // SAFETY: the chunk holds the tile.
-                to: unsafe { chunk.maps[map].add(first * BLOCK) },
+                // SAFETY: the chunk holds the tiles, of every point and block.
+                to: unsafe {
+                    let last = points * self.blocks()[map] - 1;
+                    let elements = last * chunk.count * BLOCK + (end - first) * BLOCK;
+                    chunk.memory.at(chunk.starts[map] + first * BLOCK, elements)
+                },
                 room: chunk.count,
             };
             // SAFETY: the views lie in the arena and have the right sizes; the chunk has room for the
@@ -178,7 +159,7 @@ impl Job<'_> {
     }
 
     /// Adds a chunk's products to the sums `[point][group][output block][SUMS]`.
-    fn multiply(&self, chunk: &Chunk, sums: &mut [f32], is_first: bool) {
+    fn multiply(&self, chunk: &Chunk<'_>, sums: &mut [f32], is_first: bool) {
         let blocks = self.blocks();
         let tasks = sums.par_chunks_mut(SUMS).with_min_len(8).enumerate();
         tasks.for_each(|(index, sums)| {
@@ -189,8 +170,9 @@ impl Job<'_> {
             }
             let place = |map: usize, block: usize| {
                 let tile = (point * blocks[map] + block) * chunk.count;
+                let first = chunk.starts[map] + tile * BLOCK;
                 // SAFETY: the chunk holds the block.
-                unsafe { chunk.maps[map].add(tile * BLOCK).cast_const() }
+                unsafe { chunk.memory.at(first, chunk.count * BLOCK).cast_const() }
             };
             // A last group may have one block, which the kernel alone reads.
             let first = group * IN_BLOCKS;
@@ -213,10 +195,8 @@ impl Job<'_> {
     /// The gradients of the taps from those of the points.
     fn taps(&self, sums: &[f32]) -> Vec<f32> {
         let [sources, targets] = &self.channels;
-        let segment = |blocks: &[(usize, usize)]| blocks.iter().map(|&(_, used)| used).sum();
-        let (in_channels, out_channels): (usize, usize) = (segment(sources), segment(targets));
+        let [in_channels, elements] = self.elements;
         let taps = self.window.taps();
-        let elements = out_channels * in_channels * taps;
         let mut gradient = Vec::with_capacity(elements);
         let to = Gradient {
             values: gradient.as_mut_ptr(),

@@ -1,9 +1,9 @@
 //! Tiles of a map on the way to the points: those of the inputs, and of the result's gradients.
 
+use super::axis::{MAX_POINTS, Transform, Vectors};
 use super::shape::TileGrid;
-use super::transforms::{MAX_POINTS, Transform, Vectors};
 use crate::element::Element;
-use crate::layout::{BLOCK, View};
+use crate::layout::{BLOCK, Shared, View};
 use crate::simd::Simd;
 
 /// What becomes the points of a tile, along one axis.
@@ -17,7 +17,7 @@ pub(super) trait Lift: Copy {
     fn new() -> Self;
 
     /// # Safety
-    /// As [`Toom::input`].
+    /// As [`Transform::input`].
     unsafe fn lift<S: Simd, E: Element>(
         &self,
         from: *const E,
@@ -83,7 +83,7 @@ impl<T: Transform> Lift for OutputGradients<T> {
 
 /// Some tiles of a map, and the memory for their points: `[point][block][tile][16]`.
 pub(super) struct Lifting<'a, E> {
-    pub(super) memory: *const E,
+    pub(super) memory: Shared<'a, E>,
     pub(super) views: &'a [View],
     /// Rows and columns of a tile's first vector before its first output.
     pub(super) padding: [usize; 2],
@@ -119,7 +119,7 @@ pub(super) unsafe fn lift<S: Simd, E: Element, R: Lift, C: Lift>(job: &Lifting<'
             for block in 0..view.blocks() {
                 // SAFETY: by the contract; places outside the map are not read.
                 unsafe {
-                    let plane = job.memory.add(view.at(image, block, 0, 0));
+                    let plane = job.memory.plane(view, image, block).cast_const();
                     for lane in (0..BLOCK).step_by(S::LANES) {
                         let at = ((first_block + block) * job.room + tile) * BLOCK + lane;
                         let to = job.to.add(at);

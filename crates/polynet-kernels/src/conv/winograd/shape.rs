@@ -1,7 +1,7 @@
 //! Which kernels have a transform, and the tiles of their results.
 
-use super::super::Window;
-use super::super::toom::filter_matrix;
+use crate::conv::toom::filter_matrix;
+use crate::window::Window;
 
 /// Pixels of a small map, or of small maps together.
 const SMALL_MAP: usize = 256;

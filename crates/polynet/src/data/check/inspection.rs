@@ -1,15 +1,10 @@
 //! What one image file is: format, colours, size, and whether it decodes.
 
-use std::{
-    hash::{DefaultHasher, Hasher},
-    io::Cursor,
-    panic::catch_unwind,
-};
+use std::hash::{DefaultHasher, Hasher};
 
-use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, metadata::Orientation};
 use serde::Serialize;
 
-use crate::data::picture::decode;
+use crate::data::picture::{Format, decode, traits};
 
 /// Pixels beyond which an image costs much more time than any training needs: 25 million.
 pub const OVERSIZED_PIXELS: u64 = 25_000_000;
@@ -134,11 +129,9 @@ impl Inspection {
                 ..Self::default()
             };
         }
-        let decoded = catch_unwind(|| decode(bytes).map(|image| image.dimensions()));
-        let dimensions = match decoded {
-            Ok(Ok(dimensions)) => dimensions,
-            Ok(Err(error)) => return Self::broken(error.message()),
-            Err(_) => return Self::broken("its decoder crashed"),
+        let dimensions = match decode(bytes) {
+            Ok(image) => image.dimensions(),
+            Err(error) => return Self::broken(error.message()),
         };
         let mut hasher = DefaultHasher::new();
         hasher.write(bytes);
@@ -153,83 +146,34 @@ impl Inspection {
 
 /// What is unusual about a file that decodes.
 fn oddities(name: &str, bytes: &[u8], (width, height): (u32, u32)) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let Ok(format) = image::guess_format(bytes) else {
-        return findings;
+    let Ok(traits) = traits(bytes) else {
+        return Vec::new();
     };
     let extension = name.rsplit('.').next().unwrap_or_default();
     let named_png = extension.eq_ignore_ascii_case("png");
-    match format {
-        ImageFormat::Png if !named_png => findings.push(Finding::WrongName { content: "PNG" }),
-        ImageFormat::Jpeg if named_png => findings.push(Finding::WrongName { content: "JPEG" }),
-        _ => {}
-    }
-    match format {
-        ImageFormat::Jpeg => match jpeg_channels(bytes) {
-            Some(1) => findings.push(Finding::Grey),
-            Some(4) => findings.push(Finding::Cmyk),
-            _ => {}
-        },
-        _ if is_animated_png(bytes) => findings.push(Finding::Animated),
-        _ => {}
-    }
-    if let Ok(mut decoder) = ImageReader::with_format(Cursor::new(bytes), format).into_decoder() {
-        let colours = decoder.color_type();
-        let grey = matches!(
-            colours,
-            ColorType::L8 | ColorType::L16 | ColorType::La8 | ColorType::La16
-        );
-        if format == ImageFormat::Png && grey {
-            findings.push(Finding::Grey);
+    let other = match traits.format {
+        Format::Png if !named_png => Some("PNG"),
+        Format::Jpeg if named_png => Some("JPEG"),
+        _ => None,
+    };
+    let is_large = u64::from(width) * u64::from(height) > OVERSIZED_PIXELS;
+    let mut findings: Vec<Finding> = (other.into_iter())
+        .map(|content| Finding::WrongName { content })
+        .collect();
+    for (found, finding) in [
+        (traits.is_animated, Finding::Animated),
+        (traits.is_grey, Finding::Grey),
+        (traits.is_ink, Finding::Cmyk),
+        (traits.has_alpha, Finding::Alpha),
+        (traits.is_deep, Finding::Deep),
+        (traits.is_turned, Finding::Turned),
+        (is_large, Finding::Oversized { width, height }),
+    ] {
+        if found {
+            findings.push(finding);
         }
-        if colours.has_alpha() {
-            findings.push(Finding::Alpha);
-        }
-        if colours.bytes_per_pixel() / colours.channel_count() > 1 {
-            findings.push(Finding::Deep);
-        }
-        if !matches!(
-            decoder.orientation(),
-            Ok(Orientation::NoTransforms) | Err(_)
-        ) {
-            findings.push(Finding::Turned);
-        }
-    }
-    if u64::from(width) * u64::from(height) > OVERSIZED_PIXELS {
-        findings.push(Finding::Oversized { width, height });
     }
     findings
-}
-
-/// How many components a JPEG's frame has.
-fn jpeg_channels(bytes: &[u8]) -> Option<u8> {
-    let mut rest = bytes.get(2..)?;
-    loop {
-        let [0xFF, code, after @ ..] = rest else {
-            return None;
-        };
-        match code {
-            0xFF => rest = &rest[1..],
-            0xC0..=0xCF if !matches!(code, 0xC4 | 0xC8 | 0xCC) => return after.get(7).copied(),
-            _ => rest = after.get(usize::from(u16::from_be_bytes(*after.first_chunk()?))..)?,
-        }
-    }
-}
-
-/// Whether a PNG has an `acTL` chunk before its first data.
-fn is_animated_png(bytes: &[u8]) -> bool {
-    let mut rest = bytes.get(8..).unwrap_or_default();
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        match after.get(..4) {
-            Some(b"acTL") => return true,
-            Some(b"IDAT") | None => return false,
-            Some(_) => {}
-        }
-        // Its kind, content and checksum.
-        let beyond = (u32::from_be_bytes(*length) as usize).saturating_add(8);
-        rest = after.get(beyond..).unwrap_or_default();
-    }
-    false
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Bytes of a JPEG or PNG file to an RGB image, `[height, width, 3]`, 8 bits a channel.
 //!
 //! The format is told by the content, never by the name. Grey becomes RGB, 16 bits become 8,
-//! alpha is dropped (as PyTorch's image folders do), CMYK JPEGs are converted, and an EXIF
+//! alpha is dropped (as PyTorch's image folders do), CMYK JPEGs are converted as Pillow does it, and an EXIF
 //! orientation is applied, so that a picture reaches the network the way a viewer shows it
 //! (PyTorch's image folders ignore it). A JPEG that ends early is refused rather than padded
 //! with grey.
@@ -11,45 +11,90 @@
 //! assert!(error.to_string().contains("expected a JPEG or PNG"));
 //! ```
 
-use std::{fs::File, io::Cursor, io::Read, path::Path};
+use std::{fs::File, io::Read, panic::AssertUnwindSafe, panic::catch_unwind, path::Path};
 
-use image::{
-    DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation,
+use image::{ImageFormat, RgbImage, metadata::Orientation};
+
+use super::{
+    jpeg::{Fault, Jpeg, Part, Shrink},
+    limits::Limits,
+    orient::Pixels,
+    png::Png,
 };
-
-use super::jpeg::{Jpeg, Part, Shrink};
 use crate::data::error::{DataError, DataErrorKind};
-
-/// The most pixels an image may have: 100 million, 300 MB as RGB. More is refused before any
-/// memory for them is asked for.
-pub const MAX_PIXELS: u64 = 100_000_000;
 
 /// The most bytes an image file may have: 256 MiB.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// The most memory a decoder may ask for: an image of [`MAX_PIXELS`] with 16-bit alpha.
-const MAX_DECODER_BYTES: u64 = 8 * MAX_PIXELS;
+/// Decodes a JPEG or PNG within the limits of the process.
+///
+/// # Errors
+/// As [`decode_within`], and if the limits are badly written.
+pub fn decode(bytes: &[u8]) -> Result<RgbImage, DataError> {
+    decode_within(bytes, Limits::of_process()?)
+}
 
 /// Decodes a JPEG or PNG.
 ///
 /// # Errors
-/// [`DataErrorKind::Decode`] for anything that is not a whole JPEG or PNG,
-/// [`DataErrorKind::TooLarge`] beyond [`MAX_PIXELS`].
-pub fn decode(bytes: &[u8]) -> Result<RgbImage, DataError> {
-    match usual_jpeg(bytes).and_then(|jpeg| whole(&jpeg)) {
-        Some(image) => Ok(image),
-        None => decode_any(bytes),
+/// [`DataErrorKind::Decode`] for anything that is not a whole JPEG or PNG or that is coded in a way
+/// that is not read, [`DataErrorKind::TooLarge`] for what takes more memory than allowed.
+pub fn decode_within(bytes: &[u8], limits: Limits) -> Result<RgbImage, DataError> {
+    guarded(|| {
+        let (pixels, orientation) = match recognise(bytes)? {
+            Format::Jpeg => {
+                let jpeg = Jpeg::parse(bytes).map_err(jpeg_error)?;
+                (whole(&jpeg, limits)?, jpeg.orientation())
+            }
+            Format::Png => {
+                let png = Png::parse(bytes, limits)?;
+                let ((width, height), orientation) = (png.dimensions(), png.orientation());
+                let pixels = Pixels {
+                    width: width as usize,
+                    height: height as usize,
+                    rgb: png.decode()?,
+                };
+                (pixels, orientation)
+            }
+        };
+        if orientation != Orientation::NoTransforms {
+            let size = (pixels.width as u32, pixels.height as u32);
+            limits.expect(size, 2 * pixels.rgb.len() as u64)?;
+        }
+        picture(pixels.upright(orientation)?)
+    })
+}
+
+/// What a decoder answers; if it crashes, an error that costs this file and nothing else.
+pub(super) fn guarded<T>(decoder: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
+    let crashed = |_| Err(broken("its decoder crashed on it; please report the file"));
+    catch_unwind(AssertUnwindSafe(decoder)).unwrap_or_else(crashed)
+}
+
+/// A JPEG, or nothing for what has no JPEG's content.
+pub(super) fn parse_jpeg(bytes: &[u8]) -> Result<Option<Jpeg<'_>>, DataError> {
+    match recognise(bytes)? {
+        Format::Jpeg => Jpeg::parse(bytes).map(Some).map_err(jpeg_error),
+        Format::Png => Ok(None),
     }
 }
 
-/// A JPEG that our own decoder knows.
-pub(super) fn usual_jpeg(bytes: &[u8]) -> Option<Jpeg<'_>> {
-    let jpeg = Jpeg::parse(bytes)?;
-    let (width, height) = jpeg.dimensions();
-    (u64::from(width) * u64::from(height) <= MAX_PIXELS).then_some(jpeg)
+/// A part of a JPEG.
+pub(super) fn decode_jpeg(
+    jpeg: &Jpeg<'_>,
+    shrink: Shrink,
+    part: Part,
+    limits: Limits,
+) -> Result<RgbImage, DataError> {
+    limits.expect(jpeg.dimensions(), jpeg.memory(shrink, part))?;
+    picture(Pixels {
+        width: part.width,
+        height: part.height,
+        rgb: jpeg.decode(shrink, part).map_err(jpeg_error)?,
+    })
 }
 
-fn whole(jpeg: &Jpeg<'_>) -> Option<RgbImage> {
+fn whole(jpeg: &Jpeg<'_>, limits: Limits) -> Result<Pixels, DataError> {
     let (width, height) = jpeg.dimensions();
     let part = Part {
         left: 0,
@@ -57,42 +102,81 @@ fn whole(jpeg: &Jpeg<'_>) -> Option<RgbImage> {
         width: width as usize,
         height: height as usize,
     };
-    let image = RgbImage::from_raw(width, height, jpeg.decode(Shrink::Full, part)?)?;
-    let orientation = jpeg.orientation();
-    if orientation == Orientation::NoTransforms {
-        return Some(image);
-    }
-    let mut image = DynamicImage::from(image);
-    image.apply_orientation(orientation);
-    Some(image.into_rgb8())
+    limits.expect((width, height), jpeg.memory(Shrink::Full, part))?;
+    Ok(Pixels {
+        width: part.width,
+        height: part.height,
+        rgb: jpeg.decode(Shrink::Full, part).map_err(jpeg_error)?,
+    })
 }
 
-/// [`decode`] by the crate `image`, which knows every kind of JPEG and PNG.
-pub(super) fn decode_any(bytes: &[u8]) -> Result<RgbImage, DataError> {
-    let format = recognise(bytes)?;
-    if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
-        return Err(broken("the file ends before its JPEG image does"));
-    }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
-    reader.limits(limits);
+fn picture(pixels: Pixels) -> Result<RgbImage, DataError> {
+    RgbImage::from_raw(pixels.width as u32, pixels.height as u32, pixels.rgb)
+        .ok_or_else(|| broken("it has fewer pixels than it says"))
+}
 
-    let mut decoder = reader.into_decoder().map_err(|error| unreadable(&error))?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(DataError::new(
-            DataErrorKind::TooLarge,
-            format!(
-                "expected at most {MAX_PIXELS} pixels, the image says {width}x{height}; \
-                 shrink it first"
-            ),
-        ));
-    }
-    let orientation = decoder.orientation().map_err(|error| unreadable(&error))?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| unreadable(&error))?;
-    image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+fn jpeg_error(fault: Fault) -> DataError {
+    let kind = match fault {
+        Fault::Memory => DataErrorKind::TooLarge,
+        _ => DataErrorKind::Decode,
+    };
+    DataError::new(kind, fault.to_string())
+}
+
+/// What is known of a picture without decoding it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traits {
+    pub(crate) format: Format,
+    /// Grey, with or without transparency.
+    pub(crate) is_grey: bool,
+    /// Ink colours.
+    pub(crate) is_ink: bool,
+    /// 16 bits a channel.
+    pub(crate) is_deep: bool,
+    pub(crate) has_alpha: bool,
+    pub(crate) is_animated: bool,
+    /// Turned by its EXIF orientation.
+    pub(crate) is_turned: bool,
+}
+
+/// The format of a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Jpeg,
+    Png,
+}
+
+/// Reads what comes before a picture's data.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn traits(bytes: &[u8]) -> Result<Traits, DataError> {
+    guarded(|| match recognise(bytes)? {
+        Format::Jpeg => {
+            let jpeg = Jpeg::parse(bytes).map_err(jpeg_error)?;
+            Ok(Traits {
+                format: Format::Jpeg,
+                is_grey: jpeg.channels() == 1,
+                is_ink: jpeg.channels() == 4,
+                is_deep: false,
+                has_alpha: false,
+                is_animated: false,
+                is_turned: jpeg.orientation() != Orientation::NoTransforms,
+            })
+        }
+        Format::Png => {
+            let png = Png::parse(bytes, Limits::of_process()?)?;
+            Ok(Traits {
+                format: Format::Png,
+                is_grey: png.is_grey(),
+                is_ink: false,
+                is_deep: png.is_deep(),
+                has_alpha: png.has_alpha(),
+                is_animated: png.is_animated(),
+                is_turned: png.orientation() != Orientation::NoTransforms,
+            })
+        }
+    })
 }
 
 /// Reads and decodes one image file.
@@ -133,12 +217,13 @@ pub(crate) fn check_file_size(size: u64) -> Result<(), DataError> {
     ))
 }
 
-fn recognise(bytes: &[u8]) -> Result<ImageFormat, DataError> {
+fn recognise(bytes: &[u8]) -> Result<Format, DataError> {
     if bytes.is_empty() {
         return Err(broken("the file is empty, expected a JPEG or PNG"));
     }
     match image::guess_format(bytes) {
-        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => Ok(format),
+        Ok(ImageFormat::Jpeg) => Ok(Format::Jpeg),
+        Ok(ImageFormat::Png) => Ok(Format::Png),
         Ok(other) => Err(broken(format!(
             "expected a JPEG or PNG, the content is {other:?}; convert it first"
         ))),
@@ -148,35 +233,13 @@ fn recognise(bytes: &[u8]) -> Result<ImageFormat, DataError> {
     }
 }
 
-/// Whether the last scan (`FF DA`) is followed by an end marker (`FF D9`). Neither pair can occur
-/// inside compressed data, where every `FF` is followed by `00` or a restart marker. The decoder
-/// itself would fill the missing part with grey.
-fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    let last = |code: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, code]);
-    match (last(0xDA), last(0xD9)) {
-        (Some(scan), Some(end)) => end > scan,
-        (None, _) => true, // no image data at all: the decoder says so better
-        (Some(_), None) => false,
-    }
-}
-
 fn broken(message: impl Into<String>) -> DataError {
     DataError::new(DataErrorKind::Decode, message)
 }
 
-fn unreadable(error: &image::ImageError) -> DataError {
-    match error {
-        image::ImageError::Limits(_) => DataError::new(
-            DataErrorKind::TooLarge,
-            format!("expected at most {MAX_PIXELS} pixels; {error}"),
-        ),
-        _ => broken(format!("can't be decoded: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use image::{ImageBuffer, Luma, Rgb, Rgba};
+    use image::{DynamicImage, ImageBuffer, Luma, Rgb, Rgba};
 
     use super::*;
     use crate::data::sample_images::{encode, gradient};
@@ -292,7 +355,9 @@ mod tests {
             let mut bytes = encode(&gradient(16, 16).into(), format);
             let position = position % bytes.len();
             bytes[position] = value;
-            let _ = decode(&bytes);
+            if let Err(error) = decode(&bytes) {
+                proptest::prop_assert!(!error.to_string().contains("crashed"), "{}", error);
+            }
         }
     }
 }

@@ -6,8 +6,9 @@
 use image::{RgbImage, metadata::Orientation};
 
 use super::{
-    decode::{decode, decode_any, usual_jpeg},
+    decode::{decode_jpeg, decode_within, guarded, parse_jpeg},
     jpeg::{Jpeg, Part, Shrink},
+    limits::Limits,
     resample::{Interpolation, Region},
 };
 use crate::data::error::DataError;
@@ -34,30 +35,34 @@ const SHRINK_MARGIN: f64 = 3.0;
 /// larger than the target. `choose` is called once, with the width and height of the picture.
 ///
 /// # Errors
-/// As [`decode`], but damage outside the region may go unnoticed.
+/// As [`decode`](super::decode), but damage outside the region may go unnoticed.
 pub(crate) fn decode_region(
     bytes: &[u8],
     target: &Target,
     choose: impl FnOnce(u32, u32) -> Region,
 ) -> Result<Excerpt, DataError> {
+    let limits = Limits::of_process()?;
     let upright = |jpeg: &Jpeg<'_>| jpeg.orientation() == Orientation::NoTransforms;
-    let Some(jpeg) = usual_jpeg(bytes).filter(upright) else {
-        let image = decode(bytes)?;
-        let region = choose(image.width(), image.height());
-        return Ok(Excerpt { image, region });
-    };
-    let (width, height) = jpeg.dimensions();
-    let region = choose(width, height);
-    match excerpt(&jpeg, region, target) {
-        Some(excerpt) => Ok(excerpt),
-        None => Ok(Excerpt {
-            image: decode_any(bytes)?,
-            region,
-        }),
+    match guarded(|| parse_jpeg(bytes))?.filter(upright) {
+        Some(jpeg) => {
+            let (width, height) = jpeg.dimensions();
+            let region = choose(width, height);
+            guarded(|| excerpt(&jpeg, region, target, limits))
+        }
+        None => {
+            let image = decode_within(bytes, limits)?;
+            let region = choose(image.width(), image.height());
+            Ok(Excerpt { image, region })
+        }
     }
 }
 
-fn excerpt(jpeg: &Jpeg<'_>, region: Region, target: &Target) -> Option<Excerpt> {
+fn excerpt(
+    jpeg: &Jpeg<'_>,
+    region: Region,
+    target: &Target,
+    limits: Limits,
+) -> Result<Excerpt, DataError> {
     let scale = region.width.min(region.height) / target.size as f64;
     let fits = |shrink: &Shrink| scale >= SHRINK_MARGIN * f64::from(*shrink as u8);
     let shrink = Shrink::ALL.into_iter().find(fits).unwrap_or(Shrink::Full);
@@ -71,9 +76,8 @@ fn excerpt(jpeg: &Jpeg<'_>, region: Region, target: &Target) -> Option<Excerpt> 
         width: part_width,
         height: part_height,
     };
-    let pixels = jpeg.decode(shrink, part)?;
-    Some(Excerpt {
-        image: RgbImage::from_raw(part_width as u32, part_height as u32, pixels)?,
+    Ok(Excerpt {
+        image: decode_jpeg(jpeg, shrink, part, limits)?,
         region: Region {
             left: region.left - left as f64,
             top: region.top - top as f64,

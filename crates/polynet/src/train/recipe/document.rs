@@ -55,7 +55,11 @@ impl<'n> Sources<'n> {
             };
             faults.extend(read.err());
         }
-        if faults.is_empty() { Ok(tree) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(tree)
+        } else {
+            Err(faults)
+        }
     }
 
     /// Turns byte ranges into places, in the order of the texts; what has no place in
@@ -74,7 +78,10 @@ impl<'n> Sources<'n> {
     }
 
     fn find(&self, range: &Range<usize>) -> Option<Place> {
-        let index = self.segments.iter().position(|text| range.start <= text.end)?;
+        let index = self
+            .segments
+            .iter()
+            .position(|text| range.start <= text.end)?;
         let segment = &self.segments[index];
         let text = &self.buffer[segment.clone()];
         let start = range.start.checked_sub(segment.start)?;
@@ -82,16 +89,29 @@ impl<'n> Sources<'n> {
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;
         let column = before[line_start..].chars().count();
-        let marked = text.get(start..range.end - segment.start).unwrap_or_default();
+        let marked = text
+            .get(start..range.end - segment.start)
+            .unwrap_or_default();
         let (origin, gutter) = match index {
-            0 => (format!("{}:{line}:{}", self.name, column + 1), line.to_string()),
+            0 => (
+                format!("{}:{line}:{}", self.name, column + 1),
+                line.to_string(),
+            ),
             _ => ("override".to_owned(), String::new()),
         };
         let skipped = column.saturating_sub(WIDEST / 2);
-        let shown = text[line_start..].lines().next().unwrap_or_default().chars();
+        let shown = text[line_start..]
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars();
         let shown = shown.map(|c| if c.is_control() { ' ' } else { c });
         let shown: String = shown.skip(skipped).take(WIDEST).collect();
-        let room = shown.chars().count().saturating_sub(column - skipped).max(1);
+        let room = shown
+            .chars()
+            .count()
+            .saturating_sub(column - skipped)
+            .max(1);
         let (indent, carets) = (column - skipped, marked.chars().count().clamp(1, room));
         let (margin, carets) = (" ".repeat(gutter.len()), "^".repeat(carets));
         Some(Place {
@@ -114,7 +134,10 @@ fn set<'i>(tree: &mut DeTable<'i>, text: &'i str, shift: usize) -> Result<(), Lo
     let fail = |message: &str, range| Err((message.to_owned(), Some(range)));
     let whole = shift..shift + text.len();
     let Some((path, value)) = text.split_once('=') else {
-        return fail("expected key.path=value, such as training.duration=3 epochs", whole);
+        return fail(
+            "expected key.path=value, such as training.duration=3 epochs",
+            whole,
+        );
     };
     if path.split('.').count() > DEEPEST {
         let message = format!("expected a key of at most {DEEPEST} parts before the `=`");
@@ -128,7 +151,10 @@ fn set<'i>(tree: &mut DeTable<'i>, text: &'i str, shift: usize) -> Result<(), Lo
         start += part.len() + 1;
         let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if name.is_empty() || !name.chars().all(bare) {
-            return fail("expected a key such as training.batch_size before the `=`", range);
+            return fail(
+                "expected a key such as training.batch_size before the `=`",
+                range,
+            );
         }
         let key = Spanned::new(range.clone(), Cow::Borrowed(name));
         if parts.peek().is_none() {
@@ -169,16 +195,19 @@ fn override_value(text: &str, start: usize) -> Result<Spanned<DeValue<'_>>, Loca
 fn shifted(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
     let moved = |span: Range<usize>| span.start + by..span.end + by;
     let span = moved(value.span());
-    Spanned::new(span, match value.into_inner() {
-        DeValue::Table(entries) => DeValue::Table(
-            entries
-                .into_iter()
-                .map(|(key, value)| {
-                    let span = moved(key.span());
-                    (Spanned::new(span, key.into_inner()), shifted(value, by))
-                })
-                .collect(),
-        ),
-        value => value,
-    })
+    Spanned::new(
+        span,
+        match value.into_inner() {
+            DeValue::Table(entries) => DeValue::Table(
+                entries
+                    .into_iter()
+                    .map(|(key, value)| {
+                        let span = moved(key.span());
+                        (Spanned::new(span, key.into_inner()), shifted(value, by))
+                    })
+                    .collect(),
+            ),
+            value => value,
+        },
+    )
 }

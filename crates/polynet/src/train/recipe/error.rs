@@ -70,7 +70,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = &self.message;
         match &self.place {
-            Some(Place { origin, excerpt, .. }) => write!(f, "{origin}: {message}\n{excerpt}"),
+            Some(Place {
+                origin, excerpt, ..
+            }) => write!(f, "{origin}: {message}\n{excerpt}"),
             None => f.write_str(message),
         }
     }

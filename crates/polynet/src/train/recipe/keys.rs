@@ -19,7 +19,9 @@ const LARGEST_SIDE: u64 = 1 << 14;
 
 const ABOVE_ZERO: Bounds = Number("a number above 0", |x| x > 0.0);
 const AT_LEAST_ZERO: Bounds = Number("a number of at least 0", |x| x >= 0.0);
-const BELOW_ONE: Bounds = Number("a number of at least 0 and below 1", |x| (0.0..1.0).contains(&x));
+const BELOW_ONE: Bounds = Number("a number of at least 0 and below 1", |x| {
+    (0.0..1.0).contains(&x)
+});
 const CHANCE: Bounds = Number("a chance from 0 to 1", |x| (0.0..=1.0).contains(&x));
 
 /// Time that passes.
@@ -80,7 +82,7 @@ section! {
     /// The images.
     pub struct DataSection {
         /// The image folder or its `.tar`.
-        path: PathBuf ["photos"], 
+        path: PathBuf ["photos"],
             Rule("an image folder or a .tar of one", !path.as_os_str().is_empty());
         /// The share of images to hold out where the folder has no split of its own.
         validation_fraction: Option<f64>,
@@ -255,7 +257,7 @@ words! {
 }
 
 kinds! {
-    /// The learning rate over time; its durations resolve to a [`Schedule`](crate::train::Schedule).
+    /// The learning rate over time.
     pub enum ScheduleSection {
         /// Drops at equal intervals (the paper's, §4).
         Steps = "steps" {

@@ -26,6 +26,8 @@ pub struct Key {
     pub range: String,
     /// The value where the key is absent, as TOML; `required` or `none` where there is no value.
     pub default: String,
+    /// Other defaults, each with the value of another key that brings it.
+    pub other_defaults: Vec<String>,
     /// What it is.
     pub about: String,
     #[serde(skip)]
@@ -43,6 +45,7 @@ impl Key {
             unit: "",
             range: String::new(),
             default: "none".to_owned(),
+            other_defaults: Vec::new(),
             about: about.trim().to_owned(),
             words: &[],
         }
@@ -75,6 +78,12 @@ impl Key {
         self.range += if self.range.is_empty() { "" } else { "; " };
         self.range += &says;
         says
+    }
+
+    /// The default and the other defaults.
+    pub fn defaults(&self) -> String {
+        let defaults = std::iter::once(&self.default).chain(&self.other_defaults);
+        defaults.map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
     fn has_kinds_of(&self, other: &Self) -> bool {
@@ -115,7 +124,10 @@ pub fn keys() -> Vec<Key> {
 /// Adds the keys of a section that are asked for at the word `answer`, each where it is asked.
 fn merge(keys: &mut Vec<Key>, asked: Vec<Key>, answer: &str) {
     let section = asked[0].section;
-    let mut next = keys.iter().rposition(|key| key.section == section).map_or(0, |last| last + 1);
+    let mut next = keys
+        .iter()
+        .rposition(|key| key.section == section)
+        .map_or(0, |last| last + 1);
     for other in asked.into_iter().rev() {
         let same_name = |key: &Key| (key.section, key.name) == (section, other.name);
         let same = |key: &Key| {
@@ -130,12 +142,47 @@ fn merge(keys: &mut Vec<Key>, asked: Vec<Key>, answer: &str) {
         if !known.has_kinds_of(&other) {
             known.kinds.extend(other.kinds);
         } else if known.default != other.default {
-            known.default += &format!("; with {answer} {}", other.default);
+            known
+                .other_defaults
+                .push(format!("{} with {answer}", other.default));
         }
     }
 }
 
 /// The listing as a Markdown document, docs/recipe.md.
 pub fn markdown() -> String {
-    String::new()
+    let mut text = format!("{INTRODUCTION}{TABLE}");
+    for key in keys() {
+        let (name, kinds, defaults) = (key.name, key.kinds.join(", "), key.defaults());
+        let (value, range, about) = (key.value, key.range, key.about);
+        text += &match (value, kinds.as_str()) {
+            ("section", _) => format!("\n## `[{name}]`\n\n{about}\n{TABLE}"),
+            (_, "") => format!("| `{name}` | {value} | {range} | {defaults} | {about} |\n"),
+            _ => format!("| `{name}` ({kinds}) | {value} | {range} | {defaults} | {about} |\n"),
+        };
+    }
+    text
 }
+
+const INTRODUCTION: &str = "\
+# The keys of a recipe
+
+A recipe is an experiment as text in TOML: `polynet train RECIPE.toml`. Only `model.architecture` and
+`data.path` are required; the defaults of the others are the paper's training (§4). Any key can be given
+on the command line as well, with a value in TOML's syntax or a bare word or phrase:
+`polynet train recipes/first.toml training.duration=\"3 epochs\" seed=1`. A value `{…}` replaces a whole
+section: `schedule='{kind = \"constant\", learning_rate = 0.1}'`. The run folder holds the recipe with
+every default written out.
+
+A duration is a number and a unit, `\"560K steps\"`, `\"0.5 epochs\"` or `\"1.5M images\"`. Paths are
+relative to the working directory. In parentheses stand the kinds of a section that have a key; without
+them all have it.
+
+This is what `polynet train --keys --markdown` prints; without `--markdown` it is a table for the terminal.
+
+## At the top
+";
+const TABLE: &str = "
+| key | type | range | default | what it is |
+|---|---|---|---|---|
+";

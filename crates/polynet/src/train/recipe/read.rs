@@ -32,7 +32,11 @@ pub(super) fn recipe(
     tree.entry(key).or_insert_with(default_name);
     let (recipe, reader) = read(tree);
     let faults = reader.finish();
-    if faults.is_empty() { Ok(recipe) } else { Err(fail(faults)) }
+    if faults.is_empty() {
+        Ok(recipe)
+    } else {
+        Err(fail(faults))
+    }
 }
 
 /// The keys that are asked for where the file is empty but for the override `text`.
@@ -141,7 +145,10 @@ impl<'r, 'i> Table<'r, 'i> {
             None => DeTable::new(),
             Some(DeValue::Table(entries)) => entries,
             Some(value) => {
-                self.fault(name, &format!("expected a section, came {}", describe(&value)));
+                self.fault(
+                    name,
+                    &format!("expected a section, came {}", describe(&value)),
+                );
                 DeTable::new()
             }
         };
@@ -161,12 +168,14 @@ impl<'r, 'i> Table<'r, 'i> {
     /// Notes what nobody asked for.
     fn finish(self) {
         let (section, kind) = (self.name, self.kind);
-        self.reader.unknown.extend(self.entries.keys().map(|key| Unknown {
-            section,
-            kind,
-            key: key.get_ref().to_string(),
-            range: key.span(),
-        }));
+        self.reader
+            .unknown
+            .extend(self.entries.keys().map(|key| Unknown {
+                section,
+                kind,
+                key: key.get_ref().to_string(),
+                range: key.span(),
+            }));
     }
 }
 
@@ -178,7 +187,12 @@ impl Reader {
         [self.faults, unknown].concat()
     }
 
-    fn unknown_key(&self, Unknown { section, kind, key, .. }: &Unknown) -> String {
+    fn unknown_key(
+        &self,
+        Unknown {
+            section, kind, key, ..
+        }: &Unknown,
+    ) -> String {
         let shown: String = key.chars().take(60).collect();
         let here = match (*section, kind) {
             ("", _) => "the top of a recipe".to_owned(),
@@ -197,6 +211,9 @@ impl Reader {
         let keys: Vec<&str> = keys.map(|known| known.name).collect();
         let nearest = nearest(&shown, keys.iter().copied());
         let nearest = nearest.map_or_else(String::new, |key| format!("the nearest is `{key}`, "));
-        format!("`{shown}` is no key of {here}: {nearest}all are {}", keys.join(", "))
+        format!(
+            "`{shown}` is no key of {here}: {nearest}all are {}",
+            keys.join(", ")
+        )
     }
 }

@@ -528,3 +528,130 @@ fn a_recipe_made_by_a_program_is_checked_alike() {
     let error = recipe.validate().unwrap_err();
     assert_eq!(error.faults_found().len(), 2, "{error}");
 }
+
+#[test]
+fn a_default_of_the_list_is_what_an_absent_key_means() {
+    let mut checked = 0;
+    for key in keys().iter().filter(|key| key.value != "section") {
+        let path = match key.section {
+            "" => key.name.to_owned(),
+            section => format!("{section}.{}", key.name),
+        };
+        let mut over: Vec<String> = (key.kinds.first().iter())
+            .map(|kind| format!("{}.kind={kind}", key.section))
+            .collect();
+        if key.section == "schedule" && !key.kinds.contains(&"steps") && !key.kinds.is_empty() {
+            over.push("schedule.learning_rate=0.3".to_owned());
+        }
+        let absent = Recipe::parse(LEAST, &over).unwrap();
+        if !["none", "required"].contains(&key.default.as_str()) {
+            over.push(format!("{path}={}", key.default));
+            assert_eq!(Recipe::parse(LEAST, &over).unwrap(), absent, "{over:?}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "{checked}");
+}
+
+#[test]
+fn the_list_says_what_a_word_brings() {
+    let keys = keys();
+    let find = |name: &str, kind: &str| {
+        let of_kind = |key: &&Key| key.name == name && key.kinds.contains(&kind);
+        keys.iter().find(of_kind).unwrap()
+    };
+    assert_eq!(find("flip", "pad-crop").kinds, ["multi-area", "pad-crop"]);
+    assert_eq!(find("epsilon", "adamw").kinds, ["adamw"]);
+    let square = find("initial_square", "rmsprop");
+    assert_eq!(square.defaults(), "1.0, 0.0 with convention = \"pytorch\"");
+    let decay = keys.iter().find(|key| key.name == "weight_decay").unwrap();
+    assert!(decay.kinds.is_empty());
+    for key in keys.iter().filter(|key| key.value == "word") {
+        for word in key.range.split("; ").next().unwrap().split(", ") {
+            let over = format!("{}.{}={word}", key.section, key.name);
+            let read = Recipe::parse(LEAST, &[over, "schedule.learning_rate=0.3".to_owned()]);
+            assert!(read.is_ok(), "{read:?}");
+        }
+    }
+}
+
+#[test]
+fn a_recipe_of_an_earlier_program_reads_as_it_did() {
+    let written = r#"name = "pets"
+seed = 3
+device = "cpu"
+
+[model]
+architecture = "small-polynet; width = 0.125"
+
+[data]
+path = "pets.tar"
+threads = 0
+on_error = "fail"
+
+[preprocessing]
+resize = "shorter-side:40"
+
+[augmentation]
+kind = "multi-area"
+min_area = 0.08
+aspect = [0.75, 1.3333333333333333]
+flip = 0.5
+
+[optimizer]
+kind = "rmsprop"
+decay = 0.9
+epsilon = 1.0
+epsilon_position = "outside"
+initial_square = 0.0
+momentum_form = "directions"
+momentum = 0.0
+weight_decay = 0.00004
+weight_decay_on = "weights"
+
+[schedule]
+kind = "one-cycle"
+learning_rate = 0.004
+warm_up = "2 epochs"
+final_learning_rate = 0.0
+
+[stochastic_paths]
+when = "adaptive"
+max_drop = 0.25
+gap = 0.1
+patience = 3
+
+[training]
+batch_size = 32
+accumulate = 1
+batch_norm = "local"
+duration = "10 epochs"
+label_smoothing = 0.0
+precision = "f32"
+activations = "kept"
+validate_every = "1 epoch"
+checkpoint_every = "1 epoch"
+log_every = 50
+"#;
+    let recipe = read(written);
+    let same = LEAST
+        .replace("ir-3-6-3", "small-polynet; width = 0.125")
+        .replace("photos", "pets.tar");
+    let same = Recipe::parse(
+        &same,
+        &overrides(&[
+            "name=pets",
+            "seed=3",
+            "preprocessing.resize=shorter-side:40",
+            "optimizer={kind=\"rmsprop\", convention=\"pytorch\", weight_decay=4e-5}",
+            "schedule={kind=\"one-cycle\", learning_rate=0.004, warm_up=\"2 epochs\"}",
+            "stochastic_paths.when=adaptive",
+            "training.batch_size=32",
+            "training.duration=10 epochs",
+        ]),
+    );
+    assert_eq!(recipe, same.unwrap());
+    let mut text = recipe.to_toml().unwrap();
+    text = text.replace("[fine_tuning]\nfrozen = []\n\n[fine_tuning.rates]\n\n", "");
+    assert_eq!(text, written);
+}

@@ -48,9 +48,10 @@ impl Bounds {
             Self::Count(range, unit) if *range.end() == u64::MAX => {
                 (format!("at least {} {unit}", range.start()), unit)
             }
-            Self::Count(range, unit) => {
-                (format!("from {} to {} {unit}", range.start(), range.end()), unit)
-            }
+            Self::Count(range, unit) => (
+                format!("from {} to {} {unit}", range.start(), range.end()),
+                unit,
+            ),
         }
     }
 
@@ -75,7 +76,10 @@ fn shown(value: &impl Serialize) -> String {
         Ok(toml::Value::String(text)) => text,
         Ok(toml::Value::Float(number)) => number.to_string(),
         Ok(toml::Value::Array(items)) => {
-            format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", "))
+            format!(
+                "[{}]",
+                items.iter().map(shown).collect::<Vec<_>>().join(", ")
+            )
         }
         Ok(other) => other.to_string(),
         Err(_) => "more than TOML can hold".to_owned(),
@@ -187,7 +191,10 @@ impl Value for Vec<String> {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         let what = || expected("an array of strings such as [\"stem\", \"A\"]", value);
         let items = value.as_array().ok_or_else(what)?;
-        items.iter().map(|item| String::read(item.get_ref())).collect()
+        items
+            .iter()
+            .map(|item| String::read(item.get_ref()))
+            .collect()
     }
 }
 
@@ -196,11 +203,15 @@ impl Value for BTreeMap<String, f64> {
 
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         let what = || expected("a table of numbers such as { head = 10.0 }", value);
-        let entries = value.as_table().ok_or_else(what)?.iter().map(|(key, value)| {
-            let number = f64::read(value.get_ref());
-            let number = number.map_err(|message| format!("`{}`: {message}", key.get_ref()))?;
-            Ok((key.get_ref().to_string(), number))
-        });
+        let entries = value
+            .as_table()
+            .ok_or_else(what)?
+            .iter()
+            .map(|(key, value)| {
+                let number = f64::read(value.get_ref());
+                let number = number.map_err(|message| format!("`{}`: {message}", key.get_ref()))?;
+                Ok((key.get_ref().to_string(), number))
+            });
         entries.collect()
     }
 
@@ -239,7 +250,10 @@ impl Value for When {
     const WORDS: &'static [(&'static str, &'static str)] = &[
         ("never", "At no step."),
         ("always", "From the first step."),
-        ("adaptive", "Once training top-1 is above validation top-1 by `gap`, `patience` times."),
+        (
+            "adaptive",
+            "Once training top-1 is above validation top-1 by `gap`, `patience` times.",
+        ),
         ("from 20 epochs", "From this time on."),
     ];
 
@@ -250,7 +264,10 @@ impl Value for When {
             Some("always") => Ok(Self::Always),
             Some("adaptive") => Ok(Self::Adaptive),
             text => match text.and_then(|text| text.strip_prefix("from ")) {
-                Some(time) => time.parse().map(Self::From).map_err(|error| format!("{error}")),
+                Some(time) => time
+                    .parse()
+                    .map(Self::From)
+                    .map_err(|error| format!("{error}")),
                 None => Err(expected(words, value)),
             },
         }
@@ -283,8 +300,14 @@ pub enum Resize {
 impl Value for Resize {
     const TYPE: &'static str = "word";
     const WORDS: &'static [(&'static str, &'static str)] = &[
-        ("exact:378", "To a square of this side, ignoring the aspect ratio."),
-        ("shorter-side:256", "Until the shorter side has this length, keeping the aspect ratio."),
+        (
+            "exact:378",
+            "To a square of this side, ignoring the aspect ratio.",
+        ),
+        (
+            "shorter-side:256",
+            "Until the shorter side has this length, keeping the aspect ratio.",
+        ),
         ("none", "Not at all."),
     ];
 

@@ -4,7 +4,7 @@
 const LOOKUP_BITS: u32 = 11;
 
 /// The most bits a value has (of 8-bit samples).
-const LARGEST_SIZE: u8 = 11;
+const LARGEST_SIZE: u32 = 11;
 
 /// The bits of a scan without stuffed zeros.
 pub(super) struct Bits<'a> {
@@ -27,7 +27,7 @@ impl<'a> Bits<'a> {
 
     /// Makes at least 56 bits ready; beyond the end they are zeros.
     #[inline(always)]
-    fn refill(&mut self) {
+    pub(super) fn refill(&mut self) {
         let next = match self
             .bytes
             .get(self.position..)
@@ -69,6 +69,31 @@ impl<'a> Bits<'a> {
         extended(bits, size)
     }
 
+    /// Makes at least 27 bits ready: a code and its value.
+    #[inline(always)]
+    pub(super) fn ensure(&mut self) {
+        if self.count < 27 {
+            self.refill();
+        }
+    }
+
+    /// A number of `count` bits (0 to 16) that are ready.
+    #[inline(always)]
+    pub(super) fn number(&mut self, count: u32) -> u32 {
+        let bits = ((self.buffer >> 32) >> (32 - count)) as u32;
+        self.consume(count);
+        bits
+    }
+
+    /// The next bit, ready or not.
+    #[inline(always)]
+    pub(super) fn bit(&mut self) -> bool {
+        if self.count == 0 {
+            self.refill();
+        }
+        self.number(1) == 1
+    }
+
     /// Whether more was read than there is.
     pub(super) fn ran_out(&self) -> bool {
         8 * self.position > 8 * self.bytes.len() + self.count as usize
@@ -97,6 +122,7 @@ struct Entry {
 }
 
 /// A Huffman table.
+#[derive(Clone)]
 pub(super) struct Table {
     entries: Box<[Entry; 1 << LOOKUP_BITS]>,
     symbols: Vec<u8>,
@@ -120,9 +146,6 @@ impl Table {
             let count = usize::from(counts[length as usize - 1]);
             table.offsets[length as usize] = index as i32 - code as i32;
             for &symbol in symbols.get(index..index + count)? {
-                if symbol & 15 > LARGEST_SIZE {
-                    return None;
-                }
                 table.enter(code, length, symbol);
                 code += 1;
             }
@@ -169,9 +192,9 @@ impl Table {
     }
 
     /// Run of zeros, value (0 if the symbol has none). Takes at most 16 + 11 bits, so that two
-    /// may follow a refill.
+    /// may follow a refill. Nothing for codes that don't exist.
     #[inline(always)]
-    fn next(&self, bits: &mut Bits<'_>) -> Option<(u8, i32)> {
+    pub(super) fn next(&self, bits: &mut Bits<'_>) -> Option<(u8, i32)> {
         let entry = self.entries[bits.top(LOOKUP_BITS) as usize];
         if entry.value != 0 {
             bits.consume(u32::from(entry.length));
@@ -183,8 +206,11 @@ impl Table {
         } else {
             self.long_code(bits)?
         };
-        let size = u32::from(symbol & 15);
-        let value = if size == 0 { 0 } else { bits.value(size) };
+        let value = match u32::from(symbol & 15) {
+            0 => 0,
+            size @ 1..=LARGEST_SIZE => bits.value(size),
+            _ => return None,
+        };
         Some((symbol >> 4, value))
     }
 }

@@ -1,25 +1,32 @@
 //! The inverse cosine transform of a block to 8×8 samples, or to 4×4, 2×2 or 1×1 that show the
 //! same at a smaller scale.
 //!
-//! Source: Arai, Agui, Nakajima 1988 for 8×8. The smaller ones are transforms of their own size
-//! of the lowest frequencies. In float32; nothing is contracted, so results are the same on
-//! every machine.
+//! 8×8 is libjpeg's slow integer transform (Loeffler, Ligtenberg, Moschytz 1989) to the bit: 13
+//! bits of the factors, columns first, 2 bits kept between the passes, 16 bits a value. The smaller
+//! ones are transforms of their own size of the lowest frequencies, in float32; nothing is
+//! contracted, so results are the same on every machine.
 
 use std::{array, f32::consts::PI};
 
-/// Position of each coefficient of the zigzag order in a block that is stored column by column.
+/// Position of each coefficient of the zigzag order in a block that is stored row by row.
 pub(super) const ZIGZAG: [u8; 64] = [
-    0, 8, 1, 2, 9, 16, 24, 17, 10, 3, 4, 11, 18, 25, 32, 40, 33, 26, 19, 12, 5, 6, 13, 20, 27, 34,
-    41, 48, 56, 49, 42, 35, 28, 21, 14, 7, 15, 22, 29, 36, 43, 50, 57, 58, 51, 44, 37, 30, 23, 31,
-    38, 45, 52, 59, 60, 53, 46, 39, 47, 54, 61, 62, 55, 63,
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20,
+    13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59,
+    52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
+
+/// Bits behind the point of the factors.
+const FACTOR_BITS: u32 = 13;
+
+/// Bits behind the point of what the first pass leaves.
+const KEPT_BITS: u32 = 2;
 
 /// How a component's blocks become samples.
 pub(super) struct Transform {
     /// Samples a side: 8, 4, 2 or 1.
     pub(super) side: usize,
     /// What coefficients are multiplied by, in the order of a block.
-    factors: [f32; 64],
+    steps: [i16; 64],
     /// `[sample, frequency]` of the smaller transforms.
     waves: [[f32; 4]; 4],
 }
@@ -27,28 +34,18 @@ pub(super) struct Transform {
 impl Transform {
     /// `quantization` is in zigzag order.
     pub(super) fn new(quantization: &[u16; 64], side: usize) -> Self {
-        let scale = |frequency: usize| match (side, frequency) {
-            (8, 0) => 8f32.sqrt().recip(),
-            (8, _) => (frequency as f32 * PI / 16.0).cos() / 2.0,
-            _ => 1.0,
-        };
         // The waves of a transform of n samples, times √(n/8) a direction: the mean stays.
         let wave = |sample: usize, frequency: usize| {
             let angle = (2 * sample + 1) as f32 * frequency as f32 * PI / (2 * side) as f32;
             let share = if frequency == 0 { 1.0f32 } else { 2.0 } / 8.0;
             share.sqrt() * angle.cos()
         };
-        let mut factors = [0.0; 64];
+        let mut steps = [0; 64];
         for (&position, &step) in ZIGZAG.iter().zip(quantization) {
-            let position = usize::from(position);
-            factors[position] = f32::from(step) * scale(position / 8) * scale(position % 8);
+            steps[usize::from(position)] = step as i16;
         }
         let waves = array::from_fn(|sample| array::from_fn(|frequency| wave(sample, frequency)));
-        Self {
-            side,
-            factors,
-            waves,
-        }
+        Self { side, steps, waves }
     }
 
     /// Writes a block's samples to `out`, whose rows lie `stride` apart. `last` is the zigzag
@@ -56,27 +53,22 @@ impl Transform {
     #[inline]
     pub(super) fn write(&self, block: &[i16; 64], last: usize, out: &mut [u8], stride: usize) {
         if last == 0 {
-            let mean = match self.side {
-                8 => 1.0,
-                _ => self.waves[0][0] * self.waves[0][0],
+            let mean = block[0].wrapping_mul(self.steps[0]);
+            let value = match self.side {
+                8 => byte((mean.saturating_add(4)) >> 3),
+                _ => sample(f32::from(mean) * self.waves[0][0] * self.waves[0][0]),
             };
-            let value = sample(f32::from(block[0]) * self.factors[0] * mean);
             for y in 0..self.side {
                 out[y * stride..][..self.side].fill(value);
             }
             return;
         }
-        let mut frequencies = [0f32; 64];
-        for ((to, &coefficient), factor) in frequencies.iter_mut().zip(block).zip(&self.factors) {
-            *to = f32::from(coefficient) * factor;
-        }
+        let frequencies: [i16; 64] = array::from_fn(|i| block[i].wrapping_mul(self.steps[i]));
         match self.side {
             8 => {
-                let mut samples = [0u8; 64];
-                let values = pass(&transposed(&pass(&frequencies)));
-                for (to, &value) in samples.iter_mut().zip(&values) {
-                    *to = sample(value);
-                }
+                let columns = pass::<{ FACTOR_BITS - KEPT_BITS }>(&frequencies);
+                let rows = pass::<{ FACTOR_BITS + KEPT_BITS + 3 }>(&transposed(&columns));
+                let samples = transposed(&rows).map(byte);
                 for (y, row) in samples.as_chunks::<8>().0.iter().enumerate() {
                     out[y * stride..][..8].copy_from_slice(row);
                 }
@@ -85,12 +77,13 @@ impl Transform {
         }
     }
 
-    fn write_small(&self, block: &[f32; 64], side: usize, out: &mut [u8], stride: usize) {
+    fn write_small(&self, block: &[i16; 64], side: usize, out: &mut [u8], stride: usize) {
         // [column frequency, row]
         let mut between = [[0f32; 4]; 4];
         for (u, column) in between.iter_mut().take(side).enumerate() {
             for (y, value) in column.iter_mut().take(side).enumerate() {
-                *value = (0..side).map(|v| self.waves[y][v] * block[8 * u + v]).sum();
+                let product = |v: usize| self.waves[y][v] * f32::from(block[8 * v + u]);
+                *value = (0..side).map(product).sum();
             }
         }
         for (y, row) in out.chunks_mut(stride).take(side).enumerate() {
@@ -110,43 +103,74 @@ fn sample(value: f32) -> u8 {
     ((value + 128.0).clamp(0.0, 255.0) + ROUND).to_bits() as u8
 }
 
+/// A value around 0 as a byte around 128.
 #[inline(always)]
-fn transposed(block: &[f32; 64]) -> [f32; 64] {
+fn byte(value: i16) -> u8 {
+    (value.clamp(-128, 127) + 128) as u8
+}
+
+#[inline(always)]
+fn transposed(block: &[i16; 64]) -> [i16; 64] {
     array::from_fn(|index| block[8 * (index % 8) + index / 8])
 }
 
-/// Transforms each of the eight columns.
+/// A factor with [`FACTOR_BITS`] behind the point.
+const fn fixed(factor: f64) -> i16 {
+    (factor * (1 << FACTOR_BITS) as f64 + 0.5) as i16
+}
+
+const F_0_298: i16 = fixed(0.298_631_336);
+const F_0_390: i16 = fixed(0.390_180_644);
+const F_0_541: i16 = fixed(0.541_196_1);
+const F_0_765: i16 = fixed(0.765_366_865);
+const F_0_899: i16 = fixed(0.899_976_223);
+const F_1_175: i16 = fixed(1.175_875_602);
+const F_1_501: i16 = fixed(1.501_321_11);
+const F_1_847: i16 = fixed(1.847_759_065);
+const F_1_961: i16 = fixed(1.961_570_56);
+const F_2_053: i16 = fixed(2.053_119_869);
+const F_2_562: i16 = fixed(2.562_915_447);
+const F_3_072: i16 = fixed(3.072_711_026);
+
+/// Transforms each of the eight columns and drops `SHIFT` bits, rounded. Every product is one of
+/// two 16-bit numbers: sums that libjpeg multiplies are taken apart, which changes no bit.
 #[inline(always)]
-fn pass(block: &[f32; 64]) -> [f32; 64] {
-    const SQRT_2: f32 = std::f32::consts::SQRT_2;
-    let mut out = [0f32; 64];
+fn pass<const SHIFT: u32>(block: &[i16; 64]) -> [i16; 64] {
+    let mut out = [0i16; 64];
     for c in 0..8 {
-        let [x0, x1, x2, x3, x4, x5, x6, x7]: [f32; 8] = array::from_fn(|r| block[8 * r + c]);
-        let (sum, difference) = (x0 + x4, x0 - x4);
-        let even_sum = x2 + x6;
-        let even = (x2 - x6) * SQRT_2 - even_sum;
-        let (a0, a3) = (sum + even_sum, sum - even_sum);
-        let (a1, a2) = (difference + even, difference - even);
+        let [x0, x1, x2, x3, x4, x5, x6, x7]: [i16; 8] = array::from_fn(|r| block[8 * r + c]);
+        let pair = |a: i16, fa: i16, b: i16, fb: i16| {
+            (i32::from(a) * i32::from(fa)).wrapping_add(i32::from(b) * i32::from(fb))
+        };
+        let even2 = pair(x2, F_0_541, x6, F_0_541 - F_1_847);
+        let even3 = pair(x2, F_0_541 + F_0_765, x6, F_0_541);
+        let sum = i32::from(x0.wrapping_add(x4)) << FACTOR_BITS;
+        let difference = i32::from(x0.wrapping_sub(x4)) << FACTOR_BITS;
+        let round = 1 << (SHIFT - 1);
+        let a0 = sum.wrapping_add(even3).wrapping_add(round);
+        let a3 = sum.wrapping_sub(even3).wrapping_add(round);
+        let a1 = difference.wrapping_add(even2).wrapping_add(round);
+        let a2 = difference.wrapping_sub(even2).wrapping_add(round);
 
-        let (z13, z10) = (x5 + x3, x5 - x3);
-        let (z11, z12) = (x1 + x7, x1 - x7);
-        let b7 = z11 + z13;
-        let b11 = (z11 - z13) * SQRT_2;
-        let z5 = (z10 + z12) * 1.847_759_1;
-        let b10 = z5 - z12 * 1.082_392_2;
-        let b12 = z5 - z10 * 2.613_126;
-        let b6 = b12 - b7;
-        let b5 = b11 - b6;
-        let b4 = b10 - b5;
+        let (z3, z4) = (x7.wrapping_add(x3), x5.wrapping_add(x1));
+        let (shared3, shared4) = (
+            pair(z3, F_1_175 - F_1_961, z4, F_1_175),
+            pair(z3, F_1_175, z4, F_1_175 - F_0_390),
+        );
+        let b0 = pair(x7, F_0_298 - F_0_899, x1, -F_0_899).wrapping_add(shared3);
+        let b1 = pair(x5, F_2_053 - F_2_562, x3, -F_2_562).wrapping_add(shared4);
+        let b2 = pair(x3, F_3_072 - F_2_562, x5, -F_2_562).wrapping_add(shared3);
+        let b3 = pair(x1, F_1_501 - F_0_899, x7, -F_0_899).wrapping_add(shared4);
 
-        out[c] = a0 + b7;
-        out[8 + c] = a1 + b6;
-        out[16 + c] = a2 + b5;
-        out[24 + c] = a3 + b4;
-        out[32 + c] = a3 - b4;
-        out[40 + c] = a2 - b5;
-        out[48 + c] = a1 - b6;
-        out[56 + c] = a0 - b7;
+        let narrow = |value: i32| (value >> SHIFT).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        out[c] = narrow(a0.wrapping_add(b3));
+        out[8 + c] = narrow(a1.wrapping_add(b2));
+        out[16 + c] = narrow(a2.wrapping_add(b1));
+        out[24 + c] = narrow(a3.wrapping_add(b0));
+        out[32 + c] = narrow(a3.wrapping_sub(b0));
+        out[40 + c] = narrow(a2.wrapping_sub(b1));
+        out[48 + c] = narrow(a1.wrapping_sub(b2));
+        out[56 + c] = narrow(a0.wrapping_sub(b3));
     }
     out
 }

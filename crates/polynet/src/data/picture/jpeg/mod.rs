@@ -1,26 +1,41 @@
-//! A decoder of the usual JPEG photographs that decodes a part of a picture, at full size or a
-//! half, a quarter or an eighth of it.
+//! A decoder of JPEGs that decodes a part of a picture, at full size or a half, a quarter or an
+//! eighth of it.
 //!
 //! A training picture needs a part of a photograph at some size. Three things are saved: rows
 //! below the part are not read; beside and above it only Huffman codes are; and where the part
 //! shrinks anyway, blocks are transformed to 4×4, 2×2 or 1×1 samples (scaling in the domain of
 //! the cosine transform).
 //!
-//! Law: at full size every sample is within 1 of libjpeg's (but for where colours clip), and a
-//! part is the part of the whole. What this decoder doesn't know (progressive files, CMYK, unusual
-//! sampling) or can't read is left to the crate `image`: the answer is then `None`.
+//! Law: at full size every pixel is that of libjpeg-turbo (its slow integer transform, its fancy
+//! upsampling) to the bit, whatever the scans, the sampling and the colours are, and a part is the
+//! part of the whole. What is not decoded (arithmetic coding, 12 bits, lossless and hierarchical
+//! files) is refused by name, and so is damage that shows.
 
 mod colour;
 mod header;
 mod huffman;
 mod idct;
-
-use self::{
-    huffman::{Bits, Table, read_block},
-    idct::{Transform, ZIGZAG},
-};
+mod progressive;
+mod scan;
+mod sequential;
 
 pub(super) use self::header::Jpeg;
+use self::header::Process;
+
+/// Why a picture is not decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("expected a JPEG")]
+    NoJpeg,
+    #[error("the file ends before its JPEG image does")]
+    EndsEarly,
+    #[error("expected a JPEG coded as photographs are, this one has {0}; convert it first")]
+    Unsupported(&'static str),
+    #[error("the JPEG is damaged: {0}")]
+    Damaged(&'static str),
+    #[error("there is not enough memory for the picture")]
+    Memory,
+}
 
 /// How much smaller than the file's a decoded picture is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,21 +69,13 @@ struct Plane {
     /// Size of the whole component.
     width: usize,
     height: usize,
+    /// How many times wider and higher the picture is.
+    across: usize,
+    down: usize,
 }
 
-/// What decoding a component takes.
-struct Channel<'a> {
-    transform: Transform,
-    constant: &'a Table,
-    varying: &'a Table,
-    /// Blocks of an MCU.
-    columns: usize,
-    rows: usize,
-    plane: Plane,
-    previous: i32,
-}
-
-/// MCUs that hold a part.
+/// MCUs or blocks that hold a part.
+#[derive(Clone)]
 struct Needed {
     columns: std::ops::Range<usize>,
     rows: std::ops::Range<usize>,
@@ -80,195 +87,132 @@ impl Jpeg<'_> {
         (self.width as u32, self.height as u32)
     }
 
+    /// How many colour channels the file has.
+    pub(super) fn channels(&self) -> usize {
+        self.components.len()
+    }
+
     /// Width and height in pixels of the shrunk picture.
     pub(super) fn shrunk_dimensions(&self, shrink: Shrink) -> (usize, usize) {
         let divisor = shrink as usize;
         (self.width.div_ceil(divisor), self.height.div_ceil(divisor))
     }
 
-    /// Decodes `part` of the shrunk picture to RGB bytes, `[height, width, 3]`. Nothing if the
-    /// file is damaged in a way that shows.
-    pub(super) fn decode(&self, shrink: Shrink, part: Part) -> Option<Vec<u8>> {
-        let segments = Segments::of(self.scan)?;
-        let side = 8 / shrink as usize;
-        let luma = self.components.first()?;
-        let (mcu_width, mcu_height) = (luma.horizontal * side, luma.vertical * side);
-        // Chroma is interpolated from its neighbours.
-        let needed = Needed {
-            columns: part.left.saturating_sub(2) / mcu_width
-                ..(part.left + part.width + 2)
-                    .div_ceil(mcu_width)
-                    .min(self.mcu_columns()),
-            rows: part.top.saturating_sub(2) / mcu_height
-                ..(part.top + part.height + 2)
-                    .div_ceil(mcu_height)
-                    .min(self.mcu_rows()),
+    /// The most bytes that decoding asks for at once, beyond the file's own.
+    pub(super) fn memory(&self, shrink: Shrink, part: Part) -> u64 {
+        let (out, needed) = (
+            3 * (part.width * part.height) as u64,
+            self.needed(shrink, part),
+        );
+        let each = |size: fn(&Self, usize, usize, &Needed) -> u64| -> u64 {
+            let all = 0..self.components.len();
+            all.map(|index| size(self, index, self.side(index, shrink), &needed))
+                .sum()
         };
-        let mut channels = (0..self.components.len())
-            .map(|index| self.channel(index, shrink, &needed))
-            .collect::<Option<Vec<_>>>()?;
-        self.read(&segments, &needed, &mut channels)?;
-        let planes: Vec<Plane> = channels.into_iter().map(|channel| channel.plane).collect();
-        Some(colour::to_rgb(&planes, part))
+        let planes = each(|jpeg, index, side, needed| {
+            let blocks = jpeg.blocks_of_mcu(index) * needed.columns.len() * needed.rows.len();
+            (blocks * side * side) as u64
+        });
+        let coefficients = each(|jpeg, index, _, _| {
+            (128 * jpeg.blocks_of_mcu(index) * jpeg.mcu_columns() * jpeg.mcu_rows()) as u64
+        });
+        match self.process {
+            Process::Sequential => planes + out,
+            // A component's coefficients go when its samples are there.
+            Process::Progressive => planes + out.max(coefficients),
+        }
+    }
+
+    /// Decodes `part` of the shrunk picture to RGB bytes, `[height, width, 3]`.
+    pub(super) fn decode(&self, shrink: Shrink, part: Part) -> Result<Vec<u8>, Fault> {
+        let needed = self.needed(shrink, part);
+        let planes = match self.process {
+            Process::Sequential => sequential::planes(self, shrink, &needed)?,
+            Process::Progressive => progressive::planes(self, shrink, &needed)?,
+        };
+        colour::to_rgb(&planes, self.colours, part)
+    }
+
+    /// The MCUs that hold a part and what is interpolated from beside it.
+    fn needed(&self, shrink: Shrink, part: Part) -> Needed {
+        let side = 8 / shrink as usize;
+        let range = |start: usize, length: usize, mcu: usize, count: usize| {
+            start.saturating_sub(2) / mcu..(start + length + 2).div_ceil(mcu).min(count)
+        };
+        let (width, height) = (self.most.0 * side, self.most.1 * side);
+        Needed {
+            columns: range(part.left, part.width, width, self.mcu_columns()),
+            rows: range(part.top, part.height, height, self.mcu_rows()),
+        }
     }
 
     fn mcu_columns(&self) -> usize {
-        self.width.div_ceil(8 * self.components[0].horizontal)
+        self.width.div_ceil(8 * self.most.0)
     }
 
     fn mcu_rows(&self) -> usize {
-        self.height.div_ceil(8 * self.components[0].vertical)
+        self.height.div_ceil(8 * self.most.1)
     }
 
-    /// `None` if a table is missing.
-    fn channel(&self, index: usize, shrink: Shrink, needed: &Needed) -> Option<Channel<'_>> {
-        let (luma, component) = (self.components.first()?, self.components.get(index)?);
-        let (across, down) = (
-            luma.horizontal / component.horizontal,
-            luma.vertical / component.vertical,
-        );
-        // Where chroma is half as large both ways, its shrinking takes one step less.
-        let side = (8 / shrink as usize * across.min(down)).min(8);
-        let quantization = self.quantization.get(component.quantization)?.as_deref()?;
-        let (columns, rows) = (component.horizontal, component.vertical);
-        let stride = needed.columns.len() * columns * side;
-        let scaled =
-            |size: usize, blocks: usize, of: usize| (size * blocks * side).div_ceil(8 * of);
-        Some(Channel {
-            transform: Transform::new(quantization, side),
-            constant: self.constant.get(component.constant)?.as_ref()?,
-            varying: self.varying.get(component.varying)?.as_ref()?,
-            columns,
-            rows,
-            plane: Plane {
-                samples: vec![0; stride * needed.rows.len() * rows * side],
-                stride,
-                left: needed.columns.start * columns * side,
-                top: needed.rows.start * rows * side,
-                width: scaled(self.width, columns, luma.horizontal),
-                height: scaled(self.height, rows, luma.vertical),
-            },
-            previous: 0,
-        })
+    /// How many blocks a component has in an MCU of all components.
+    fn blocks_of_mcu(&self, index: usize) -> usize {
+        self.components[index].horizontal * self.components[index].vertical
     }
 
-    /// Reads the MCUs up to the last one needed.
-    fn read(
-        &self,
-        segments: &Segments,
-        needed: &Needed,
-        channels: &mut [Channel<'_>],
-    ) -> Option<()> {
-        let mcu_columns = self.mcu_columns();
-        let mut until_restart = self.restart_interval;
-        let mut parts = segments.iter();
-        let mut bits = Bits::new(parts.next()?);
-        for row in 0..needed.rows.end {
-            for column in 0..mcu_columns {
-                if self.restart_interval > 0 {
-                    if until_restart == 0 {
-                        if bits.ran_out() {
-                            return None;
-                        }
-                        bits = Bits::new(parts.next()?);
-                        until_restart = self.restart_interval;
-                        channels.iter_mut().for_each(|channel| channel.previous = 0);
-                    }
-                    until_restart -= 1;
-                }
-                let place = (needed.rows.contains(&row) && needed.columns.contains(&column))
-                    .then(|| (column - needed.columns.start, row - needed.rows.start));
-                for channel in &mut *channels {
-                    channel.read_mcu(&mut bits, place)?;
-                }
-            }
-            if bits.ran_out() {
-                return None;
-            }
-        }
-        Some(())
+    /// How many blocks a component has across and down, those of padding not counted.
+    fn blocks(&self, index: usize) -> (usize, usize) {
+        let component = &self.components[index];
+        (
+            (self.width * component.horizontal).div_ceil(8 * self.most.0),
+            (self.height * component.vertical).div_ceil(8 * self.most.1),
+        )
     }
-}
 
-impl Channel<'_> {
-    /// Reads its blocks of an MCU and, where `place` says that it is needed, writes them.
-    #[inline(always)]
-    fn read_mcu(&mut self, bits: &mut Bits<'_>, place: Option<(usize, usize)>) -> Option<()> {
-        let Some((column, row)) = place else {
-            for _ in 0..self.rows * self.columns {
-                read_block(
-                    bits,
-                    self.constant,
-                    self.varying,
-                    &mut self.previous,
-                    |_, _| {},
-                )?;
-            }
-            return Some(());
+    /// The blocks of a component in the MCUs that are needed, without padding.
+    fn needed_blocks(&self, index: usize, needed: &Needed) -> Needed {
+        let (component, (columns, rows)) = (&self.components[index], self.blocks(index));
+        let range = |mcus: &std::ops::Range<usize>, factor: usize, count: usize| {
+            (mcus.start * factor).min(count)..(mcus.end * factor).min(count)
         };
-        let side = self.transform.side;
-        for block_row in 0..self.rows {
-            for block_column in 0..self.columns {
-                let mut block = [0i16; 64];
-                let last = read_block(
-                    bits,
-                    self.constant,
-                    self.varying,
-                    &mut self.previous,
-                    |k, value| {
-                        block[usize::from(ZIGZAG[k & 63])] = value as i16;
-                    },
-                )?;
-                let y = (row * self.rows + block_row) * side;
-                let x = (column * self.columns + block_column) * side;
-                let out = &mut self.plane.samples[y * self.plane.stride + x..];
-                self.transform.write(&block, last, out, self.plane.stride);
-            }
-        }
-        Some(())
-    }
-}
-
-/// The coded data between restart markers, without stuffed zeros.
-struct Segments {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Segments {
-    /// Nothing if anything but the end of the image follows the scan.
-    fn of(scan: &[u8]) -> Option<Self> {
-        let mut bytes = Vec::with_capacity(scan.len());
-        let mut ends = Vec::new();
-        let mut rest = scan;
-        loop {
-            let plain = rest.iter().position(|&byte| byte == 0xFF)?;
-            bytes.extend_from_slice(&rest[..plain]);
-            rest = &rest[plain + 1..];
-            match rest.first()? {
-                0x00 => {
-                    bytes.push(0xFF);
-                    rest = &rest[1..];
-                }
-                0xFF => {} // fill before a marker
-                0xD0..=0xD7 => {
-                    ends.push(bytes.len());
-                    rest = &rest[1..];
-                }
-                0xD9 => {
-                    ends.push(bytes.len());
-                    return Some(Self { bytes, ends });
-                }
-                _ => return None,
-            }
+        Needed {
+            columns: range(&needed.columns, component.horizontal, columns),
+            rows: range(&needed.rows, component.vertical, rows),
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts
-            .zip(&self.ends)
-            .map(|(start, &end)| &self.bytes[start..end])
+    /// Samples a side that a component's blocks become: where it is sampled more coarsely than the
+    /// picture both ways, its shrinking takes fewer steps.
+    fn side(&self, index: usize, shrink: Shrink) -> usize {
+        let component = &self.components[index];
+        let mut side = 8 / shrink as usize;
+        let fits = |side: usize, most: usize, factor: usize| {
+            (most * (8 / shrink as usize)).is_multiple_of(factor * side)
+        };
+        while side < 8
+            && fits(2 * side, self.most.0, component.horizontal)
+            && fits(2 * side, self.most.1, component.vertical)
+        {
+            side *= 2;
+        }
+        side
+    }
+
+    /// An empty plane for the blocks of a component that are needed.
+    fn plane(&self, index: usize, shrink: Shrink, needed: &Needed) -> Result<Plane, Fault> {
+        let (component, side) = (&self.components[index], self.side(index, shrink));
+        let (columns, rows) = (component.horizontal * side, component.vertical * side);
+        let stride = needed.columns.len() * columns;
+        let mcu = 8 / shrink as usize;
+        Ok(Plane {
+            samples: zeros(stride * needed.rows.len() * rows, 0)?,
+            stride,
+            left: needed.columns.start * columns,
+            top: needed.rows.start * rows,
+            width: (self.width * columns).div_ceil(8 * self.most.0),
+            height: (self.height * rows).div_ceil(8 * self.most.1),
+            across: self.most.0 * mcu / columns,
+            down: self.most.1 * mcu / rows,
+        })
     }
 }
 
@@ -284,6 +228,14 @@ impl Plane {
 impl Shrink {
     /// From the smallest picture to the largest.
     pub(super) const ALL: [Self; 4] = [Self::Eighth, Self::Quarter, Self::Half, Self::Full];
+}
+
+/// `count` times `value`, or an error where there is no memory for them.
+fn zeros<T: Copy>(count: usize, value: T) -> Result<Vec<T>, Fault> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(count).map_err(|_| Fault::Memory)?;
+    all.resize(count, value);
+    Ok(all)
 }
 
 #[cfg(test)]

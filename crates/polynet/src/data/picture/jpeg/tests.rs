@@ -3,13 +3,17 @@ use proptest::prelude::*;
 use super::*;
 use crate::data::picture::agreement::fixture;
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 10] = [
     "444.jpg",
     "422.jpg",
     "420.jpg",
     "finest.jpg",
     "restarts.jpg",
     "grey.jpg",
+    "progressive.jpg",
+    "cmyk.jpg",
+    "ycck.jpg",
+    "rgb.jpg",
 ];
 
 fn whole(jpeg: &Jpeg<'_>, shrink: Shrink) -> Part {
@@ -23,24 +27,36 @@ fn whole(jpeg: &Jpeg<'_>, shrink: Shrink) -> Part {
 }
 
 #[test]
-fn the_usual_kinds_are_decoded_here_and_others_are_left_alone() {
-    for name in NAMES {
-        let bytes = fixture(name);
-        let jpeg = Jpeg::parse(&bytes).unwrap();
-        assert!(
-            jpeg.decode(Shrink::Full, whole(&jpeg, Shrink::Full))
-                .is_some(),
-            "{name}"
-        );
-    }
-    for name in [
-        "progressive.jpg",
-        "cmyk.jpg",
-        "ycck.jpg",
-        "rgb.jpg",
-        "alpha.png",
+fn what_is_not_decoded_is_refused_by_name() {
+    let whole = fixture("420.jpg");
+    let frame = whole
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xC0])
+        .unwrap();
+    let changed = |position: usize, value: u8| {
+        let mut bytes = whole.clone();
+        bytes[position] = value;
+        bytes
+    };
+    for (bytes, expected) in [
+        (changed(frame + 1, 0xC9), "arithmetic coding"),
+        (changed(frame + 1, 0xCA), "arithmetic coding"),
+        (changed(frame + 1, 0xC3), "lossless coding"),
+        (changed(frame + 1, 0xC5), "hierarchical coding"),
+        (changed(frame + 4, 12), "12 bits a sample"),
+        (
+            changed(frame + 9, 2),
+            "neither 1 nor 3 nor 4 colour channels",
+        ),
+        (
+            changed(frame + 11, 0x31),
+            "sampling factors that divide no other",
+        ),
+        (fixture("alpha.png"), "expected a JPEG"),
     ] {
-        assert!(Jpeg::parse(&fixture(name)).is_none(), "{name}");
+        let refused = Jpeg::parse(&bytes).err().map(|fault| fault.to_string());
+        let refused = refused.unwrap_or_default();
+        assert!(refused.contains(expected), "{refused}");
     }
 }
 
@@ -107,7 +123,7 @@ proptest! {
         let mut bytes = fixture(NAMES[name]);
         let position = position.index(bytes.len());
         bytes[position] = value;
-        if let Some(jpeg) = Jpeg::parse(&bytes).filter(|j| j.width * j.height < 1 << 20) {
+        if let Some(jpeg) = Jpeg::parse(&bytes).ok().filter(|j| j.width * j.height < 1 << 20) {
             let shrink = Shrink::ALL[shrink];
             let _ = jpeg.decode(shrink, whole(&jpeg, shrink));
         }

@@ -1,0 +1,188 @@
+//! Where a feature map lies in an arena.
+
+use super::arena::Arena;
+use crate::element::Element;
+use crate::simd::BLOCK;
+
+/// Blocks that hold `channels`.
+pub fn blocks_of(channels: usize) -> usize {
+    channels.div_ceil(BLOCK)
+}
+
+/// Where a feature map lies in an arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Element of image 0, block 0, row 0, column 0.
+    pub(crate) offset: usize,
+    pub(crate) images: usize,
+    pub(crate) channels: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) halo: usize,
+    pub(crate) image_stride: usize,
+}
+
+impl View {
+    /// The elements that a map needs.
+    ///
+    /// # Panics
+    /// If they are more than an address space holds.
+    pub fn elements(
+        images: usize,
+        channels: usize,
+        [height, width]: [usize; 2],
+        halo: usize,
+    ) -> usize {
+        let row = halo.checked_mul(2).and_then(|halo| halo.checked_add(width));
+        let factors = [Some(blocks_of(channels)), Some(height), row, Some(BLOCK)];
+        let product = |product: usize, factor: Option<usize>| product.checked_mul(factor?);
+        let elements = factors.into_iter().try_fold(images, product);
+        elements.expect("a map that fits an address space")
+    }
+
+    /// A map whose memory begins at element `start` of an arena.
+    ///
+    /// # Panics
+    /// If `start` is no multiple of 16, the map has no element, or it ends beyond any arena.
+    pub fn new(
+        start: usize,
+        images: usize,
+        channels: usize,
+        [height, width]: [usize; 2],
+        halo: usize,
+    ) -> Self {
+        assert!(start.is_multiple_of(BLOCK), "a map begins at a cache line");
+        assert!(
+            ![images, channels, height, width].contains(&0),
+            "a map has an element"
+        );
+        // No sum or product of places inside a map overflows after this.
+        let elements = Self::elements(images, channels, [height, width], halo);
+        let end = start.checked_add(elements);
+        assert!(
+            end.is_some_and(|end| end <= isize::MAX as usize),
+            "a map ends inside an address space"
+        );
+        Self {
+            offset: start + halo * BLOCK,
+            images,
+            channels,
+            height,
+            width,
+            halo,
+            image_stride: elements / images,
+        }
+    }
+
+    /// Images.
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    /// Channels.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Blocks of channels.
+    pub fn blocks(&self) -> usize {
+        blocks_of(self.channels)
+    }
+
+    /// Rows and columns.
+    pub fn size(&self) -> [usize; 2] {
+        [self.height, self.width]
+    }
+
+    /// Columns of zeros on each side of a row.
+    pub fn halo(&self) -> usize {
+        self.halo
+    }
+
+    /// One past the last element, halo included.
+    pub fn end(&self) -> usize {
+        self.start() + self.images * self.image_stride
+    }
+
+    /// The first element, halo included.
+    pub fn start(&self) -> usize {
+        self.offset - self.halo * BLOCK
+    }
+
+    pub(crate) fn row_stride(&self) -> usize {
+        (self.width + 2 * self.halo) * BLOCK
+    }
+
+    pub(crate) fn block_stride(&self) -> usize {
+        self.height * self.row_stride()
+    }
+
+    /// Element of a pixel of a block.
+    pub(crate) fn at(&self, image: usize, block: usize, row: usize, column: usize) -> usize {
+        self.offset
+            + image * self.image_stride
+            + block * self.block_stride()
+            + row * self.row_stride()
+            + column * BLOCK
+    }
+
+    /// Whether two maps share an element.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.start() < other.end() && other.start() < self.end()
+    }
+
+    /// Writes `[images, channels, height, width]` in row-major order into the map.
+    ///
+    /// # Panics
+    /// If the lengths do not fit or the map leaves the arena.
+    pub fn write_nchw<E: Element>(&self, arena: &mut Arena<E>, values: &[f32]) {
+        let pixels = self.height * self.width;
+        assert_eq!(values.len(), self.images * self.channels * pixels);
+        let memory = &mut arena.as_mut_slice()[self.start()..self.end()];
+        memory.fill(E::default());
+        for (plane, values) in values.chunks_exact(pixels).enumerate() {
+            let (image, channel) = (plane / self.channels, plane % self.channels);
+            for (row, values) in values.chunks_exact(self.width).enumerate() {
+                let first = self.at(image, channel / BLOCK, row, 0) - self.start();
+                let targets = memory[first + channel % BLOCK..].iter_mut();
+                for (target, &value) in targets.step_by(BLOCK).zip(values) {
+                    *target = E::from_f32(value);
+                }
+            }
+        }
+    }
+
+    /// The map as `[images, channels, height, width]` in row-major order.
+    ///
+    /// # Panics
+    /// If the map leaves the arena.
+    pub fn read_nchw<E: Element>(&self, arena: &Arena<E>) -> Vec<f32> {
+        let memory = arena.as_slice();
+        let mut values = Vec::with_capacity(self.images * self.channels * self.height * self.width);
+        for image in 0..self.images {
+            for channel in 0..self.channels {
+                for row in 0..self.height {
+                    let first = self.at(image, channel / BLOCK, row, 0) + channel % BLOCK;
+                    let sources = memory[first..].iter().step_by(BLOCK);
+                    let sources = sources.take(self.width);
+                    values.extend(sources.map(|element| element.to_f32()));
+                }
+            }
+        }
+        values
+    }
+}
+
+/// Writes the zeros beside the rows of a map.
+pub(crate) fn clear_halo<E: Element>(view: &View, arena: &mut Arena<E>) {
+    if view.halo == 0 {
+        return;
+    }
+    let memory = &mut arena.as_mut_slice()[view.start()..view.end()];
+    let (halo, row) = (view.halo * BLOCK, view.row_stride());
+    for row in memory.chunks_exact_mut(row) {
+        let end = row.len() - halo;
+        row[..halo].fill(E::default());
+        row[end..].fill(E::default());
+    }
+}

@@ -1,0 +1,204 @@
+use super::*;
+use crate::is_refused;
+use crate::map::tests::map;
+use crate::map::{clear, gate};
+
+#[test]
+fn pools_agree_with_their_definitions() {
+    for isa in Isa::available() {
+        for padding in [0, 1] {
+            let window = Window {
+                kernel: [3, 3],
+                stride: [2, 2],
+                padding: [padding; 2],
+            };
+            let from = View::new(0, 2, 20, [7, 6], 0);
+            let [height, width] = window.output_size([7, 6]);
+            let to = View::new(from.end(), 2, 20, [height, width], 1);
+            let mean = View::new(to.end(), 1, 20, [1, 2], 0);
+            let mut arena = Arena::new(mean.end());
+            let x = map(&mut arena, &from, |i| ((i * 37) % 101) as f32 - 50.0);
+            pool(isa, Pool::Max, window, &mut arena, &from, &to);
+            let mut expected = Vec::new();
+            for plane in x.chunks_exact(42) {
+                for row in 0..height as isize {
+                    for column in 0..width as isize {
+                        let taps = (0..9).filter_map(|tap| {
+                            let y = 2 * row + tap / 3 - padding as isize;
+                            let x = 2 * column + tap % 3 - padding as isize;
+                            let inside = (0..7).contains(&y) && (0..6).contains(&x);
+                            inside.then(|| plane[(y * 6 + x) as usize])
+                        });
+                        expected.push(taps.fold(f32::MIN, f32::max));
+                    }
+                }
+            }
+            assert_eq!(to.read_nchw(&arena), expected, "{isa} {padding}");
+            average_pool(isa, &mut arena, &from, &mean);
+            for (index, mean) in mean.read_nchw(&arena).iter().enumerate() {
+                // One channel after the other, and in it one image after the other.
+                let plane = index % 2 * 20 + index / 2;
+                let expected = x[plane * 42..(plane + 1) * 42].iter().sum::<f32>() / 42.0;
+                assert!(
+                    (mean - expected).abs() < 1e-4,
+                    "{isa}: {mean} for {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_pools_and_gates_agree_with_their_definitions() {
+    for isa in Isa::available() {
+        let window = Window {
+            kernel: [3, 3],
+            stride: [2, 2],
+            padding: [1, 1],
+        };
+        let from = View::new(0, 2, 20, [7, 6], 1);
+        let [height, width] = window.output_size([7, 6]);
+        let g_view = View::new(from.end(), 2, 20, [height, width], 0);
+        let to = View::new(g_view.end(), 2, 20, [7, 6], 2);
+        let row = View::new(to.end(), 1, 20, [1, 2], 0);
+        let mut arena = Arena::new(row.end());
+        let x = map(&mut arena, &from, |i| ((i * 37) % 101) as f32 - 50.0);
+        let g = map(&mut arena, &g_view, |i| (i % 13) as f32 - 4.0);
+        clear(&mut arena, &to);
+        max_pool_gradient(isa, window, &mut arena, (&from, &g_view), &to);
+        let mut expected = vec![0.0; x.len()];
+        for (plane, g) in g.chunks_exact(height * width).enumerate() {
+            for (index, g) in g.iter().enumerate() {
+                let (row, column) = ((index / width) as isize, (index % width) as isize);
+                let mut best: Option<usize> = None;
+                for tap in 0..9 {
+                    let (y, x_at) = (2 * row + tap / 3 - 1, 2 * column + tap % 3 - 1);
+                    if (0..7).contains(&y) && (0..6).contains(&x_at) {
+                        let at = plane * 42 + (y * 6 + x_at) as usize;
+                        if best.is_none_or(|best| x[at] > x[best]) {
+                            best = Some(at);
+                        }
+                    }
+                }
+                expected[best.unwrap()] += g;
+            }
+        }
+        assert_eq!(to.read_nchw(&arena), expected, "{isa}");
+        let before = to.read_nchw(&arena);
+        gate(isa, &mut arena, (0.5, &from), Some(&to), &to, false);
+        let expected: Vec<f32> = (x.iter().zip(&before))
+            .map(|(x, open)| if *open > 0.0 { 0.5 * x } else { 0.0 })
+            .collect();
+        assert_eq!(to.read_nchw(&arena), expected, "{isa}");
+        gate(isa, &mut arena, (2.0, &from), None, &to, true);
+        let expected: Vec<f32> = expected.iter().zip(&x).map(|(y, x)| y + 2.0 * x).collect();
+        assert_eq!(to.read_nchw(&arena), expected, "{isa}");
+        let g = map(&mut arena, &row, |i| i as f32);
+        average_pool_gradient(isa, &mut arena, &row, &to);
+        let spread = to.read_nchw(&arena);
+        for (index, value) in spread.iter().enumerate() {
+            let (image, channel) = (index / 840, index / 42 % 20);
+            assert!(
+                (value - g[channel * 2 + image] / 42.0).abs() < 1e-5,
+                "{isa}"
+            );
+        }
+    }
+}
+
+#[test]
+fn local_means_leave_the_border_out_forward_and_backward() {
+    for isa in Isa::available() {
+        let window = Window {
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: [1, 1],
+        };
+        let from = View::new(0, 1, 17, [2, 3], 1);
+        let to = View::new(from.end(), 1, 17, [2, 3], 0);
+        let mut arena = Arena::new(to.end());
+        let x = map(&mut arena, &from, |i| (i % 11) as f32);
+        pool(isa, Pool::Mean, window, &mut arena, &from, &to);
+        let means = to.read_nchw(&arena);
+        for (index, mean) in means.iter().enumerate() {
+            let (plane, column) = (index / 6, index % 3);
+            let columns = column.saturating_sub(1)..(column + 2).min(3);
+            let seen: Vec<f32> = (0..2)
+                .flat_map(|row| columns.clone().map(move |column| (row, column)))
+                .map(|(row, column)| x[plane * 6 + row * 3 + column])
+                .collect();
+            let expected = seen.iter().sum::<f32>() / seen.len() as f32;
+            assert!(
+                (mean - expected).abs() < 1e-5,
+                "{isa}: {mean} for {expected}"
+            );
+        }
+        // ⟨g, mean(x)⟩ = ⟨gradient(g), x⟩, as the mean is linear.
+        let g = map(&mut arena, &to, |i| (i % 7) as f32 - 3.0);
+        clear(&mut arena, &from);
+        mean_pool_gradient(isa, window, &mut arena, &to, &from);
+        let product = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+        let (left, right) = (product(&g, &means), product(&from.read_nchw(&arena), &x));
+        assert!((left - right).abs() < 1e-3, "{isa}: {left} and {right}");
+    }
+}
+
+#[test]
+fn maps_that_do_not_fit_a_pool_are_refused() {
+    let isa = Isa::best();
+    let window = |padding| Window {
+        kernel: [3, 3],
+        stride: [2, 2],
+        padding: [padding; 2],
+    };
+    let view = |start, images, channels, size| View::new(start, images, channels, [size; 2], 0);
+    let large = view(0, 2, 16, 7);
+    let small = view(large.end(), 2, 16, 4);
+    let target = view(small.end(), 2, 16, 7);
+    let row = View::new(target.end(), 1, 16, [1, 2], 0);
+    let mut arena = Arena::<f32>::new(row.end());
+    let outside = |view: &View| View {
+        offset: row.end(),
+        ..*view
+    };
+    for (from, to, target, padding, fits) in [
+        (large, small, target, 1, true),
+        (outside(&large), small, target, 1, false),
+        (large, outside(&small), target, 1, false),
+        (large, view(0, 2, 16, 4), view(0, 2, 16, 7), 1, false),
+        (large, view(large.end(), 1, 16, 4), target, 1, false),
+        (large, view(large.end(), 2, 17, 4), target, 1, false),
+        (large, view(large.end(), 2, 16, 3), target, 1, false),
+        (large, view(large.end(), 2, 16, 6), target, 3, false),
+        (large, small, outside(&target), usize::MAX / 2 + 2, false),
+    ] {
+        let window = window(padding);
+        let arena = &mut arena;
+        let refused = [
+            is_refused(|| pool(isa, Pool::Max, window, arena, &from, &to)),
+            is_refused(|| pool(isa, Pool::Mean, window, arena, &from, &to)),
+            is_refused(|| mean_pool_gradient(isa, window, arena, &to, &from)),
+            is_refused(|| max_pool_gradient(isa, window, arena, (&from, &to), &target)),
+        ];
+        assert_eq!(refused, [!fits; 4], "{to:?}");
+    }
+    for (from, to, fits) in [
+        (large, row, true),
+        (outside(&large), row, false),
+        (large, outside(&row), false),
+        (large, View::new(row.start(), 1, 16, [1, 1], 0), false),
+        (large, View::new(0, 1, 16, [1, 2], 0), false),
+        (large, View::new(target.start(), 1, 17, [1, 2], 0), false),
+    ] {
+        let arena = &mut arena;
+        let mut other = Arena::new(row.end());
+        let refused = [
+            is_refused(|| average_pool(isa, arena, &from, &to)),
+            is_refused(|| average_pool_gradient(isa, arena, &to, &from)),
+        ];
+        assert_eq!(refused, [!fits; 2], "{to:?}");
+        let into_other = is_refused(|| average_pool_into(isa, (arena, &from), (&mut other, &to)));
+        let may_overlap = to.start() == 0;
+        assert_eq!(into_other, !fits && !may_overlap, "{to:?}");
+    }
+}
