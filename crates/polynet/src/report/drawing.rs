@@ -90,7 +90,7 @@ fn draw_part(sheet: &mut Sheet, part: &PartReport, fill: Color, top: f64) {
     let centre = MARGIN + BOX_WIDTH / 2.0;
     sheet.rectangle(fill, (MARGIN, top), (BOX_WIDTH, BOX_HEIGHT));
     let title = match &part.module {
-        Some(module) => module.text.clone(),
+        Some(module) => module.written().to_owned(),
         None => part.name.replace('_', " "),
     };
     let title = bold.fitted(&title, BOX_WIDTH - 16.0);
@@ -149,7 +149,7 @@ fn draw_modules(sheet: &mut Sheet, architecture: &Architecture) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::canvas::assert_texts_are_apart;
+    use super::super::canvas::tests::assert_texts_are_apart;
     use super::*;
 
     fn drawn(text: &str) -> String {

@@ -1,4 +1,4 @@
-use super::super::canvas::assert_texts_are_apart;
+use super::super::canvas::tests::assert_texts_are_apart;
 use super::*;
 
 fn matrix(classes: usize, images: u64) -> ConfusionMatrix {

@@ -12,7 +12,7 @@ const HALF: Point = (18.0, 15.0);
 /// Pixels above the image's letter: the module's name and its formula.
 const HEAD: f64 = 44.0;
 /// Pixels of a formula at most.
-const LONGEST_FORMULA: f64 = 560.0;
+const LONGEST_FORMULA: f64 = 440.0;
 const INK: Pen = pen(Color::Ink, 1.0);
 
 /// A module on a plane of its own: the image's line down the left, one lane right of every column
