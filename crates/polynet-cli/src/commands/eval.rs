@@ -4,11 +4,12 @@ use super::compute::Compute;
 use super::crops::CropArguments;
 use super::ranks;
 use crate::output;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use polynet::Model;
 use polynet::ModelConfig;
 use polynet::data::{
-    Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View, read_image,
+    Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View, printable,
+    read_image,
 };
 use polynet::distributed::Communicator;
 use polynet::eval::pooling::PoolingRule;
@@ -96,6 +97,9 @@ fn evaluate(arguments: &Arguments, ranks: &Communicator) -> Result<()> {
         return Ok(());
     }
     skipped.iter().for_each(warn_of);
+    if report.images == 0 {
+        bail!("none of the images can be used; see the warnings");
+    }
     if let Some(path) = &arguments.svg {
         write_confusion(&report, &arguments.model, path)?;
     }
@@ -138,7 +142,8 @@ fn on_error(arguments: &Arguments) -> OnError {
 }
 
 fn warn_of(skipped: &Skipped) {
-    eprintln!("warning: skipped {}: {}", skipped.path, skipped.reason);
+    let reason = printable(&skipped.reason);
+    eprintln!("warning: skipped {}: {reason}", skipped.path);
 }
 
 impl<'a> Evaluation<'a> {
@@ -151,6 +156,9 @@ impl<'a> Evaluation<'a> {
             SplitName::All => Split::All,
         };
         let dataset = Dataset::open(data, split)?;
+        if ranks.is_writer() {
+            output::say_reading(dataset.reading());
+        }
         let model = arguments.compute.open(&arguments.model)?;
         let dataset = Arc::new(dataset.with_classes(&model.config().classes)?);
         let preprocessing = &model.config().preprocessing;

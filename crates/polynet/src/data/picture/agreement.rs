@@ -199,7 +199,11 @@ fn all_samplings_scans_restarts_and_colours_decode_as_with_pillow_to_the_bit() {
 #[test]
 fn of_all_combinations_a_part_is_the_part_of_the_whole() {
     for Combination {
-        name, width, jpeg, height, ..
+        name,
+        width,
+        jpeg,
+        height,
+        ..
     } in combinations()
     {
         let whole = decode(&jpeg).unwrap();
@@ -219,7 +223,11 @@ fn of_all_combinations_a_part_is_the_part_of_the_whole() {
             (region.top - part.region.top) as u32,
         );
         for (x, y, pixel) in part.image.enumerate_pixels() {
-            assert_eq!(pixel, whole.get_pixel(left + x, top + y), "{name}: {x}, {y}");
+            assert_eq!(
+                pixel,
+                whole.get_pixel(left + x, top + y),
+                "{name}: {x}, {y}"
+            );
         }
     }
 }
