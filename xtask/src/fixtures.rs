@@ -20,8 +20,8 @@ pub(crate) struct Arguments {
 
 const REQUIREMENTS: &str = "peers/requirements.txt";
 const SCRIPTS: [&str; 2] = ["peers/fixtures_polynet.py", "peers/fixtures_networks.py"];
-/// Scripts that need no seed, and where their fixtures go: optimizers' steps, crops and images.
-const SEEDLESS: [[&str; 3]; 3] = [
+/// Scripts that need no seed, and where their fixtures go: optimizers' steps, crops, images and JPEGs.
+const SEEDLESS: [[&str; 3]; 4] = [
     [
         "peers/fixtures_optimizer.py",
         "--out",
@@ -36,6 +36,11 @@ const SEEDLESS: [[&str; 3]; 3] = [
         "peers/fixtures_images.py",
         "--out",
         "crates/polynet/src/data/fixtures/images",
+    ],
+    [
+        "peers/fixtures_jpeg.py",
+        "--out",
+        "crates/polynet/src/data/fixtures/jpeg.bin",
     ],
 ];
 

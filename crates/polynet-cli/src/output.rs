@@ -1,6 +1,7 @@
 //! Standard output: results as text or JSON.
 
 use anyhow::Result;
+use polynet::data::{Reading, printable};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -13,6 +14,14 @@ pub(crate) fn line(text: impl std::fmt::Display) -> Result<()> {
 /// Writes a value as indented JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     line(serde_json::to_string_pretty(value)?)
+}
+
+/// How a data set was understood, and what is odd about it, to standard error.
+pub(crate) fn say_reading(reading: &Reading) {
+    eprintln!("images read as {}", printable(&reading.to_string()));
+    for warning in &reading.warnings {
+        eprintln!("warning: {}", printable(warning));
+    }
 }
 
 /// Whether the error is a closed pipe, as `polynet list | head` makes one.

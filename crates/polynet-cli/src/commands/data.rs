@@ -79,6 +79,16 @@ fn check_with_progress(check: &Check, classes: Option<&[String]>) -> Result<Chec
 }
 
 fn print(report: &CheckReport) -> Result<()> {
+    output::line(format_args!(
+        "read as {}",
+        data::printable(&report.reading.to_string())
+    ))?;
+    for warning in &report.reading.warnings {
+        output::line(format_args!("warning: {}", data::printable(warning)))?;
+    }
+    for problem in &report.problems {
+        output::line(format_args!("error: {problem}"))?;
+    }
     for split in &report.splits {
         print_split(split)?;
     }
@@ -117,7 +127,7 @@ fn print(report: &CheckReport) -> Result<()> {
         }
     }
     output::line(if report.breaks_training() {
-        "training would stop: see broken, empty and unknown classes"
+        "training would stop: see errors, broken, empty and unknown classes"
     } else {
         "fit for training"
     })

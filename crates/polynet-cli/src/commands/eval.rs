@@ -4,11 +4,12 @@ use super::compute::Compute;
 use super::crops::CropArguments;
 use super::ranks;
 use crate::output;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use polynet::Model;
 use polynet::ModelConfig;
 use polynet::data::{
     Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View, encode_png,
+    printable,
     read_image,
 };
 use polynet::distributed::Communicator;
@@ -99,15 +100,20 @@ fn evaluate(arguments: &Arguments, ranks: &Communicator) -> Result<()> {
         return Ok(());
     }
     skipped.iter().for_each(warn_of);
+    if report.images == 0 {
+        bail!("none of the images can be used; see the warnings");
+    }
+    // The report first: whatever fails after it, an evaluation of hours is not lost.
+    if arguments.json {
+        output::json(&report)?;
+    } else {
+        output::line(&report)?;
+    }
     if let Some(path) = &arguments.svg {
         let title = arguments.model.display().to_string();
         write_text(path, &confusion_matrix(&report, &title))?;
     }
-    if arguments.json {
-        output::json(&report)
-    } else {
-        output::line(report)
-    }
+    Ok(())
 }
 
 fn preview(arguments: &Arguments, file: &Path, image: &Path) -> Result<()> {
@@ -138,7 +144,8 @@ fn on_error(arguments: &Arguments) -> OnError {
 }
 
 fn warn_of(skipped: &Skipped) {
-    eprintln!("warning: skipped {}: {}", skipped.path, skipped.reason);
+    let reason = printable(&skipped.reason);
+    eprintln!("warning: skipped {}: {reason}", skipped.path);
 }
 
 impl<'a> Evaluation<'a> {
@@ -151,6 +158,9 @@ impl<'a> Evaluation<'a> {
             SplitName::All => Split::All,
         };
         let dataset = Dataset::open(data, split)?;
+        if ranks.is_writer() {
+            output::say_reading(dataset.reading());
+        }
         let model = arguments.compute.open(&arguments.model)?;
         let dataset = Arc::new(dataset.with_classes(&model.config().classes)?);
         let preprocessing = &model.config().preprocessing;

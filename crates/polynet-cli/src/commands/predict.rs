@@ -129,7 +129,7 @@ fn several_crops(
 }
 
 fn print_prediction(prediction: &Prediction) -> Result<()> {
-    output::line(&prediction.image)?;
+    output::line(data::printable(&prediction.image))?;
     prediction.classes.iter().try_for_each(|class| {
         output::line(format_args!(
             "  {:6.2} %  {}",

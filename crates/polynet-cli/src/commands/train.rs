@@ -6,6 +6,7 @@ use super::ranks;
 use crate::output;
 use crate::progress;
 use anyhow::{Context, Result, bail};
+use polynet::data::printable;
 use polynet::distributed::Communicator;
 use polynet::ranked;
 use polynet::train::progress::Silent;
@@ -72,6 +73,9 @@ fn train(arguments: &Arguments, ranks: &Arc<Communicator>) -> Result<ExitCode> {
         }
         (None, None) => bail!("expected a recipe, or --resume with a run folder"),
     };
+    if ranks.is_writer() {
+        output::say_reading(trainer.dataset().reading());
+    }
     let outcome = trainer.run(progress.as_mut(), &stop)?;
     if !ranks.is_writer() {
         return Ok(match outcome {
@@ -108,16 +112,20 @@ fn show_predictions(trainer: &Trainer) -> Result<()> {
     };
     let config = trainer.config();
     let mut predictor = trainer.predictor();
-    let first_of = |label| (0..dataset.len()).find(|&index| dataset.sample(index).label == label);
+    let first_of = |label| {
+        let mut of_class = (0..dataset.len()).filter(|&index| dataset.sample(index).label == label);
+        // Broken ones were told in validation.
+        of_class.find_map(|index| Some((index, dataset.decode(index).ok()?)))
+    };
     output::line("held-out pictures:")?;
-    for index in (0..config.classes.len()).filter_map(first_of).take(10) {
-        let pixels = config.preprocessing.apply(&dataset.decode(index)?);
+    for (index, picture) in (0..config.classes.len()).filter_map(first_of).take(10) {
+        let pixels = config.preprocessing.apply(&picture);
         let logits = predictor.logits(&pixels);
         let best: Vec<String> = ranked(&logits, &config.classes, 2)
             .iter()
             .map(|class| format!("{} {:.0} %", class.class, 100.0 * class.probability))
             .collect();
-        let name = dataset.sample(index).name;
+        let name = printable(dataset.sample(index).name);
         output::line(format_args!("  {name:<32} {}", best.join(", ")))?;
     }
     Ok(())

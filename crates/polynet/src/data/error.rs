@@ -3,9 +3,11 @@
 //! It prints as `where: what`, for example `photos.tar:train/cat/7.jpg: the file ends before
 //! its image does`.
 
+use std::borrow::Cow;
+
 /// Something about a data set, an image or a description of how to load them is not usable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}{message}", self.prefix())]
+#[error("{}{}", self.prefix(), printable(message))]
 pub struct DataError {
     kind: DataErrorKind,
     location: Option<String>,
@@ -34,6 +36,18 @@ pub enum DataErrorKind {
     Configuration,
     /// A loading thread could not do its work.
     Worker,
+}
+
+/// A text that a terminal can be given: what would move its cursor or change its colours is escaped.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = |letter: char| match letter.is_control() {
+        true => letter.escape_default().to_string(),
+        false => letter.to_string(),
+    };
+    Cow::Owned(text.chars().map(escaped).collect())
 }
 
 impl DataError {
@@ -77,6 +91,18 @@ impl DataError {
     fn prefix(&self) -> String {
         self.location
             .as_ref()
-            .map_or_else(String::new, |location| format!("{location}: "))
+            .map_or_else(String::new, |location| format!("{}: ", printable(location)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_move_a_terminals_cursor_is_escaped() {
+        let error = DataError::configuration("got \u{1B}[31mred").at("a\r\u{7}b");
+        assert_eq!(error.to_string(), "a\\r\\u{7}b: got \\u{1b}[31mred");
+        assert_eq!(printable("häuser 1.png"), "häuser 1.png");
     }
 }

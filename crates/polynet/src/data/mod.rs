@@ -35,8 +35,10 @@ pub(crate) mod sample_images;
 
 pub use crate::random::sample_rng;
 pub use check::{CheckReport, FileFinding, Finding, OVERSIZED_PIXELS, Sizes, SplitReport, check};
-pub use error::{DataError, DataErrorKind};
-pub use index::{Dataset, Sample, Split, Splitting, image_files};
+pub use error::{DataError, DataErrorKind, printable};
+pub use index::{
+    ContentDigest, Dataset, Layout, Reading, Sample, Split, SplitDigest, Splitting, image_files,
+};
 pub use load::{
     Batch, Epoch, LastBatch, Loader, LoaderConfig, OnError, Order, Share, Skipped, View,
 };

@@ -303,6 +303,11 @@ impl Trainer {
         &self.config
     }
 
+    /// The images that are learned from.
+    pub fn dataset(&self) -> &Dataset {
+        self.setup.training.dataset()
+    }
+
     /// The held-out images, where there are any.
     pub fn validation(&self) -> Option<&Dataset> {
         let loader = self.setup.validation.as_ref()?;

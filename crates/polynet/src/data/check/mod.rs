@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use crate::data::{
     error::{DataError, DataErrorKind},
-    index::{Dataset, Split, class_key as key},
+    index::{Dataset, Reading, Split, class_key as key},
 };
 
 use self::inspection::Inspection;
@@ -30,6 +30,10 @@ pub use self::inspection::{Finding, OVERSIZED_PIXELS};
 /// What [`check`] found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CheckReport {
+    /// How the data set was understood.
+    pub reading: Reading,
+    /// Why a split can't be used, a sentence each.
+    pub problems: Vec<String>,
     /// Train and validation, as far as they are there.
     pub splits: Vec<SplitReport>,
     /// Files passed over because of their names or places.
@@ -83,7 +87,9 @@ pub struct FileFinding {
 impl CheckReport {
     /// Whether training (with the model, if one was given) would stop with an error.
     pub fn breaks_training(&self) -> bool {
-        !self.unknown_classes.is_empty()
+        !self.problems.is_empty()
+            || !self.unknown_classes.is_empty()
+            || self.splits.iter().any(|split| split.sizes.is_none())
             || self.findings.iter().any(|f| f.finding.breaks_training())
     }
 }
@@ -99,7 +105,7 @@ pub fn check(
     classes: Option<&[String]>,
     progress: impl Fn(usize, usize) + Sync,
 ) -> Result<CheckReport, DataError> {
-    let sets = open_splits(path)?;
+    let (sets, problems) = open_splits(path)?;
     let total = sets.iter().map(|(_, set)| set.len()).sum();
     let done = AtomicUsize::new(0);
     let mut splits = Vec::new();
@@ -135,7 +141,12 @@ pub fn check(
         *finding_counts.entry(finding.title()).or_default() += 1;
     }
     let (unknown_classes, missing_classes) = compare_classes(&sets, classes);
+    let Some((_, first)) = sets.first() else {
+        return Err(DataError::new(DataErrorKind::NoImages, problems.join("; ")));
+    };
     Ok(CheckReport {
+        reading: first.reading().clone(),
+        problems,
         splits,
         ignored_files: sets.iter().map(|(_, set)| set.ignored()).max().unwrap_or(0),
         unknown_classes,
@@ -145,28 +156,19 @@ pub fn check(
     })
 }
 
-/// Both splits, or the one that is there.
-fn open_splits(path: &Path) -> Result<Vec<(Split, Dataset)>, DataError> {
-    let mut sets = Vec::new();
-    let mut first_error = None;
+/// Both splits, or the one that is there and what is wrong with the other.
+fn open_splits(path: &Path) -> Result<(Vec<(Split, Dataset)>, Vec<String>), DataError> {
+    let (mut sets, mut errors) = (Vec::new(), Vec::new());
     for split in [Split::Train, Split::Validation] {
         match Dataset::open(path, split) {
             Ok(set) => sets.push((split, set)),
-            // A folder of validation images alone, or one image a class.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    DataErrorKind::Layout | DataErrorKind::NoImages
-                ) =>
-            {
-                first_error.get_or_insert(error);
-            }
-            Err(error) => return Err(error),
+            Err(error) => errors.push(error),
         }
     }
-    match first_error {
-        Some(error) if sets.is_empty() || error.kind() == DataErrorKind::NoImages => Err(error),
-        _ => Ok(sets),
+    let problems = errors.iter().map(DataError::to_string).collect();
+    match errors.into_iter().next() {
+        Some(error) if sets.is_empty() => Err(error),
+        _ => Ok((sets, problems)),
     }
 }
 

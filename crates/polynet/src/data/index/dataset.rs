@@ -22,13 +22,14 @@ use image::RgbImage;
 use super::{
     classes, folder,
     ground_truth::{GroundTruth, LABEL_FILES},
-    layout::{Index, IndexedImage, Listing, Place},
+    layout::{Index, IndexedImage, ListedImage, Listing, Place},
+    reading::Reading,
     shards,
     splitting::{Split, Splitting},
     tarball,
 };
 use crate::data::{
-    error::{DataError, DataErrorKind},
+    error::{DataError, DataErrorKind, printable},
     picture,
 };
 
@@ -40,6 +41,7 @@ pub struct Dataset {
     classes: Vec<String>,
     samples: Vec<IndexedImage>,
     ignored: usize,
+    reading: Reading,
 }
 
 /// An open archive.
@@ -97,6 +99,7 @@ impl Dataset {
             classes,
             samples,
             ignored,
+            reading,
         } = listing
             .index(split, splitting)
             .map_err(|error| error.at(place()))?;
@@ -106,6 +109,7 @@ impl Dataset {
             classes,
             samples,
             ignored,
+            reading,
         })
     }
 
@@ -127,6 +131,11 @@ impl Dataset {
     /// The classes that labels count, sorted by name unless [`Self::with_classes`] said otherwise.
     pub fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    /// How the folder or archive was understood, with the classes that it has itself.
+    pub fn reading(&self) -> &Reading {
+        &self.reading
     }
 
     /// How many images there are.
@@ -178,13 +187,18 @@ impl Dataset {
     pub fn location(&self, index: usize) -> String {
         let image = &self.samples[index].image;
         let name = image.real_path();
-        match image.place {
+        let location = match image.place {
             Place::Member { archive, .. } => {
                 let archive = self.archives[archive as usize].path.display();
                 format!("{archive}:{name}")
             }
             _ => self.path.join(&*name).display().to_string(),
-        }
+        };
+        printable(&location).into_owned()
+    }
+
+    pub(super) fn image(&self, index: usize) -> &ListedImage {
+        &self.samples[index].image
     }
 
     /// For a set of several archives the numbers of the images of each, as they lie in it; for

@@ -78,6 +78,8 @@ impl GroundTruth {
 
 /// Lines that aren't empty, with their numbers from 1.
 fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    // Spreadsheets write a byte-order mark.
+    let text = text.trim_start_matches('\u{FEFF}');
     let lines = (1..).zip(text.lines().map(str::trim));
     lines.filter(|(_, line)| !line.is_empty())
 }
@@ -142,6 +144,11 @@ mod tests {
         assert_eq!(expected.class_of("ILSVRC2012_val_00000003.JPEG"), None);
         let synsets = parse(&[(SYNSETS, "n01751748\nn00000009\n")]).unwrap();
         assert_eq!(synsets.as_ref(), Some(&expected));
+        let marked = format!("\u{FEFF}{solution}");
+        assert_eq!(
+            parse(&[(SOLUTION, &marked)]).unwrap().as_ref(),
+            Some(&expected)
+        );
         let ids = "3 n00000009 thing, other thing\n490 n01751748 sea snake\n";
         let numbers = parse(&[(NUMBERS, "490\r\n3\r\n"), (IDS, ids)]).unwrap();
         assert_eq!(numbers.as_ref(), Some(&expected));

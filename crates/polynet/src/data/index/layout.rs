@@ -16,6 +16,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{
     ground_truth::{GroundTruth, LABEL_FILES},
+    reading::{Layout, Reading},
     splitting::{Split, Splitting},
 };
 use crate::data::error::{DataError, DataErrorKind};
@@ -58,6 +59,8 @@ pub(crate) struct Listing {
     /// Files that say what images show.
     label_files: Vec<ListedImage>,
     ignored: usize,
+    /// Names that are no text, escaped.
+    pub(super) unreadable: Vec<String>,
 }
 
 /// A sample of an index.
@@ -73,6 +76,7 @@ pub(crate) struct Index {
     pub(crate) classes: Vec<String>,
     pub(crate) samples: Vec<IndexedImage>,
     pub(crate) ignored: usize,
+    pub(crate) reading: Reading,
 }
 
 impl ListedImage {
@@ -197,21 +201,30 @@ impl Listing {
             return Err(self.no_images(""));
         }
         let root = self.root();
-        let folders: Vec<String> = match self.split_folders(&root) {
-            Some(splits) => choose(&splits, split)?
-                .into_iter()
-                .map(|name| join(&root, name))
-                .collect(),
-            None => {
-                splitting.validate()?;
-                return self.divide(&root, split, splitting);
-            }
+        let Some(splits) = self.split_folders(&root) else {
+            splitting.validate()?;
+            let layout = self.divided(&root, splitting)?;
+            return self.divide(&root, layout, split, splitting);
         };
-        self.gather(&folders)
+        let trained = splits.iter().filter(|name| **name == TRAIN_NAME);
+        let held_out = splits.iter().filter(|name| **name != TRAIN_NAME).take(1);
+        let read = trained.chain(held_out).map(|name| (*name).to_owned());
+        let layout = Layout::Splits {
+            folders: read.collect(),
+        };
+        let chosen = choose(&splits, split)?;
+        let folders: Vec<String> = chosen.into_iter().map(|name| join(&root, name)).collect();
+        self.gather(&root, &folders, layout)
+    }
+
+    /// Counts a file or folder out whose name is no text.
+    pub(crate) fn add_unreadable(&mut self, name: &[u8]) {
+        self.unreadable.push(name.escape_ascii().to_string());
     }
 
     /// Everything in the class folders of `folders`.
-    fn gather(self, folders: &[String]) -> Result<Index, DataError> {
+    fn gather(self, root: &str, folders: &[String], layout: Layout) -> Result<Index, DataError> {
+        let warnings = self.oddities(root, &layout);
         let mut classes = BTreeSet::new();
         for folder in folders {
             classes.extend(self.classes(folder)?);
@@ -229,17 +242,25 @@ impl Listing {
             let images = slots[range].iter_mut().filter_map(Option::take);
             samples.extend(images.map(|image| IndexedImage { image, label }));
         }
+        let classes: Vec<String> = classes.into_iter().collect();
         Ok(Index {
-            classes: classes.into_iter().collect(),
+            reading: Reading::new(layout, &classes, warnings),
+            classes,
             samples,
             ignored: self.ignored + loose,
         })
     }
 
     /// One part of the class folders of `root`.
-    fn divide(self, root: &str, split: Split, splitting: Splitting) -> Result<Index, DataError> {
+    fn divide(
+        self,
+        root: &str,
+        layout: Layout,
+        split: Split,
+        splitting: Splitting,
+    ) -> Result<Index, DataError> {
         let folder = root.to_owned();
-        let mut index = self.gather(std::slice::from_ref(&folder))?;
+        let mut index = self.gather(root, std::slice::from_ref(&folder), layout)?;
         if split == Split::All {
             return Ok(index);
         }
@@ -333,7 +354,7 @@ impl Listing {
     }
 
     /// Names of the folders directly below `folder`, in order.
-    fn children(&self, folder: &str) -> Vec<&str> {
+    pub(super) fn children(&self, folder: &str) -> Vec<&str> {
         let prefix = prefix_of(folder);
         self.folders
             .range(prefix.clone()..)
@@ -344,7 +365,7 @@ impl Listing {
     }
 
     /// How many images lie directly in `folder`.
-    fn loose(&self, folder: &str) -> usize {
+    pub(super) fn loose(&self, folder: &str) -> usize {
         let prefix = prefix_of(folder);
         let below = &self.images[self.images_below(folder)];
         let is_loose = |image: &&ListedImage| !image.path[prefix.len()..].contains('/');
@@ -352,7 +373,7 @@ impl Listing {
     }
 
     /// The range of images inside `folder`, at any depth.
-    fn images_below(&self, folder: &str) -> std::ops::Range<usize> {
+    pub(super) fn images_below(&self, folder: &str) -> std::ops::Range<usize> {
         let prefix = prefix_of(folder);
         let start = self.images.partition_point(|image| *image.path < *prefix);
         let count = self.images[start..].partition_point(|image| image.path.starts_with(&prefix));
@@ -387,7 +408,7 @@ fn flat_validation(path: &str) -> Option<(&str, &str)> {
     VALIDATION_NAMES.contains(&split).then_some((folder, name))
 }
 
-fn join(folder: &str, name: &str) -> String {
+pub(super) fn join(folder: &str, name: &str) -> String {
     prefix_of(folder) + name
 }
 

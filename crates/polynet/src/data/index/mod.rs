@@ -4,15 +4,19 @@
 
 mod classes;
 mod dataset;
+mod digest;
 mod folder;
 mod ground_truth;
 mod layout;
+mod reading;
 mod shards;
 mod splitting;
 mod tarball;
 
 pub(crate) use classes::key as class_key;
 pub use dataset::{Dataset, Sample};
+pub use digest::{ContentDigest, SplitDigest};
 pub use folder::image_files;
+pub use reading::{Layout, Reading};
 pub(crate) use shards::{SHUFFLE_BUFFER, order as order_of_shards};
 pub use splitting::{Split, Splitting};

@@ -59,7 +59,35 @@ pub(crate) fn find(path: &Path) -> Result<Option<Vec<PathBuf>>, DataError> {
         }
     }
     shards.sort();
+    refuse_gaps(&shards).map_err(|error| error.at(path.display().to_string()))?;
     Ok((!shards.is_empty()).then_some(shards))
+}
+
+/// Refuses shards of one name whose numbers leave some out.
+fn refuse_gaps(shards: &[PathBuf]) -> Result<(), DataError> {
+    let numbered = |shard: &PathBuf| {
+        let (name, number) = split_stem(stem_of(shard)?)?;
+        Some((
+            name.to_owned(),
+            number.to_owned(),
+            number.parse::<u64>().ok()?,
+        ))
+    };
+    let numbered: Vec<_> = shards.iter().filter_map(numbered).collect();
+    for pair in numbered.windows(2) {
+        let [(name, before, first), (next, _, second)] = pair else {
+            continue;
+        };
+        if name == next && *second > first + 1 {
+            let width = before.len();
+            return Err(layout(format!(
+                "expected all shards of {name}, {name}-{:0width$}.tar is missing; copy it, or \
+                 renumber the others to go on without it",
+                first + 1
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The files that `a-{000..123}.tar` means.
@@ -98,9 +126,11 @@ pub(crate) fn list(shards: &[PathBuf]) -> Result<(Vec<Archive>, Listing), DataEr
     let mut archives = Vec::new();
     for (number, path) in (0..).zip(shards) {
         let (mut images, mut classes) = (Vec::new(), HashMap::new());
-        let file = tarball::walk(path, |member| {
-            let Member::File { path, offset, size } = member else {
-                return;
+        let shard = tarball::walk(path, |member| {
+            let (path, offset, size) = match member {
+                Member::File { path, offset, size } => (path, offset, size),
+                Member::Unreadable(name) => return listing.add_unreadable(&name),
+                Member::Folder(_) => return,
             };
             if has_image_extension(&path) && !is_hidden(&path) {
                 images.push((path, offset, size));
@@ -113,12 +143,16 @@ pub(crate) fn list(shards: &[PathBuf]) -> Result<(Vec<Archive>, Listing), DataEr
         let split = split_stem(stem).map_or(stem, |(name, _)| name);
         let is_split = split == TRAIN_NAME || VALIDATION_NAMES.contains(&split);
         for (image, offset, size) in images {
-            let class = match (classes.get(key_of(&image)), image.split_once('/')) {
-                (Some(&(offset, size)), _) => class_in(&file, offset, size, &names),
+            let stem_of_image = image.rsplit_once('.').map_or(&*image, |(stem, _)| stem);
+            let file = classes.get(stem_of_image);
+            let file = file.or_else(|| classes.get(key_of(&image)));
+            let class = match (file, image.split_once('/')) {
+                (Some(&(offset, size)), _) => class_in(&shard, offset, size, &names),
                 (None, Some((folder, _))) => Ok(folder.to_owned()),
-                (None, None) => Err(layout(
-                    "expected a folder for its class around it, or a .cls file beside it",
-                )),
+                (None, None) => Err(layout(format!(
+                    "expected a folder for its class around it, or beside it a file {}.cls",
+                    key_of(&image)
+                ))),
             };
             let class = class.map_err(|error| at(error, &image))?;
             let name = image.strip_prefix(&format!("{class}/")).unwrap_or(&image);
@@ -137,7 +171,7 @@ pub(crate) fn list(shards: &[PathBuf]) -> Result<(Vec<Archive>, Listing), DataEr
         }
         archives.push(Archive {
             path: path.clone(),
-            file,
+            file: shard,
         });
     }
     Ok((archives, listing))
@@ -186,6 +220,7 @@ fn class_names(shards: &[PathBuf]) -> Result<Vec<String>, DataError> {
     };
     let text = fs::read_to_string(&list)
         .map_err(|error| DataError::io(list.display().to_string(), &error))?;
+    let text = text.trim_start_matches('\u{FEFF}');
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     Ok(lines.map(str::to_owned).collect())
 }

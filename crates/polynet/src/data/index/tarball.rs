@@ -15,12 +15,15 @@ use crate::data::{
     picture::check_file_size,
 };
 
-/// First bytes of compressed files, which can't be read in place.
-const COMPRESSIONS: [(&str, &[u8]); 4] = [
+/// First bytes of other archives, which can't be read in place.
+const OTHERS: [(&str, &[u8]); 7] = [
     ("gzip", &[0x1F, 0x8B]),
     ("xz", &[0xFD, b'7', b'z', b'X', b'Z']),
     ("zstd", &[0x28, 0xB5, 0x2F, 0xFD]),
     ("bzip2", b"BZh"),
+    ("zip", b"PK\x03\x04"),
+    ("7z", b"7z\xBC\xAF"),
+    ("rar", b"Rar!"),
 ];
 
 /// A member of an archive, by its path.
@@ -31,6 +34,8 @@ pub(crate) enum Member {
         offset: u64,
         size: u64,
     },
+    /// Its name is not UTF-8.
+    Unreadable(Vec<u8>),
 }
 
 /// Opens an archive and lists its members.
@@ -38,6 +43,7 @@ pub(crate) fn list(path: &Path) -> Result<(File, Listing), DataError> {
     let mut listing = Listing::default();
     let file = walk(path, |member| match member {
         Member::Folder(path) => listing.add_folder(&path),
+        Member::Unreadable(name) => listing.add_unreadable(&name),
         Member::File { path, offset, size } => {
             let archive = 0;
             listing.add_file(
@@ -68,13 +74,10 @@ fn refuse_compressed(file: &File) -> Result<(), DataError> {
     let mut start = Vec::new();
     read_at_most(file, 6, &mut start)
         .map_err(|error| archive(format!("can't be read: {error}")))?;
-    match COMPRESSIONS
-        .iter()
-        .find(|(_, magic)| start.starts_with(magic))
-    {
+    match OTHERS.iter().find(|(_, magic)| start.starts_with(magic)) {
         None => Ok(()),
         Some((name, _)) => Err(archive(format!(
-            "expected an uncompressed .tar, the file is {name}; decompress it first"
+            "expected an uncompressed .tar, the file is {name}; unpack it first"
         ))),
     }
 }
@@ -87,14 +90,31 @@ fn read_at_most(file: &File, count: u64, into: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn walk_members(file: &File, length: u64, mut visit: impl FnMut(Member)) -> Result<(), DataError> {
-    let broken = |error: io::Error| archive(format!("expected a .tar archive: {error}"));
+    // What the crate says may hold the file's own bytes.
+    let broken = |error: io::Error| {
+        let reason: String = error.to_string().chars().take(120).collect();
+        archive(format!(
+            "expected a .tar archive: {}",
+            reason.escape_debug()
+        ))
+    };
+    let mut end = 0;
     let mut members = tar::Archive::new(file);
     for member in members.entries_with_seek().map_err(broken)? {
         let member = member.map_err(broken)?;
-        let Some(path) = member_path(&member.path_bytes())? else {
+        let (offset, size) = (member.raw_file_position(), member.size());
+        if member.header().entry_type().is_file() {
+            end = offset.saturating_add(size);
+        } else {
+            end = end.max(offset);
+        }
+        let bytes = member.path_bytes();
+        let Some(path) = member_path(&bytes)? else {
+            if std::str::from_utf8(&bytes).is_err() {
+                visit(Member::Unreadable(bytes.into_owned()));
+            }
             continue;
         };
-        let (offset, size) = (member.raw_file_position(), member.size());
         let kind = member.header().entry_type();
         if kind.is_dir() {
             visit(Member::Folder(path));
@@ -112,17 +132,24 @@ fn walk_members(file: &File, length: u64, mut visit: impl FnMut(Member)) -> Resu
             )));
         }
     }
+    if end.next_multiple_of(BLOCK) + BLOCK > length {
+        return Err(archive(
+            "the archive ends without its end mark; it was not copied whole. If it is, append the \
+             mark: head -c 1024 /dev/zero >> FILE",
+        ));
+    }
     Ok(())
 }
 
-/// A member's path without `.` and doubled slashes; nothing for the archive's root itself.
+/// Bytes that members are padded to; an archive ends with two such blocks of zeros.
+const BLOCK: u64 = 512;
+
+/// A member's path without `.` and doubled slashes; nothing for the archive's root itself and for
+/// names that are not UTF-8.
 fn member_path(bytes: &[u8]) -> Result<Option<String>, DataError> {
-    let path = std::str::from_utf8(bytes).map_err(|_| {
-        archive(format!(
-            "expected names in UTF-8, one member is called {}",
-            String::from_utf8_lossy(bytes)
-        ))
-    })?;
+    let Ok(path) = std::str::from_utf8(bytes) else {
+        return Ok(None);
+    };
     let names: Vec<_> = path
         .split('/')
         .filter(|name| !matches!(*name, "" | "."))
@@ -218,18 +245,40 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_cut_between_members_is_refused() {
+        let (_folder, path) = tar_of(&picture_set("", &[("a", 3)]));
+        let whole = std::fs::read(&path).unwrap();
+        let names = |name: &str| whole.windows(9).position(|w| w == name.as_bytes());
+        let second = names("a/001.png").unwrap();
+        for end in [second, names("a/002.png").unwrap()] {
+            std::fs::write(&path, &whole[..end]).unwrap();
+            let error = list(&path).unwrap_err().to_string();
+            assert!(error.contains("ends without its end mark"), "{error}");
+            // One mark is enough, whatever follows.
+            std::fs::write(&path, [&whole[..end], &[0; 512]].concat()).unwrap();
+            assert!(list(&path).is_ok());
+        }
+    }
+
+    #[test]
     fn what_is_no_plain_tar_is_refused() {
         let cases: &[(&[u8], &str)] = &[
             (b"\x1F\x8B\x08\0 and so on", "the file is gzip"),
             (b"\xFD7zXZ\0 and so on", "the file is xz"),
+            (b"PK\x03\x04 and so on", "the file is zip; unpack it first"),
             (&[b'x'; 1024], "expected a .tar archive"),
+            (&[0x1B; 1024], "expected a .tar archive"),
             (b"short", "expected a .tar archive"),
         ];
         for (bytes, expected) in cases {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), bytes).unwrap();
             let error = list(file.path()).unwrap_err();
-            assert!(error.to_string().contains(expected), "{error}");
+            let text = error.to_string();
+            assert!(
+                text.contains(expected) && !text.contains(char::is_control),
+                "{text}"
+            );
             assert_eq!(error.kind(), DataErrorKind::Archive);
         }
     }
@@ -253,7 +302,6 @@ mod tests {
                 .contains("a/1.jpg is a link")
         );
         assert!(member_path(b"a/../../b.jpg").is_err());
-        assert!(member_path(b"a/\xFF.jpg").is_err());
         assert_eq!(member_path(b"./").unwrap(), None);
     }
 

@@ -60,6 +60,16 @@ pub struct Epoch {
     thread: Option<JoinHandle<()>>,
     failure: Option<DataError>,
     remaining: usize,
+    usable: Usable,
+}
+
+/// Whether an epoch has had any image that can be used.
+#[derive(Debug)]
+enum Usable {
+    /// Some, or others load the rest of the epoch.
+    NoMatter,
+    /// None so far, and how many were left out.
+    NoneOf(usize),
 }
 
 /// What the loading threads share.
@@ -129,6 +139,10 @@ impl Loader {
             thread,
             failure,
             remaining: self.batches_per_epoch().saturating_sub(first_batch),
+            usable: match first_batch == 0 && self.work.loads_all() {
+                true => Usable::NoneOf(0),
+                false => Usable::NoMatter,
+            },
         }
     }
 }
@@ -147,6 +161,7 @@ impl Iterator for Epoch {
             let message = "the loading thread ended before its last batch";
             Err(DataError::new(DataErrorKind::Worker, message))
         });
+        let batch = batch.and_then(|batch| self.expect_some(batch));
         if batch.is_err() {
             self.remaining = 0;
         }
@@ -162,6 +177,30 @@ impl Iterator for Epoch {
 }
 
 impl std::iter::FusedIterator for Epoch {}
+
+impl Epoch {
+    /// Refuses the last batch of an epoch without a single image that can be used.
+    fn expect_some(&mut self, batch: Batch) -> Result<Batch, DataError> {
+        let Usable::NoneOf(left_out) = self.usable else {
+            return Ok(batch);
+        };
+        let left_out = left_out + batch.skipped.len();
+        self.usable = match batch.is_empty() {
+            true => Usable::NoneOf(left_out),
+            false => Usable::NoMatter,
+        };
+        match batch.skipped.first() {
+            Some(skipped) if batch.is_empty() && self.remaining == 0 => Err(DataError::new(
+                DataErrorKind::NoImages,
+                format!(
+                    "none of the {left_out} images can be used, the last batch begins with {}: {}",
+                    skipped.path, skipped.reason
+                ),
+            )),
+            _ => Ok(batch),
+        }
+    }
+}
 
 impl Drop for Epoch {
     fn drop(&mut self) {
@@ -243,6 +282,17 @@ impl Work {
         match self.config.last {
             LastBatch::Keep => images.div_ceil(self.config.batch_size),
             LastBatch::Drop => images / self.config.batch_size,
+        }
+    }
+
+    /// Whether no other rank loads a part of its own.
+    fn loads_all(&self) -> bool {
+        match &self.config.share {
+            Share::Whole => true,
+            Share::OfBatch(range) => {
+                clip(range, self.config.batch_size).len() == self.config.batch_size
+            }
+            Share::OfEpoch(range) => clip(range, self.dataset.len()).len() == self.dataset.len(),
         }
     }
 

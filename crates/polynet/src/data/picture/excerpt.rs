@@ -1,7 +1,7 @@
 //! Of a JPEG only what a crop needs: a part of the picture, smaller where the crop shrinks anyway.
 //!
 //! Law: resizing the excerpt's region gives what resizing the picture's region gives. Without
-//! shrinking that is exact but for rounding; shrinking changes pixels by 1/255 on average.
+//! shrinking that is exact; shrinking changes pixels by 1/255 on average.
 
 use image::{RgbImage, metadata::Orientation};
 

@@ -171,3 +171,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn shards_with_a_gap_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    shards(root.path(), 4, 2);
+    assert!(Dataset::open(root.path(), Split::Train).is_ok());
+    fs::remove_file(root.path().join("train-000002.tar")).unwrap();
+    let error = Dataset::open(root.path(), Split::Train)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("train-000002.tar is missing"), "{error}");
+    fs::remove_file(root.path().join("train-000003.tar")).unwrap();
+    assert!(Dataset::open(root.path(), Split::Train).is_ok());
+}
+
+#[test]
+fn a_class_file_belongs_to_the_name_without_its_extension_or_to_the_key() {
+    let root = tempfile::tempdir().unwrap();
+    let files = [
+        ("a.0.png", flat_png(6, 1)),
+        ("a.0.cls", b"cat".to_vec()),
+        ("b.front.png", flat_png(6, 2)),
+        ("b.cls", b"dog".to_vec()),
+    ];
+    let files: Vec<_> = files.map(|(name, bytes)| (name.to_owned(), bytes)).into();
+    write_tar(&root.path().join("train-000000.tar"), &files);
+    let set = Dataset::open(root.path(), Split::All).unwrap();
+    assert_eq!(set.classes(), ["cat", "dog"]);
+    let lonely = [("c.9.png".to_owned(), flat_png(6, 3))];
+    write_tar(&root.path().join("train-000000.tar"), &lonely);
+    let error = Dataset::open(root.path(), Split::All)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("beside it a file c.cls"), "{error}");
+}

@@ -338,3 +338,33 @@ proptest! {
         prop_assert_eq!(&whole[first.min(whole.len())..], tail.as_slice());
     }
 }
+
+#[test]
+fn an_epoch_without_a_single_usable_image_is_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    let broken = |n: usize| (format!("a/{n}.png"), b"no image".to_vec());
+    write_files(root.path(), &(0..5).map(broken).collect::<Vec<_>>());
+    let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap());
+    let config = LoaderConfig {
+        on_error: OnError::Skip,
+        ..training(2)
+    };
+    let last = |share| {
+        let config = LoaderConfig {
+            share,
+            ..config.clone()
+        };
+        let loader = Loader::new(Arc::clone(&dataset), config).unwrap();
+        loader.epoch(0, 0).last().unwrap()
+    };
+    for share in [Share::Whole, Share::OfBatch(0..2), Share::OfEpoch(0..5)] {
+        let error = last(share).unwrap_err();
+        assert_eq!(error.kind(), DataErrorKind::NoImages);
+        assert!(
+            error.to_string().contains("none of the 5 images"),
+            "{error}"
+        );
+    }
+    // Another rank may have some.
+    assert!(last(Share::OfEpoch(0..3)).is_ok());
+}
