@@ -27,6 +27,18 @@ const PACKAGE: [&str; 7] = [
     "--quiet",
 ];
 
+/// The library as it is for those who only predict.
+const PREDICTION_ALONE: [&str; 6] = [
+    "check",
+    "--package=polynet",
+    "--no-default-features",
+    "--features=predict",
+    "--lib",
+    "--quiet",
+];
+/// What the library's examples classify.
+const PHOTO: &str = "crates/polynet/src/data/fixtures/images/420.jpg";
+
 /// Runs the checks, the quick ones first and the tests last, so that their closing lines are the last.
 pub(crate) fn run() -> Result<()> {
     let started = Instant::now();
@@ -37,11 +49,38 @@ pub(crate) fn run() -> Result<()> {
     run_step(&LINTS)?;
     let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--quiet", "--lib"]);
     crate::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    run_step(&PREDICTION_ALONE)?;
     run_step(&["test", "--workspace"])?;
+    examples()?;
     eprintln!(
         "all checks passed in {:.0} s",
         started.elapsed().as_secs_f64()
     );
+    Ok(())
+}
+
+/// Runs the library's examples one on another's results.
+fn examples() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let (run, model, grown) = (place("run"), place("run/model"), place("grown"));
+    let larger = "small-polynet; width = 0.125; C: 3-way x2";
+    for (name, arguments) in [
+        ("structure", vec![]),
+        ("train", vec!["assets/cifar10-small.tar", &run]),
+        ("grow", vec![&model, larger, &grown]),
+        ("classify", vec![&grown, PHOTO]),
+    ] {
+        let run = [
+            "run",
+            "--quiet",
+            "--package=polynet",
+            "--example",
+            name,
+            "--",
+        ];
+        run_step(&[&run, arguments.as_slice()].concat())?;
+    }
     Ok(())
 }
 

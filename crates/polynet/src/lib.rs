@@ -21,22 +21,33 @@
 //! # Ok::<(), polynet::arch::ArchError>(())
 //! ```
 
+// Of what only training uses a build that only predicts has the parts that need no other crate.
+#![cfg_attr(not(feature = "train"), allow(dead_code, unused_imports))]
+
 pub mod arch;
+#[cfg(feature = "train")]
 mod bytes;
 pub mod cpu;
 pub mod data;
+#[cfg(feature = "train")]
 pub mod distributed;
 pub mod engine;
+#[cfg(feature = "train")]
 pub mod eval;
+#[cfg(feature = "train")]
 pub mod files;
 #[cfg(feature = "gpu")]
 mod gpu;
+#[cfg(feature = "train")]
 pub mod grow;
 mod model;
 pub mod params;
+#[cfg(feature = "train")]
 mod random;
+#[cfg(feature = "train")]
 pub mod report;
 pub mod step;
+#[cfg(feature = "train")]
 pub mod train;
 
 pub use arch::Architecture;
@@ -44,4 +55,5 @@ pub use engine::Device;
 pub use model::{Model, ModelOptions, Ranked, ranked};
 pub use params::{ModelConfig, ModelFolder, Params};
 pub use step::Precision;
+#[cfg(feature = "train")]
 pub use train::{Recipe, Trainer};

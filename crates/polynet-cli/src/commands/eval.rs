@@ -9,8 +9,7 @@ use polynet::Model;
 use polynet::ModelConfig;
 use polynet::data::{
     Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View, encode_png,
-    printable,
-    read_image,
+    printable, read_image,
 };
 use polynet::distributed::Communicator;
 use polynet::eval::pooling::PoolingRule;

@@ -6,13 +6,17 @@
 
 mod buffers;
 mod lower;
+#[cfg(feature = "train")]
 mod memory;
 mod predict;
 mod program;
 mod shared;
+#[cfg(feature = "train")]
 mod train;
 
+#[cfg(feature = "train")]
 pub use memory::Memory;
 pub use polynet_kernels::{Isa, UnknownIsa};
 pub use predict::{Classifier, CompileOptions, Prediction};
+#[cfg(feature = "train")]
 pub use train::TrainingEngine;

@@ -24,26 +24,35 @@
 //! assert!(pixels.iter().all(|value| value.abs() < 0.02)); // the mean colour becomes zero
 //! ```
 
+#[cfg(feature = "train")]
 mod check;
 mod error;
+#[cfg(feature = "train")]
 mod index;
+#[cfg(feature = "train")]
 mod load;
 mod picture;
 
 #[cfg(test)]
 pub(crate) mod sample_images;
 
+#[cfg(feature = "train")]
 pub use crate::random::sample_rng;
+#[cfg(feature = "train")]
 pub use check::{CheckReport, FileFinding, Finding, OVERSIZED_PIXELS, Sizes, SplitReport, check};
 pub use error::{DataError, DataErrorKind, printable};
+#[cfg(feature = "train")]
 pub use index::{
     ContentDigest, Dataset, Layout, Reading, Sample, Split, SplitDigest, Splitting, image_files,
 };
+#[cfg(feature = "train")]
 pub use load::{
     Batch, Epoch, LastBatch, Loader, LoaderConfig, OnError, Order, Share, Skipped, View,
 };
+#[cfg(feature = "train")]
+pub use picture::{Augmentation, PadFill};
 pub use picture::{
-    Augmentation, Crop, DecodeLimits, Interpolation, MAX_FILE_BYTES, PadFill, Preprocessing,
-    Region, Resize, decode, decode_within, encode_png, read_image,
+    Crop, DecodeLimits, Interpolation, MAX_FILE_BYTES, Preprocessing, Region, Resize, decode,
+    decode_within, encode_png, read_image,
 };
 pub(crate) use picture::{centre_offset, with_resized};

@@ -2,10 +2,12 @@
 
 mod device;
 mod predictor;
+#[cfg(feature = "train")]
 mod training;
 
 pub use device::{Device, DeviceError};
 #[cfg(feature = "gpu")]
 pub use device::{Gpu, NoGpu};
 pub use predictor::Predictor;
+#[cfg(feature = "train")]
 pub use training::TrainingEngine;

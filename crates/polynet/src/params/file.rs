@@ -1,18 +1,15 @@
-//! Weight files: safetensors, and PyTorch's own format.
-//!
-//! A PyTorch file is a pickle, which can ask for any code to be run. The reader used here
-//! interprets the few operations that describe tensors and refuses everything else.
+//! Weight files: safetensors.
 
 use super::WeightError;
 use super::tensors::{HostTensor, TensorMap};
 use polynet_kernels::file::{FileBytes, as_f32};
-use pytorch_reader::{DType, PytorchReader};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
+#[cfg(feature = "train")]
 /// Reads the floating-point tensors of a `.safetensors` file or, by any other ending, of a PyTorch
 /// file. Tensors of whole numbers (PyTorch's batch counters) are left out.
 ///
@@ -21,7 +18,7 @@ use std::path::Path;
 pub fn read_weights(path: &Path) -> Result<TensorMap, WeightError> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("safetensors") => read_safetensors(path),
-        _ => read_pytorch(path),
+        _ => super::pytorch::read(path),
     }
 }
 
@@ -129,29 +126,6 @@ fn is_floating_point(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16)
 }
 
-fn read_pytorch(path: &Path) -> Result<TensorMap, WeightError> {
-    let invalid = |error: &dyn std::fmt::Display| {
-        WeightError::invalid(path, format!("not a PyTorch weight file: {error}"))
-    };
-    std::fs::metadata(path).map_err(WeightError::io(path, "read the weights"))?;
-    let reader = PytorchReader::new(path).map_err(|error| invalid(&error))?;
-    let mut tensors = TensorMap::new();
-    for (name, tensor) in reader.into_tensors() {
-        let convert: fn(&[u8]) -> Vec<f32> = match tensor.dtype() {
-            DType::F32 => f32_values,
-            DType::F64 => f64_values,
-            DType::F16 => f16_values,
-            DType::BF16 => bf16_values,
-            _ => continue,
-        };
-        let bytes = tensor.read().map_err(|error| invalid(&error))?;
-        let shape = tensor.shape().to_vec();
-        let values = convert(&bytes);
-        tensors.insert(name, HostTensor { shape, values });
-    }
-    Ok(tensors)
-}
-
 /// A tensor on its way into a file.
 #[derive(Clone, Debug)]
 pub struct TensorRef<'a> {
@@ -192,6 +166,7 @@ impl View for &TensorRef<'_> {
     }
 }
 
+#[cfg(feature = "train")]
 /// Writes tensors to a safetensors file in one piece: a reader sees the old file or the new one. One
 /// tensor's bytes at a time are in memory twice.
 ///
@@ -209,33 +184,33 @@ pub fn write_safetensors(
         .map_err(|error| WeightError::io(path, "write the weights")(error.into_source()))
 }
 
-fn f32_values(bytes: &[u8]) -> Vec<f32> {
+pub(super) fn f32_values(bytes: &[u8]) -> Vec<f32> {
     let chunks = bytes.as_chunks::<4>().0.iter();
     chunks.map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
 
-fn f64_values(bytes: &[u8]) -> Vec<f32> {
+pub(super) fn f64_values(bytes: &[u8]) -> Vec<f32> {
     let chunks = bytes.as_chunks::<8>().0.iter();
     chunks
         .map(|chunk| f64::from_le_bytes(*chunk) as f32)
         .collect()
 }
 
-fn f16_values(bytes: &[u8]) -> Vec<f32> {
+pub(super) fn f16_values(bytes: &[u8]) -> Vec<f32> {
     let chunks = bytes.as_chunks::<2>().0.iter();
     chunks
         .map(|chunk| half::f16::from_le_bytes(*chunk).to_f32())
         .collect()
 }
 
-fn bf16_values(bytes: &[u8]) -> Vec<f32> {
+pub(super) fn bf16_values(bytes: &[u8]) -> Vec<f32> {
     let chunks = bytes.as_chunks::<2>().0.iter();
     chunks
         .map(|chunk| half::bf16::from_le_bytes(*chunk).to_f32())
         .collect()
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "train"))]
 mod tests {
     use super::*;
 

@@ -13,19 +13,26 @@
 mod classes;
 mod error;
 mod file;
+#[cfg(feature = "train")]
 mod import;
+#[cfg(feature = "train")]
 mod init;
 mod model;
 mod names;
+#[cfg(feature = "train")]
+mod pytorch;
 mod tensors;
 
 pub use classes::default_class_names;
 pub use error::WeightError;
-pub use file::{
-    TensorRef, TensorSource, WeightFile, read_safetensors, read_weights, write_safetensors,
-};
+pub use file::{TensorRef, TensorSource, WeightFile, read_safetensors};
+#[cfg(feature = "train")]
+pub use file::{read_weights, write_safetensors};
+#[cfg(feature = "train")]
 pub use import::{Imported, import};
+#[cfg(feature = "train")]
 pub(crate) use init::values as initial_values;
+#[cfg(feature = "train")]
 pub(crate) use model::write_new_model;
 pub use model::{ModelConfig, ModelFolder, read_config};
 pub use names::{Naming, port_names};

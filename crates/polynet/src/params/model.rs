@@ -1,11 +1,9 @@
 //! Model folders.
 
-use super::{Params, TensorRef, WeightError, WeightFile, write_safetensors};
+use super::{Params, TensorRef, WeightError, WeightFile};
 use crate::arch::{Architecture, Graph};
 use crate::data::Preprocessing;
-use crate::files::write_atomically;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
 use std::path::Path;
 
 /// The version of the folder's layout.
@@ -88,6 +86,7 @@ impl ModelFolder {
         })
     }
 
+    #[cfg(feature = "train")]
     /// Writes the folder; a model that is there already is replaced file by file, each in one
     /// piece.
     ///
@@ -137,6 +136,7 @@ pub fn read_config(folder: &Path) -> Result<(ModelConfig, Architecture), WeightE
     Ok((config, architecture))
 }
 
+#[cfg(feature = "train")]
 /// Writes a model into a folder that must not exist yet, or be empty.
 ///
 /// # Errors
@@ -150,6 +150,7 @@ pub(crate) fn write_new_model(
     ModelFolder::save(folder, config, params)
 }
 
+#[cfg(feature = "train")]
 /// Makes a folder that must not exist yet, or be empty.
 fn create_folder(folder: &Path) -> Result<(), WeightError> {
     std::fs::create_dir_all(folder).map_err(WeightError::io(folder, "create the folder"))?;
@@ -161,6 +162,7 @@ fn create_folder(folder: &Path) -> Result<(), WeightError> {
     Ok(())
 }
 
+#[cfg(feature = "train")]
 /// Writes the three files, the weights last.
 fn write(
     folder: &Path,
@@ -169,16 +171,19 @@ fn write(
 ) -> Result<(), WeightError> {
     let write_text = |name: &str, text: String| {
         let path = folder.join(name);
-        write_atomically(&path, |file| file.write_all(text.as_bytes()))
-            .map_err(|error| WeightError::io(&path, "write it")(error.into_source()))
+        crate::files::write_atomically(&path, |file| {
+            std::io::Write::write_all(file, text.as_bytes())
+        })
+        .map_err(|error| WeightError::io(&path, "write it")(error.into_source()))
     };
     let json = serde_json::to_string_pretty(config)
         .map_err(|error| WeightError::invalid(&folder.join("config.json"), error))?;
     write_text("config.json", json + "\n")?;
     write_text("README.md", card(config, tensors))?;
-    write_safetensors(&folder.join("model.safetensors"), tensors, None)
+    super::write_safetensors(&folder.join("model.safetensors"), tensors, None)
 }
 
+#[cfg(feature = "train")]
 /// The model card.
 fn card(config: &ModelConfig, tensors: &[TensorRef<'_>]) -> String {
     let elements: usize = tensors.iter().map(|tensor| tensor.values.len()).sum();

@@ -1,7 +1,6 @@
 //! The tensors of a network in the host's memory.
 
 use super::file::{TensorRef, TensorSource};
-use super::init;
 use crate::arch::graph::{Graph, TensorSpec};
 use crate::step::NormStatistics;
 use polynet_kernels::layout::Arena;
@@ -159,10 +158,11 @@ impl Params {
     }
 
     /// He-initialized weights, drawn from `seed`.
+    #[cfg(feature = "train")]
     pub fn init(graph: &Graph, seed: u64) -> Self {
         let mut params = Self::zeros(graph);
         for index in 0..params.len() {
-            let values = init::values(&params.layout.specs[index], seed);
+            let values = super::init::values(&params.layout.specs[index], seed);
             params[index].copy_from_slice(&values);
         }
         params
@@ -306,7 +306,7 @@ impl TensorSource for Params {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "train"))]
 mod tests {
     use super::*;
     use crate::arch::Architecture;

@@ -52,7 +52,9 @@ impl Setup {
         progress: &mut dyn Progress,
     ) -> Result<Self, TrainError> {
         let device = recipe.device.parse::<Device>()?;
-        let device = device.of_local_rank(distributed::local_rank().unwrap_or_default()).found()?;
+        let device = device
+            .of_local_rank(distributed::local_rank().unwrap_or_default())
+            .found()?;
         check_precision(recipe, device)?;
         let mut architecture: Architecture = recipe.model.architecture.parse()?;
         if let Some(size) = recipe.preprocessing.size {

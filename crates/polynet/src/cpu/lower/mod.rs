@@ -8,15 +8,19 @@
 //! - [`training()`] keeps one map a convolution, its result, and makes the normalized one again when the
 //!   backward pass needs it.
 
+#[cfg(feature = "train")]
 mod backward;
+#[cfg(feature = "train")]
 mod forward;
 mod prediction;
+#[cfg(feature = "train")]
 mod training;
 
 use crate::arch::graph::{Graph, Pool, PoolWindow};
 use polynet_kernels::{conv, pool};
 
 pub(super) use prediction::{Prediction, prediction};
+#[cfg(feature = "train")]
 pub(super) use training::{Training, training};
 
 impl From<PoolWindow> for conv::Window {

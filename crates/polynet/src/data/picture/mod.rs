@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 pub(crate) mod agreement;
+#[cfg(feature = "train")]
 mod augment;
 mod decode;
 mod excerpt;
@@ -13,6 +14,7 @@ mod png;
 mod preprocessing;
 mod resample;
 
+#[cfg(feature = "train")]
 pub use augment::{Augmentation, PadFill};
 pub(crate) use decode::{Format, check_file_size, read_file, traits};
 pub use decode::{MAX_FILE_BYTES, decode, decode_within, read_image};
