@@ -37,7 +37,7 @@ const PREDICTION_ALONE: [&str; 6] = [
     "--quiet",
 ];
 /// What the library's examples classify.
-const PHOTO: &str = "crates/polynet/src/data/fixtures/images/420.jpg";
+const PHOTO: &str = "crates/polynet/src/data/fixtures/images/photo.jpg";
 
 /// Runs the checks, the quick ones first and the tests last, so that their closing lines are the last.
 pub(crate) fn run() -> Result<()> {
