@@ -93,11 +93,6 @@ impl ListedImage {
 }
 
 impl Listing {
-    /// The paths of the images, in no particular order.
-    pub(crate) fn image_paths(&self) -> impl Iterator<Item = &str> {
-        self.images.iter().map(|image| &*image.path)
-    }
-
     /// Adds a file: to the images if its extension says so, else to the count of ignored ones.
     /// Hidden files (`.DS_Store`, `._1.jpg`) are never images.
     pub(crate) fn add_file(&mut self, path: &str, place: Place) {

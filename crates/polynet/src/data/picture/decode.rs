@@ -340,6 +340,43 @@ mod tests {
         assert_eq!(error.kind(), DataErrorKind::TooLarge, "{error}");
     }
 
+    #[test]
+    fn profiles_and_texts_of_a_png_are_passed_by_unread() {
+        let png = encode(&gradient(8, 8).into(), ImageFormat::Png);
+        let header = 8 + 25;
+        let mut with_chunks = png[..header].to_vec();
+        for (kind, content) in [
+            (b"iCCP", b"name\0\0no profile"),
+            (b"zTXt", b"key\0\0no text at"),
+        ] {
+            with_chunks.extend((content.len() as u32).to_be_bytes());
+            let chunk = [kind.as_slice(), content].concat();
+            with_chunks.extend(&chunk);
+            with_chunks.extend(crc32(&chunk).to_be_bytes());
+        }
+        with_chunks.extend(&png[header..]);
+        assert_eq!(decode(&with_chunks).unwrap(), decode(&png).unwrap());
+    }
+
+    #[test]
+    fn a_picture_beyond_the_limit_of_memory_is_refused_with_what_to_do() {
+        let picture = gradient(40, 30).into();
+        for format in [ImageFormat::Jpeg, ImageFormat::Png] {
+            let bytes = encode(&picture, format);
+            assert!(decode_within(&bytes, Limits { memory: 1 << 20 }).is_ok());
+            let error = decode_within(&bytes, Limits { memory: 3000 }).unwrap_err();
+            assert_eq!(error.kind(), DataErrorKind::TooLarge);
+            let text = error.to_string();
+            assert!(text.contains("POLYNET_IMAGE_MEMORY"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_decoder_that_crashes_costs_its_file_alone() {
+        let crashed = guarded::<()>(|| panic!("a decoder's fault"));
+        assert_eq!(crashed.unwrap_err().kind(), DataErrorKind::Decode);
+    }
+
     fn crc32(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0u32, |crc, &byte| {
             (0..8).fold(crc ^ u32::from(byte), |crc, _| {

@@ -18,7 +18,7 @@ use crate::data::error::{DataError, DataErrorKind};
 /// How much memory decoding one picture may take, its pixels included. More is refused before it
 /// is asked for. Threads that load each decode one picture at a time.
 ///
-/// The limit of the process is 2 GiB, which reads a JPEG of 200 megapixels of any kind, or what the
+/// The limit of the process is 2 GiB, which reads any grey or colour JPEG of 200 megapixels, or what the
 /// environment variable `POLYNET_IMAGE_MEMORY` says: bytes, or a number with `MiB` or `GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {

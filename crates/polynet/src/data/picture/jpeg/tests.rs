@@ -61,6 +61,34 @@ fn what_is_not_decoded_is_refused_by_name() {
 }
 
 #[test]
+fn a_photograph_of_200_megapixels_is_within_the_limit() {
+    for (name, marker) in [
+        ("444.jpg", 0xC0),
+        ("420.jpg", 0xC0),
+        ("progressive.jpg", 0xC2),
+    ] {
+        let mut bytes = fixture(name);
+        let frame = bytes
+            .windows(2)
+            .position(|pair| pair == [0xFF, marker])
+            .unwrap();
+        let (height, width) = (12_240u16, 16_320u16);
+        bytes[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
+        bytes[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
+        let jpeg = Jpeg::parse(&bytes).unwrap();
+        let memory = jpeg.memory(Shrink::Full, whole(&jpeg, Shrink::Full));
+        assert!(memory >= 3 * 12_240 * 16_320, "{name}: {memory}");
+        assert!(
+            memory <= crate::data::DecodeLimits::default().memory,
+            "{name}: {memory}"
+        );
+        // There is no memory asked for where the file can't hold as much.
+        let decoded = jpeg.decode(Shrink::Full, whole(&jpeg, Shrink::Full));
+        assert_eq!(decoded, Err(Fault::EndsEarly), "{name}");
+    }
+}
+
+#[test]
 fn a_shrunk_picture_shows_the_means_of_the_full_one() {
     for name in NAMES {
         let bytes = fixture(name);
