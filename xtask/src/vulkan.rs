@@ -1,4 +1,4 @@
-//! `cargo xtask vulkan`: the network on Vulkan against the processor's results.
+//! `cargo xtask vulkan`: networks on a GPU, through Vulkan, against the processor's results.
 //!
 //! Needs no GPU: without one the test runs on SwiftShader, the software driver inside Debian's
 //! `chromium` package, which this task installs where it is missing and apt-get is there.
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let mut test = cargo(&["test", "--package", "polynet", "--features", "vulkan"]);
+    let mut test = cargo(&["test", "--package", "polynet", "--features", "gpu"]);
     // The network is tiny, and optimizing the GPU stack would take most of the time.
     test.args(["--config", "profile.dev.package.\"*\".opt-level=0"]);
     test.args(["--target-dir", "target/vulkan", "--test", "devices"]);

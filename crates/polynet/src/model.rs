@@ -61,7 +61,7 @@ impl Model {
     /// without a copy between.
     ///
     /// # Errors
-    /// As [`Model::open`], and if the threads cannot be had.
+    /// As [`Model::open`], and if the device or the threads cannot be had.
     pub fn open_with(folder: impl AsRef<Path>, options: ModelOptions) -> Result<Self, WeightError> {
         let folder = folder.as_ref();
         let (config, architecture) = read_config(folder)?;
@@ -70,7 +70,9 @@ impl Model {
             .map_err(|error| WeightError::invalid(&folder.join("config.json"), error))?;
         let path = folder.join("model.safetensors");
         let file = WeightFile::open(&path)?;
-        let predictor = Predictor::new(&graph, &file, options.device, options.compile)
+        let device = options.device.found();
+        let device = device.map_err(|error| WeightError::invalid(folder, error))?;
+        let predictor = Predictor::new(&graph, &file, device, options.compile)
             .map_err(|mismatch| WeightError::mismatch(&path, mismatch))?;
         let pool = options
             .threads

@@ -197,7 +197,7 @@ fn measure_training(train: &Train) -> Result<Measurement> {
     let architecture = arguments.architecture()?;
     let graph = Arc::new(architecture.graph()?);
     let mut params = Params::init(&graph, 0);
-    let mut engine = TrainingEngine::new(Arc::clone(&graph), train.device);
+    let mut engine = TrainingEngine::new(Arc::clone(&graph), train.device.found()?);
     let mut optimizer = Optimizer::new(paper_optimizer()?, &params);
     let (batch, size) = (usize::from(arguments.batch), architecture.input_size);
     let images = images(batch, size);

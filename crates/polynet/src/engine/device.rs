@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 #[cfg(feature = "gpu")]
-pub use crate::gpu::Gpu;
+pub use crate::gpu::{Gpu, NoGpu};
 
 /// A device that this build can open, chosen at run time (`--device`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -48,25 +48,49 @@ impl Device {
 
     /// Whether its training steps compute in `bf16`.
     pub fn trains_in_bf16(self) -> bool {
-        self != Self::Cpu
+        match self {
+            Self::Cpu => false,
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu.has_bf16(),
+        }
+    }
+
+    /// The device, if this machine has it.
+    ///
+    /// # Errors
+    /// If it has not.
+    pub fn found(self) -> Result<Self, DeviceError> {
+        #[cfg(feature = "gpu")]
+        if let Self::Gpu(gpu) = self {
+            gpu.find()?;
+        }
+        Ok(self)
     }
 }
 
-/// The name is no device of this build.
+/// Why a device cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown device `{name}`: this build has {}; GPUs need a build with `--features gpu` or \
-     `--features cuda`",
-    Device::names().join(", ")
-)]
-pub struct UnknownDevice {
-    name: String,
+pub enum DeviceError {
+    /// The name is no device of this build.
+    #[error(
+        "unknown device `{name}`: this build has {}; GPUs need a build with `--features gpu` or \
+         `--features cuda`",
+        Device::names().join(", ")
+    )]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// The machine has no such GPU.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    NoGpu(#[from] NoGpu),
 }
 
 impl FromStr for Device {
-    type Err = UnknownDevice;
+    type Err = DeviceError;
 
-    fn from_str(name: &str) -> Result<Self, UnknownDevice> {
+    fn from_str(name: &str) -> Result<Self, DeviceError> {
         if name == "cpu" {
             return Ok(Self::Cpu);
         }
@@ -75,7 +99,7 @@ impl FromStr for Device {
             return Ok(Self::Gpu(gpu));
         }
         let name = name.to_owned();
-        Err(UnknownDevice { name })
+        Err(DeviceError::Unknown { name })
     }
 }
 

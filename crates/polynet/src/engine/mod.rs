@@ -4,6 +4,8 @@ mod device;
 mod predictor;
 mod training;
 
-pub use device::{Device, UnknownDevice};
+pub use device::{Device, DeviceError};
+#[cfg(feature = "gpu")]
+pub use device::{Gpu, NoGpu};
 pub use predictor::{Predictor};
 pub use training::TrainingEngine;

@@ -21,6 +21,9 @@ impl Predictor {
     ///
     /// # Errors
     /// If a name or shape does not fit the graph.
+    ///
+    /// # Panics
+    /// If the machine does not have the device; ask [`Device::found`] first.
     pub fn new(
         graph: &Graph,
         tensors: &dyn TensorSource,
@@ -45,7 +48,7 @@ impl Predictor {
         match &mut self.0 {
             Kind::Cpu(classifier) => classifier.logits(images),
             #[cfg(feature = "gpu")]
-            Kind::Gpu(predictor) => predictor.predict(images).logits,
+            Kind::Gpu(predictor) => predictor.logits(images),
         }
     }
 

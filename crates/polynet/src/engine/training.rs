@@ -22,6 +22,9 @@ enum Kind {
 
 impl TrainingEngine {
     /// For a graph.
+    ///
+    /// # Panics
+    /// If the machine does not have the device; ask [`Device::found`] first.
     pub fn new(graph: Arc<Graph>, device: Device) -> Self {
         Self(match device {
             Device::Cpu => Kind::Cpu(cpu::TrainingEngine::new(graph)),

@@ -1,13 +1,12 @@
 //! The unit of every network here: convolution, batch norm and ReLU as one step.
 //!
-//! Everything that a network does to feature maps, apart from pools and sums, passes through the
-//! two functions of this file, so that faster kernels need replace nothing else.
+//! Everything that a network does to feature maps, apart from pools, sums and dropout, is here.
 
 use crate::arch::Activation;
-use burn::tensor::activation::relu;
-use burn::tensor::module::conv2d;
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor};
+use burn_tensor::Tensor;
+use burn_tensor::activation::relu;
+use burn_tensor::module::conv2d;
+use burn_tensor::ops::ConvOptions;
 
 /// Step and border of a convolution.
 #[derive(Clone, Copy)]
@@ -17,11 +16,6 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Whether a 1×1 kernel under this window is a product of channels.
-    fn is_pointwise(self) -> bool {
-        self.stride == [1, 1] && self.padding == [0, 0]
-    }
-
     fn options(self) -> ConvOptions<2> {
         ConvOptions::new(self.stride, self.padding, [1, 1], 1)
     }
@@ -29,17 +23,29 @@ impl Window {
 
 /// Batch norm's tensors, each `[channels]`.
 pub(super) struct Norm {
-    pub(super) weight: Tensor<1>,
-    pub(super) bias: Tensor<1>,
-    pub(super) running_mean: Tensor<1>,
-    pub(super) running_var: Tensor<1>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    running_mean: Tensor<1>,
+    running_var: Tensor<1>,
     /// Added to the variance.
-    pub(super) epsilon: f64,
+    epsilon: f64,
 }
 
 impl Norm {
+    /// Of scale, shift, running mean and running variance.
+    pub(super) fn new(tensors: [Tensor<1>; 4], epsilon: f64) -> Self {
+        let [weight, bias, running_mean, running_var] = tensors;
+        Self {
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            epsilon,
+        }
+    }
+
     /// Scale and shift that apply the running statistics: `y = scale·x + shift`.
-    pub(super) fn affine(self) -> (Tensor<1>, Tensor<1>) {
+    fn affine(self) -> (Tensor<1>, Tensor<1>) {
         let scale = self.weight / (self.running_var + self.epsilon).sqrt();
         let shift = self.bias - self.running_mean * scale.clone();
         (scale, shift)
@@ -128,18 +134,13 @@ pub(super) fn fixed(
     activate(convolve(x, weight, window) + shift, activation)
 }
 
-/// A convolution in the precision of `x`, with a backward pass that is fast on its device.
+/// A convolution in the precision of `x`.
 ///
 /// # Shapes
 /// As [`predict`].
 fn convolve(x: Tensor<4>, weight: Tensor<4>, window: Window) -> Tensor<4> {
     let weight = weight.cast(x.dtype());
-    let is_pointwise = window.is_pointwise() && weight.dims()[2..] == [1, 1];
-    if is_pointwise && on_processor(&x.device()) {
-        pointwise(x, weight)
-    } else {
-        conv2d(x, weight, None, window.options())
-    }
+    conv2d(x, weight, None, window.options())
 }
 
 /// Batch norm with its running statistics, then the activation, in the precision of `x`.
@@ -156,8 +157,7 @@ pub(super) fn apply_norm(x: Tensor<4>, norm: Norm, activation: Activation) -> Te
 
 /// Batch norm with the statistics of the batch, then the activation.
 ///
-/// Written with reductions that follow the memory's order, and differentiated through them: on the
-/// CPU device that takes half the time of the built-in operation, which moves the channels first.
+/// Written with reductions and differentiated through them, for the statistics are a result, too.
 /// Computed in the precision of the scale and the shift; the result has the precision of `x`.
 ///
 /// # Shapes
@@ -186,19 +186,15 @@ pub(super) fn normalize(
     (activate(y, activation), statistics)
 }
 
-/// The classifier: `x·Wᵀ + b`, in the precision of the weight. Elsewhere than on the processor it is
-/// a 1×1 convolution of a 1×1 map: SwiftShader, the software Vulkan driver, computes products of
-/// matrices wrongly.
+/// The classifier: `x·Wᵀ + b`, in the precision of the weight, as a 1×1 convolution of a 1×1 map:
+/// SwiftShader, the software Vulkan driver, computes products of matrices wrongly.
 ///
 /// # Shapes
-/// - `x`: `[batch, features]`; `weight`: `[classes, features]`; `bias`: `[classes]`
+/// - `x`: `[batch, features]`; `weight`: `[classes · features]`; `bias`: `[classes]`
 /// - result: `[batch, classes]`
-pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+pub(super) fn linear(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>) -> Tensor<2> {
     let x = x.cast(weight.dtype());
-    if on_processor(&x.device()) {
-        return x.matmul(weight.transpose()) + bias.unsqueeze();
-    }
-    let ([batch, features], [classes, _]) = (x.dims(), weight.dims());
+    let ([batch, features], [classes]) = (x.dims(), bias.dims());
     let window = Window {
         stride: [1, 1],
         padding: [0, 0],
@@ -206,28 +202,6 @@ pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor
     let x = x.reshape([batch, features, 1, 1]);
     let weight = weight.reshape([classes, features, 1, 1]);
     conv2d(x, weight, Some(bias), window.options()).reshape([batch, classes])
-}
-
-/// Whether the device is the processor, whose products outrun its convolutions.
-fn on_processor(device: &Device) -> bool {
-    *device == Device::flex()
-}
-
-/// A 1×1 convolution as one product for each image. Its backward pass is products too, which the
-/// CPU device runs two to three times as fast as the backward pass of a convolution.
-///
-/// # Shapes
-/// As [`predict`], with a 1×1 kernel.
-fn pointwise(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
-    let [batch, in_channels, height, width] = x.dims();
-    let out_channels = weight.dims()[0];
-    let weight =
-        weight
-            .reshape([1, out_channels, in_channels])
-            .expand([batch, out_channels, in_channels]);
-    weight
-        .matmul(x.reshape([batch, in_channels, height * width]))
-        .reshape([batch, out_channels, height, width])
 }
 
 /// Adds a bias to every channel, then the activation.
@@ -247,16 +221,4 @@ pub(super) fn activate(x: Tensor<4>, activation: Activation) -> Tensor<4> {
         Activation::Relu => relu(x),
         Activation::Identity => x,
     }
-}
-
-/// A tensor of factors for dropout from a generator on the host, so that every device drops the
-/// same elements.
-pub(super) fn dropout_mask(
-    shape: [usize; 4],
-    probability: f64,
-    rng: &mut impl rand::Rng,
-    device: &Device,
-) -> Tensor<4> {
-    let values = dropout_factors(shape.iter().product(), probability, rng);
-    Tensor::from_data(burn::tensor::TensorData::new(values, shape), device)
 }

@@ -1,12 +1,12 @@
 //! One walk over a graph, for prediction and for training.
 
-use super::conv_norm::Window;
-use super::paths::Paths;
+use super::conv_norm::{Window, activate};
 use crate::arch::Activation;
 use crate::arch::graph::{Graph, NodeId, Op, Pool, PoolWindow};
-use burn::tensor::module::{adaptive_avg_pool2d, avg_pool2d, max_pool2d};
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
-use burn::tensor::{Tensor, activation::relu};
+use crate::step::Paths;
+use burn_tensor::module::{adaptive_avg_pool2d, avg_pool2d, max_pool2d};
+use burn_tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use burn_tensor::{Tensor, activation::relu};
 use std::ops::Range;
 
 /// What prediction and training do differently.
@@ -32,22 +32,6 @@ pub(super) trait Layers {
 
     /// The classifier: `[batch, features]` to `[batch, classes]`.
     fn linear(&mut self, x: Tensor<2>) -> Tensor<2>;
-}
-
-/// Runs the whole graph on `x` and returns the logits. `observe` sees the result of every node.
-///
-/// # Shapes
-/// - `x`: `[batch, 3, height, width]`
-/// - result: `[batch, classes]`
-pub(super) fn run(
-    graph: &Graph,
-    x: Tensor<4>,
-    layers: &mut impl Layers,
-    mut observe: impl FnMut(usize, &Tensor<4>),
-) -> Tensor<2> {
-    observe(0, &x);
-    let logits = Walk::new(graph, &Paths::all(graph)).run(1..graph.nodes.len(), x, layers, observe);
-    flat(logits)
 }
 
 /// `[batch, features, 1, 1]` as `[batch, features]`.
@@ -103,7 +87,7 @@ impl<'a> Walk<'a> {
             let value = match &self.graph.nodes[id].op {
                 Op::Sum { scales, activation } => {
                     let scales = self.paths.scales(id, scales);
-                    super::conv_norm::activate(weighted_sum(arguments, &scales), *activation)
+                    activate(weighted_sum(arguments, &scales), *activation)
                 }
                 op => apply(op, arguments, layers),
             };
@@ -185,78 +169,4 @@ fn weighted_sum(terms: Vec<Tensor<4>>, scales: &[f32]) -> Tensor<4> {
         .map(|(scale, sum)| if scale == 1.0 { sum } else { sum * scale })
         .reduce(|sum, term| sum + term)
         .expect("a sum has terms")
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::arch::presets::PAPER_MODULES;
-    use crate::arch::{Architecture, Family};
-    use crate::nn::{DeviceName, LossOptions, Network};
-    use burn::tensor::{Device, Tensor};
-    use rand::SeedableRng;
-    use rand_chacha::ChaCha8Rng;
-
-    /// A narrow network of a family with one module in every stage.
-    fn network(family: Family, module: &str, sharing: &str, device: &Device) -> Network {
-        let size = match family {
-            Family::Small | Family::Resnet | Family::ResnetV1 => 32,
-            _ => 75,
-        };
-        let labels = family.stage_labels().iter();
-        let stages: String = labels.map(|label| format!("; {label}: {module}")).collect();
-        let text = format!(
-            "family = {}; width = 0.0625; classes = 3; dropout = 0; input = {size}; \
-             sharing = {sharing}{stages}",
-            family.name()
-        );
-        let architecture: Architecture = text.parse().unwrap();
-        Network::init(architecture.graph().unwrap(), 0, device)
-    }
-
-    #[test]
-    fn every_module_of_the_paper_works_over_every_block() {
-        let device = DeviceName::Cpu.open();
-        for family in Family::ALL {
-            for (sharing, module) in PAPER_MODULES.iter().map(|module| ("full", *module)).chain([
-                ("release", "poly-3"),
-                ("full", "F"),
-                ("full", "(I + F)^2"),
-            ]) {
-                let network = network(family, module, sharing, &device);
-                let [channels, height, width] = network.graph().nodes[0].shape;
-                let images = Tensor::<4>::ones([2, channels, height, width], &device) * 0.5;
-                let logits = network.logits(images);
-                assert_eq!(logits.len(), 6, "{family:?} {module}");
-                assert!(logits.iter().all(|x| x.is_finite()), "{family:?} {module}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_parameter_of_every_family_gets_a_gradient() {
-        let device = DeviceName::Cpu.open();
-        for family in Family::ALL {
-            let network = network(family, "mpoly-2", "full", &device);
-            let [channels, height, width] = network.graph().nodes[0].shape;
-            let count = 4 * channels * height * width;
-            let values: Vec<f32> = (0..count).map(|i| (i as f32 * 0.7).sin()).collect();
-            let shape = [4, channels, height, width];
-            let data = burn::tensor::TensorData::new(values, shape);
-            let images = Tensor::<4>::from_data(data, &device);
-            let options = LossOptions {
-                label_smoothing: 0.0,
-            };
-            let mut rng = ChaCha8Rng::seed_from_u64(0);
-            let pass = network.training_pass(images, &mut rng);
-            let gradients = pass.backward(&[0, 1, 2, 0], options);
-            for (spec, gradient) in network.specs().iter().zip(&gradients.tensors) {
-                let name = &spec.name;
-                assert_eq!(
-                    gradient.is_some(),
-                    spec.kind.is_parameter(),
-                    "{family:?} {name}"
-                );
-            }
-        }
-    }
 }

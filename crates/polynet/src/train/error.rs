@@ -6,7 +6,7 @@ use super::run_folder::RunFolderError;
 use crate::arch::ArchError;
 use crate::data::DataError;
 use crate::eval::EvalError;
-use crate::engine::UnknownDevice;
+use crate::engine::DeviceError;
 use crate::params::WeightError;
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub enum TrainError {
     #[error(transparent)]
     Data(#[from] DataError),
     #[error("device: {0}")]
-    Device(#[from] UnknownDevice),
+    Device(#[from] DeviceError),
     #[error(transparent)]
     Weights(#[from] WeightError),
     #[error(transparent)]

@@ -52,7 +52,7 @@ impl Setup {
         progress: &mut dyn Progress,
     ) -> Result<Self, TrainError> {
         let device = recipe.device.parse::<Device>()?;
-        let device = device.of_local_rank(distributed::local_rank().unwrap_or_default());
+        let device = device.of_local_rank(distributed::local_rank().unwrap_or_default()).found()?;
         check_precision(recipe, device)?;
         let mut architecture: Architecture = recipe.model.architecture.parse()?;
         if let Some(size) = recipe.preprocessing.size {
@@ -170,7 +170,11 @@ fn check_precision(recipe: &Recipe, device: Device) -> Result<(), TrainError> {
     }
     Err(TrainError::Precision {
         device: device.to_string(),
-        reason: "the processor trains in f32",
+        reason: match device {
+            Device::Cpu => "the processor trains in f32",
+            #[cfg(feature = "gpu")]
+            Device::Gpu(_) => "this GPU does not compute in bf16",
+        },
     })
 }
 
