@@ -73,11 +73,14 @@ impl Device {
 pub enum DeviceError {
     /// The name is no device of this build.
     #[error(
-        "unknown device `{0}`: this build has {names}; GPUs need a build with `--features gpu` or \
+        "unknown device `{name}`: this build has {}; GPUs need a build with `--features gpu` or \
          `--features cuda`",
-        names = Device::names().join(", ")
+        Device::names().join(", ")
     )]
-    Unknown(String),
+    Unknown {
+        /// The name.
+        name: String,
+    },
     /// The machine has no such GPU.
     #[cfg(feature = "gpu")]
     #[error(transparent)]
@@ -95,7 +98,8 @@ impl FromStr for Device {
         if let Some(gpu) = Gpu::named(name) {
             return Ok(Self::Gpu(gpu));
         }
-        Err(DeviceError::Unknown(name.to_owned()))
+        let name = name.to_owned();
+        Err(DeviceError::Unknown { name })
     }
 }
 
