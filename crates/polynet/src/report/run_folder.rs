@@ -10,13 +10,14 @@
 //! curves.svg      loss, accuracy and learning rate over the steps
 //! confusion.svg   what the held-out images of each class were taken for
 //! report.json     the last evaluation; a run that has it is finished
+//! .lock           who writes here now; the system forgets it with the process
 //! ```
 //!
 //! A file is written whole or not at all; records are added to the metrics line by line.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -28,6 +29,12 @@ use crate::files::{WriteError, write_text};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     root: PathBuf,
+}
+
+/// Keeps a run folder for this process.
+#[derive(Debug)]
+pub struct RunOwner {
+    _file: File,
 }
 
 /// A run folder that can't be used.
@@ -54,6 +61,17 @@ pub enum RunFolderError {
         path: PathBuf,
         /// What was found instead.
         came: &'static str,
+    },
+    /// Another process writes there.
+    #[error(
+        "{}: another process works on this run ({owner}): wait for it, or stop it first",
+        path.display()
+    )]
+    Owned {
+        /// The folder.
+        path: PathBuf,
+        /// What that process says of itself.
+        owner: String,
     },
     /// The file system refused.
     #[error("{}: can't make or read the run folder: {source}", path.display())]
@@ -119,6 +137,40 @@ impl RunFolder {
         };
         let path = root.to_owned();
         Err(RunFolderError::NotARun { path, came })
+    }
+
+    /// Takes the folder for this process, until the result is dropped or the process ends in whatever
+    /// way. File systems that know no locks are used without.
+    ///
+    /// # Errors
+    /// When another process has it, or the file of the lock can't be made.
+    pub fn own(&self) -> Result<RunOwner, RunFolderError> {
+        let fail = |source| RunFolderError::Folder {
+            path: self.root.clone(),
+            source,
+        };
+        let path = self.root.join(".lock");
+        let mut options = File::options();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(&path).map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0).map_err(fail)?;
+                write!(file, "process {}", std::process::id()).map_err(fail)?;
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                // What it says is a help, no more.
+                let _ = file.read_to_string(&mut owner);
+                return Err(RunFolderError::Owned {
+                    path: self.root.clone(),
+                    owner,
+                });
+            }
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(fail(error)),
+        }
+        Ok(RunOwner { _file: file })
     }
 
     /// The folder itself.
@@ -306,6 +358,21 @@ mod tests {
             RunFolder::create(&file),
             Err(RunFolderError::Folder { .. })
         ));
+    }
+
+    #[test]
+    fn a_folder_has_one_owner_at_a_time() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&temporary.path().join("run")).unwrap();
+        let owner = folder.own().unwrap();
+        let error = folder.own().unwrap_err().to_string();
+        let process = format!("process {}", std::process::id());
+        assert!(
+            error.contains(&process) && error.contains("wait for it"),
+            "{error}"
+        );
+        drop(owner);
+        assert!(folder.own().is_ok());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::data::Dataset;
 use crate::distributed::{Communicator, Exchange};
 use crate::engine::{Predictor, TrainingEngine};
 use crate::params::{ModelConfig, ModelFolder, Params, TensorMap};
-use crate::report::{EvalReport, EventRecord, MetricsLog, Record, RunFolder};
+use crate::report::{EvalReport, EventRecord, MetricsLog, Record, RunFolder, RunOwner};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +41,13 @@ pub enum Outcome {
     },
 }
 
+/// What the rank that writes has.
+struct Writer {
+    metrics: MetricsLog,
+    /// The folder is this process's alone.
+    _owner: RunOwner,
+}
+
 /// A run: recipe, data, network, optimizer and where it stands.
 pub struct Trainer {
     recipe: Recipe,
@@ -54,7 +61,7 @@ pub struct Trainer {
     average: Option<WeightAverage>,
     position: Position,
     /// Only rank 0 has one.
-    metrics: Option<MetricsLog>,
+    writer: Option<Writer>,
     ranks: Ranks,
     saved_step: Option<u64>,
     started: Instant,
@@ -112,6 +119,7 @@ impl Trainer {
                 ));
             }
             let folder = RunFolder::create(folder)?;
+            let owner = folder.own()?;
             folder.write_recipe(&recipe.to_toml()?)?;
             folder.add_command(command)?;
             let metrics = MetricsLog::create(&folder.metrics(), &folder.metrics_table())?;
@@ -120,7 +128,10 @@ impl Trainer {
                 folder,
                 setup,
                 params,
-                Some(metrics),
+                Some(Writer {
+                    metrics,
+                    _owner: owner,
+                }),
                 ranks,
             ))
         };
@@ -168,6 +179,7 @@ impl Trainer {
         let folder = RunFolder::open(folder)?;
         let mut recipe = Recipe::load(&folder.recipe(), &[])?;
         let ranks = Ranks::new(communicator, &mut recipe)?;
+        let owner = ranks.is_writer().then(|| folder.own()).transpose()?;
         let setup = Setup::new(&recipe, &ranks, progress)?;
         let saved = checkpoint::load_newest(&folder.checkpoints())?;
         let (params, saved) = match saved {
@@ -178,8 +190,8 @@ impl Trainer {
             None => (setup.initial_params(&recipe, progress)?, None),
         };
         let step = saved.as_ref().map_or(0, |(position, _)| position.step);
-        let mut metrics = None;
-        if ranks.is_writer() {
+        let mut writer = None;
+        if let Some(owner) = owner {
             folder.write_recipe(&recipe.to_toml()?)?;
             folder.add_command(command)?;
             let (log, torn_line) =
@@ -188,9 +200,12 @@ impl Trainer {
                 let path = folder.metrics();
                 progress.warning(&Warning::TornMetrics { path, line });
             }
-            metrics = Some(log);
+            writer = Some(Writer {
+                metrics: log,
+                _owner: owner,
+            });
         }
-        let mut trainer = Self::new(recipe, folder, setup, params, metrics, ranks);
+        let mut trainer = Self::new(recipe, folder, setup, params, writer, ranks);
         if let Some((position, tensors)) = saved {
             trainer.restore(position, tensors)?;
         }
@@ -216,7 +231,7 @@ impl Trainer {
         folder: RunFolder,
         setup: Setup,
         params: Params,
-        metrics: Option<MetricsLog>,
+        writer: Option<Writer>,
         ranks: Ranks,
     ) -> Self {
         let origin = setup::origin(&recipe);
@@ -238,7 +253,7 @@ impl Trainer {
             config,
             params,
             position: Position::default(),
-            metrics,
+            writer,
             ranks,
             saved_step: None,
             started: Instant::now(),
@@ -443,8 +458,8 @@ impl Trainer {
     }
 
     fn record(&mut self, record: &Record) -> Result<(), TrainError> {
-        if let Some(metrics) = &mut self.metrics {
-            metrics.record(record)?;
+        if let Some(writer) = &mut self.writer {
+            writer.metrics.record(record)?;
         }
         Ok(())
     }
