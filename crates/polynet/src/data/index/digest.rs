@@ -99,9 +99,8 @@ impl ContentDigest {
     /// Counts the bytes of image `index` of its data set in; each image once.
     pub fn add(&mut self, index: usize, bytes: &[u8]) {
         let hash = Sha256::new_with_prefix((index as u64).to_le_bytes()).chain_update(bytes);
-        let hash = hash.finalize();
-        let (halves, _) = hash.as_chunks::<16>();
-        for (sum, half) in self.sums.iter_mut().zip(halves) {
+        let hash: [u8; 32] = hash.finalize().into();
+        for (sum, half) in self.sums.iter_mut().zip(hash.as_chunks::<16>().0) {
             *sum = sum.wrapping_add(u128::from_le_bytes(*half));
         }
     }

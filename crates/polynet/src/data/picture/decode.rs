@@ -346,8 +346,8 @@ mod tests {
         let header = 8 + 25;
         let mut with_chunks = png[..header].to_vec();
         for (kind, content) in [
-            (b"iCCP", &b"name\0\0no profile"[..]),
-            (b"zTXt", &b"key\0\0no text at"[..]),
+            (b"iCCP", b"name\0\0no profile".as_slice()),
+            (b"zTXt", b"key\0\0no text at"),
         ] {
             with_chunks.extend((content.len() as u32).to_be_bytes());
             let chunk = [kind.as_slice(), content].concat();
