@@ -51,7 +51,7 @@ impl TrainingEngine {
         let shape = [part.labels.len(), channels, height, width];
         assert_eq!(
             part.images.len(),
-            shape.iter().product(),
+            shape.iter().product::<usize>(),
             "one label for each image"
         );
         assert!(
