@@ -43,7 +43,7 @@ mod tests {
         let huge = 1 << (usize::BITS / 2);
         let size = [3, 5];
         for make in [
-            || View::new(0, 1 << (usize::BITS - 8), 16, [1, 1], 0),
+            || View::new(0, 1 << (usize::BITS - 4), 16, [1, 1], 0),
             || View::new(usize::MAX - 15, 1, 16, [1, 1], 0),
             || View::new(0, 1, 16, [1, 1], usize::MAX / 2),
             || View::new(8, 1, 16, [1, 1], 0),

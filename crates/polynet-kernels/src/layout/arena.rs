@@ -69,13 +69,6 @@ impl<E: Element> Arena<E> {
         // SAFETY: every line is 64 bytes without padding, and the box owns them.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), size_of_val(&*self.lines)) }
     }
-
-    /// The bytes of the elements; any bytes are elements.
-    pub(crate) fn as_mut_bytes(&mut self) -> &mut [u8] {
-        let len = size_of_val(&*self.lines);
-        // SAFETY: as above, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
-    }
 }
 
 impl From<&[f32]> for Arena {

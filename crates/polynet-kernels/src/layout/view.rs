@@ -157,12 +157,13 @@ impl View {
     /// # Panics
     /// If the map leaves the arena.
     pub fn read_nchw<E: Element>(&self, arena: &Arena<E>) -> Vec<f32> {
-        let memory = arena.as_slice();
+        let memory = &arena.as_slice()[self.start()..self.end()];
         let mut values = Vec::with_capacity(self.images * self.channels * self.height * self.width);
         for image in 0..self.images {
             for channel in 0..self.channels {
                 for row in 0..self.height {
-                    let first = self.at(image, channel / BLOCK, row, 0) + channel % BLOCK;
+                    let first = self.at(image, channel / BLOCK, row, 0) - self.start();
+                    let first = first + channel % BLOCK;
                     let sources = memory[first..].iter().step_by(BLOCK);
                     let sources = sources.take(self.width);
                     values.extend(sources.map(|element| element.to_f32()));

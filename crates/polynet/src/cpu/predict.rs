@@ -131,7 +131,7 @@ impl Classifier {
     /// Compiles a graph with the tensors of its names.
     ///
     /// # Errors
-    /// If a name or shape does not fit the graph.
+    /// If a name or shape does not fit the graph, or a tensor cannot be read.
     pub fn new(
         graph: &Graph,
         tensors: &dyn TensorSource,
@@ -142,8 +142,8 @@ impl Classifier {
         let weights = Weights { graph, tensors };
         let lowered = prediction(graph, precision);
         let engine = match precision {
-            Precision::F32 => Engine::F32(Compiled::new(&weights, isa, &lowered.program)),
-            Precision::Bf16 => Engine::Bf16(Compiled::new(&weights, isa, &lowered.program)),
+            Precision::F32 => Engine::F32(Compiled::new(&weights, isa, &lowered.program)?),
+            Precision::Bf16 => Engine::Bf16(Compiled::new(&weights, isa, &lowered.program)?),
         };
         Ok(Self {
             input: graph.nodes[0].shape,
@@ -237,14 +237,17 @@ impl<E: Element> Results for Memory<E> {
 }
 
 impl<E: Element> Compiled<E> {
-    fn new(weights: &Weights<'_>, isa: Isa, program: &Program) -> Self {
+    fn new(
+        weights: &Weights<'_>,
+        isa: Isa,
+        program: &Program,
+    ) -> Result<Self, TensorMismatch> {
         let steps = program.steps.par_iter();
-        Self {
-            kernels: steps
-                .map(|step| weights.kernel(isa, program, step))
-                .collect(),
+        let kernels = steps.map(|step| weights.kernel(isa, program, step));
+        Ok(Self {
+            kernels: kernels.collect::<Result<_, _>>()?,
             memory: None,
-        }
+        })
     }
 
     /// Shows what `count` images give, a few images at a time.
@@ -373,18 +376,20 @@ struct Weights<'a> {
 }
 
 impl Weights<'_> {
-    fn values(&self, name: &str, suffix: &str) -> Cow<'_, [f32]> {
+    fn values(&self, name: &str, suffix: &str) -> Result<Cow<'_, [f32]>, TensorMismatch> {
         self.tensors.values(&format!("{name}.{suffix}"))
     }
 
     /// Batch norm with its running statistics, as a factor and a term for every channel.
-    fn affine(&self, norm: usize) -> (Vec<f64>, Vec<f64>) {
+    fn affine(&self, norm: usize) -> Result<(Vec<f64>, Vec<f64>), TensorMismatch> {
         let norm = &self.graph.norms[norm];
-        let [weight, bias] = ["weight", "bias"].map(|suffix| self.values(&norm.name, suffix));
-        let [mean, var] =
-            ["running_mean", "running_var"].map(|suffix| self.values(&norm.statistics, suffix));
-        let wide = |values: &[f32]| -> Vec<f64> { values.iter().copied().map(f64::from).collect() };
-        let [weight, bias, mean, var] = [weight, bias, mean, var].map(|values| wide(&values));
+        let wide = |name: &str, suffix: &str| -> Result<Vec<f64>, TensorMismatch> {
+            let values = self.values(name, suffix)?;
+            Ok(values.iter().copied().map(f64::from).collect())
+        };
+        let (weight, bias) = (wide(&norm.name, "weight")?, wide(&norm.name, "bias")?);
+        let mean = wide(&norm.statistics, "running_mean")?;
+        let var = wide(&norm.statistics, "running_var")?;
         let scale: Vec<f64> = weight
             .into_iter()
             .zip(var)
@@ -396,11 +401,16 @@ impl Weights<'_> {
             .zip(&scale)
             .map(|((bias, mean), scale)| bias - mean * scale)
             .collect();
-        (scale, shift)
+        Ok((scale, shift))
     }
 
-    fn kernel<E: Element>(&self, isa: Isa, program: &Program, step: &Step) -> Kernel<E> {
-        match step {
+    fn kernel<E: Element>(
+        &self,
+        isa: Isa,
+        program: &Program,
+        step: &Step,
+    ) -> Result<Kernel<E>, TensorMismatch> {
+        Ok(match step {
             Step::FoldedConv {
                 source,
                 window,
@@ -414,7 +424,7 @@ impl Weights<'_> {
                 let channels = |ids: &[usize]| -> Vec<usize> {
                     ids.iter().map(|&id| program.buffers[id].channels).collect()
                 };
-                let (weights, bias) = self.source(source);
+                let (weights, bias) = self.source(source)?;
                 let segments = [&channels(inputs)[..], &channels(outputs)[..]];
                 if *source == ConvSource::Linear {
                     Kernel::Linear(Conv::pack(isa, *window, segments, &weights, &bias))
@@ -434,7 +444,7 @@ impl Weights<'_> {
             } => {
                 let channels = program.buffers[*from].channels;
                 let (scale, shift) = match norm {
-                    Some(norm) => self.affine(*norm),
+                    Some(norm) => self.affine(*norm)?,
                     None => (vec![1.0; channels], vec![0.0; channels]),
                 };
                 let part = |values: &[f64]| -> Vec<f32> {
@@ -444,23 +454,24 @@ impl Weights<'_> {
                 Kernel::Affine(Affine::new(&part(&scale), &part(&shift)))
             }
             _ => Kernel::None,
-        }
+        })
     }
 
     /// Weights `[outputs, inputs × taps]` and bias of a step's convolution.
-    fn source(&self, source: &ConvSource) -> (Vec<f32>, Vec<f32>) {
-        match source {
+    fn source(&self, source: &ConvSource) -> Result<(Vec<f32>, Vec<f32>), TensorMismatch> {
+        Ok(match source {
             ConvSource::SideBySide(parts) => {
                 let (mut weights, mut bias) = (Vec::new(), Vec::new());
                 for part in parts {
-                    let (part_weights, part_bias) = self.part(part);
+                    let (part_weights, part_bias) = self.part(part)?;
                     weights.extend(part_weights);
                     bias.extend(part_bias);
                 }
                 (weights, bias)
             }
             ConvSource::Added(parts) => {
-                let parts: Vec<_> = parts.iter().map(|part| self.part(part)).collect();
+                let parts = parts.iter().map(|part| self.part(part));
+                let parts: Vec<_> = parts.collect::<Result<_, _>>()?;
                 let outputs = parts[0].1.len();
                 let mut weights = Vec::new();
                 for output in 0..outputs {
@@ -476,23 +487,23 @@ impl Weights<'_> {
             }
             ConvSource::Linear => {
                 let name = &self.graph.linear.name;
-                let weights = self.values(name, "weight").into_owned();
-                (weights, self.values(name, "bias").into_owned())
+                let weights = self.values(name, "weight")?.into_owned();
+                (weights, self.values(name, "bias")?.into_owned())
             }
-        }
+        })
     }
 
     /// Weights and bias of one convolution with its batch norm and factor folded in.
-    fn part(&self, part: &ConvPart) -> (Vec<f32>, Vec<f32>) {
+    fn part(&self, part: &ConvPart) -> Result<(Vec<f32>, Vec<f32>), TensorMismatch> {
         let spec = &self.graph.convs[part.weight];
-        let weights = self.values(&spec.name, "weight");
+        let weights = self.values(&spec.name, "weight")?;
         let outputs = spec.shape[0];
         let (scale, mut shift) = match part.norm {
-            Some(norm) => self.affine(norm),
+            Some(norm) => self.affine(norm)?,
             None => (vec![1.0; outputs], vec![0.0; outputs]),
         };
         if let Some(bias) = part.bias {
-            let bias = self.values(&self.graph.biases[bias].name, "bias");
+            let bias = self.values(&self.graph.biases[bias].name, "bias")?;
             shift = bias.iter().copied().map(f64::from).collect();
         }
         let factor = f64::from(part.factor);
@@ -502,7 +513,7 @@ impl Weights<'_> {
             folded.extend(row.iter().map(|weight| weight * scale));
         }
         let bias = shift.iter().map(|shift| (shift * factor) as f32).collect();
-        (folded, bias)
+        Ok((folded, bias))
     }
 }
 

@@ -1,11 +1,13 @@
 //! Weight files: safetensors.
 
 use super::WeightError;
-use super::tensors::{HostTensor, TensorMap};
-use polynet_kernels::file::{FileBytes, as_f32};
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use super::tensors::{HostTensor, TensorMap, TensorMismatch};
+use polynet_kernels::file::{read_at, read_f32_at};
+use safetensors::tensor::{Dtype, Metadata, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -28,12 +30,13 @@ pub fn read_weights(path: &Path) -> Result<TensorMap, WeightError> {
 /// If the file cannot be read or is not in the format.
 pub fn read_safetensors(path: &Path) -> Result<TensorMap, WeightError> {
     let file = WeightFile::open(path)?;
-    let tensor = |name: &str| HostTensor {
-        shape: file.entries[name].shape.clone(),
-        values: file.values(name).into_owned(),
-    };
-    let names = file.entries.keys();
-    Ok(names.map(|name| (name.clone(), tensor(name))).collect())
+    let tensors = file.entries.iter().map(|(name, entry)| {
+        let values = file.read(entry);
+        let values = values.map_err(WeightError::io(path, "read the weights"))?;
+        let shape = entry.shape.clone();
+        Ok((name.clone(), HostTensor { shape, values }))
+    });
+    tensors.collect()
 }
 
 /// Tensors by name, read where they are.
@@ -43,9 +46,12 @@ pub trait TensorSource: Sync {
 
     /// The elements of a tensor in row-major order.
     ///
+    /// # Errors
+    /// If they cannot be read.
+    ///
     /// # Panics
     /// If there is no such tensor: check the names and shapes first.
-    fn values(&self, name: &str) -> Cow<'_, [f32]>;
+    fn values(&self, name: &str) -> Result<Cow<'_, [f32]>, TensorMismatch>;
 }
 
 impl TensorSource for TensorMap {
@@ -53,15 +59,15 @@ impl TensorSource for TensorMap {
         Box::new((self.iter()).map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice())))
     }
 
-    fn values(&self, name: &str) -> Cow<'_, [f32]> {
-        Cow::Borrowed(&self[name].values)
+    fn values(&self, name: &str) -> Result<Cow<'_, [f32]>, TensorMismatch> {
+        Ok(Cow::Borrowed(&self[name].values))
     }
 }
 
-/// A safetensors file in memory: its `f32` tensors are used where they are.
+/// A safetensors file whose tensors are read one by one, when they are asked for.
 #[derive(Debug)]
 pub struct WeightFile {
-    bytes: FileBytes,
+    file: File,
     entries: HashMap<String, Entry>,
 }
 
@@ -70,9 +76,12 @@ pub struct WeightFile {
 struct Entry {
     shape: Vec<usize>,
     dtype: Dtype,
-    /// Of the whole file.
-    range: Range<usize>,
+    /// Bytes of the whole file.
+    range: Range<u64>,
 }
+
+/// The longest header that is read, in bytes; the format's own bound.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 impl WeightFile {
     /// Opens a file and reads what it holds, but no tensor yet.
@@ -80,26 +89,59 @@ impl WeightFile {
     /// # Errors
     /// If the file cannot be read or is not in the format.
     pub fn open(path: &Path) -> Result<Self, WeightError> {
-        let bytes = FileBytes::open(path).map_err(WeightError::io(path, "read the weights"))?;
-        let invalid =
-            |error| WeightError::invalid(path, format!("not a safetensors file: {error}"));
-        let file = SafeTensors::deserialize(&bytes).map_err(invalid)?;
-        let entries = file
-            .tensors()
-            .into_iter()
-            .filter(|(_, view)| is_floating_point(view.dtype()))
-            .map(|(name, view)| {
-                let data = view.data();
-                let start = data.as_ptr() as usize - bytes.as_ptr() as usize;
+        let io = WeightError::io(path, "read the weights");
+        let invalid = |error: &dyn std::fmt::Display| {
+            WeightError::invalid(path, format!("not a safetensors file: {error}"))
+        };
+        let file = File::open(path).map_err(&io)?;
+        let len = file.metadata().map_err(&io)?.len();
+        let mut word = [0; 8];
+        if len < 8 {
+            return Err(invalid(&format!("it has {len} bytes")));
+        }
+        read_at(&file, 0, &mut word).map_err(&io)?;
+        let header_len = u64::from_le_bytes(word);
+        if header_len > LONGEST_HEADER.min(len - 8) {
+            return Err(invalid(&format!("a header of {header_len} bytes in {len}")));
+        }
+        let mut header = vec![0; header_len as usize];
+        read_at(&file, 8, &mut header).map_err(&io)?;
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| invalid(&error))?;
+        let start = 8 + header_len;
+        let expected = start + metadata.data_len() as u64;
+        if len != expected {
+            return Err(invalid(&format!("its header asks for {expected} bytes, it has {len}")));
+        }
+        let tensors = metadata.tensors().into_iter();
+        let entries = tensors
+            .filter(|(_, info)| is_floating_point(info.dtype))
+            .map(|(name, info)| {
                 let entry = Entry {
-                    shape: view.shape().to_vec(),
-                    dtype: view.dtype(),
-                    range: start..start + data.len(),
+                    shape: info.shape.clone(),
+                    dtype: info.dtype,
+                    range: start + info.data_offsets.0 as u64..start + info.data_offsets.1 as u64,
                 };
                 (name, entry)
             })
             .collect();
-        Ok(Self { bytes, entries })
+        Ok(Self { file, entries })
+    }
+
+    /// The elements of a tensor.
+    fn read(&self, entry: &Entry) -> io::Result<Vec<f32>> {
+        let convert: fn(&[u8]) -> Vec<f32> = match entry.dtype {
+            Dtype::F64 => f64_values,
+            Dtype::F16 => f16_values,
+            Dtype::BF16 => bf16_values,
+            _ => {
+                let mut values = vec![0.0; entry.shape.iter().product()];
+                read_f32_at(&self.file, entry.range.start, &mut values)?;
+                return Ok(values);
+            }
+        };
+        let mut bytes = vec![0; (entry.range.end - entry.range.start) as usize];
+        read_at(&self.file, entry.range.start, &mut bytes)?;
+        Ok(convert(&bytes))
     }
 }
 
@@ -109,16 +151,11 @@ impl TensorSource for WeightFile {
         Box::new(entries.map(|(name, entry)| (name.as_str(), entry.shape.as_slice())))
     }
 
-    fn values(&self, name: &str) -> Cow<'_, [f32]> {
-        let entry = &self.entries[name];
-        let bytes = &self.bytes[entry.range.clone()];
-        match entry.dtype {
-            Dtype::F64 => f64_values(bytes).into(),
-            Dtype::F16 => f16_values(bytes).into(),
-            Dtype::BF16 => bf16_values(bytes).into(),
-            _ if cfg!(target_endian = "big") => f32_values(bytes).into(),
-            _ => as_f32(bytes).map_or_else(|| f32_values(bytes).into(), Cow::Borrowed),
-        }
+    fn values(&self, name: &str) -> Result<Cow<'_, [f32]>, TensorMismatch> {
+        let values = self.read(&self.entries[name]);
+        Ok(values
+            .map_err(|error| TensorMismatch::unreadable(name, &error))?
+            .into())
     }
 }
 
@@ -184,11 +221,6 @@ pub fn write_safetensors(
         .map_err(|error| WeightError::io(path, "write the weights")(error.into_source()))
 }
 
-pub(super) fn f32_values(bytes: &[u8]) -> Vec<f32> {
-    let chunks = bytes.as_chunks::<4>().0.iter();
-    chunks.map(|chunk| f32::from_le_bytes(*chunk)).collect()
-}
-
 pub(super) fn f64_values(bytes: &[u8]) -> Vec<f32> {
     let chunks = bytes.as_chunks::<8>().0.iter();
     chunks
@@ -236,6 +268,30 @@ mod tests {
             let error = read_weights(&path).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains("not a"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_is_an_error_whenever_it_happens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let tensor = TensorRef::new("t", &[3], &[1.0, 2.0, 3.0]);
+        write_safetensors(&path, &[tensor], None).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let opened = WeightFile::open(&path).unwrap();
+        assert_eq!(*opened.values("t").unwrap(), [1.0, 2.0, 3.0]);
+        for len in [whole.len() - 1, whole.len() - 12, 20, 8, 7, 0] {
+            std::fs::File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_len(len as u64))
+                .unwrap();
+            let error = opened.values("t").unwrap_err().to_string();
+            assert!(error.starts_with("cannot read the tensor t"), "{error}");
+            let error = WeightFile::open(&path).unwrap_err().to_string();
+            assert!(error.contains("not a safetensors file"), "{len}: {error}");
+        }
+        std::fs::write(&path, [&whole[..], &[0]].concat()).unwrap();
+        assert!(WeightFile::open(&path).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Such a file is a pickle, which can ask for any code to be run. The reader used here interprets the few
 //! operations that describe tensors and refuses everything else.
 
-use super::file::{bf16_values, f16_values, f32_values, f64_values};
+use super::file::{bf16_values, f16_values, f64_values};
 use super::{HostTensor, TensorMap, WeightError};
 use pytorch_reader::{DType, PytorchReader};
 use std::path::Path;
@@ -30,4 +30,9 @@ pub(super) fn read(path: &Path) -> Result<TensorMap, WeightError> {
         tensors.insert(name, HostTensor { shape, values });
     }
     Ok(tensors)
+}
+
+fn f32_values(bytes: &[u8]) -> Vec<f32> {
+    let chunks = bytes.as_chunks::<4>().0.iter();
+    chunks.map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }

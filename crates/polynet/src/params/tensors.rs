@@ -36,9 +36,19 @@ pub struct TensorMismatch {
     pub extra: Vec<String>,
     /// Names with the expected and the found shape.
     pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// The name of a tensor that could not be read, and why.
+    pub unreadable: Option<(String, String)>,
 }
 
 impl TensorMismatch {
+    /// A tensor that could not be read.
+    pub(super) fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Self {
+        Self {
+            unreadable: Some((name.to_owned(), error.to_string())),
+            ..Self::default()
+        }
+    }
+
     /// What differs between a network's tensors and those of a file, by name and shape.
     ///
     /// # Errors
@@ -71,6 +81,9 @@ impl TensorMismatch {
 
 impl std::fmt::Display for TensorMismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some((name, error)) = &self.unreadable {
+            return write!(f, "cannot read the tensor {name}: {error}");
+        }
         let (missing, extra) = (self.missing.len(), self.extra.len());
         let misshapen = self.misshapen.len();
         write!(
@@ -177,7 +190,7 @@ impl Params {
         let mut params = Self::zeros(graph);
         for index in 0..params.len() {
             let layout = Arc::clone(&params.layout);
-            params[index].copy_from_slice(&source.values(&layout.specs[index].name));
+            params[index].copy_from_slice(&*source.values(&layout.specs[index].name)?);
         }
         Ok(params)
     }
@@ -301,8 +314,8 @@ impl TensorSource for Params {
         Box::new(specs.map(|spec| (spec.name.as_str(), spec.shape.as_slice())))
     }
 
-    fn values(&self, name: &str) -> Cow<'_, [f32]> {
-        Cow::Borrowed(&self[self.layout.indices[name]])
+    fn values(&self, name: &str) -> Result<Cow<'_, [f32]>, TensorMismatch> {
+        Ok(Cow::Borrowed(&self[self.layout.indices[name]]))
     }
 }
 
