@@ -99,7 +99,9 @@ fn a_model_grows_into_a_larger_one_that_starts_where_it_stopped() {
     let grow = ["grow", &base, "--start", "same-function", "--to"];
     let (json, _) = success(&[&grow[..], &[to, "--out", &same, "--json"]].concat());
     let json: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["difference"]["logits"], 0.0);
+    // Sums of merged convolutions have another order.
+    let number = |key: &str| json["difference"][key].as_f64().unwrap();
+    assert!(number("logits") <= 1e-5 * number("largest_logit"), "{json}");
     assert_eq!(json["modules"][1]["from"], "stage_b.0");
     assert_eq!(json["modules"][2]["from"], Value::Null);
     let from = format!("model.init={same}");

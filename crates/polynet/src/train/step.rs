@@ -99,7 +99,7 @@ impl GradientRule {
         let parts = parts(batch, ranks);
         let trainee = &mut trainee;
         let mut sum = if ranks.norm_group() == NormGroup::Synchronised {
-            synchronised::gradients(trainee, parts, &options, rng, ranks, start)?
+            synchronised::gradients(trainee, &parts, &options, rng, ranks, start)?
         } else if ranks.is_alone() {
             let mut sum = StepGradients::none(trainee.params);
             for part in parts {

@@ -55,12 +55,16 @@ pub(super) fn update<'a>(parameters: impl Iterator<Item = Parameter<'a>>) {
     pieces.into_par_iter().for_each(Piece::update);
 }
 
-fn pieces(parameter: Parameter<'_>) -> impl Iterator<Item = Piece<'_>> {
-    let rule = parameter.rule;
-    let [first, second] = parameter.slots;
+fn pieces(
+    Parameter {
+        weight,
+        gradient,
+        slots: [first, second],
+        rule,
+    }: Parameter<'_>,
+) -> impl Iterator<Item = Piece<'_>> {
     let mut slots = [first, second].map(|slot| slot.chunks_mut(PIECE));
-    let weights = parameter.weight.chunks_mut(PIECE);
-    let pieces = weights.zip(parameter.gradient.chunks(PIECE));
+    let pieces = weight.chunks_mut(PIECE).zip(gradient.chunks(PIECE));
     pieces.map(move |(weight, gradient)| Piece {
         weight,
         gradient,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// sums of its batch norms.
 pub(super) fn gradients(
     trainee: &mut Trainee<'_>,
-    parts: Vec<Part<'_>>,
+    parts: &[Part<'_>],
     options: &StepOptions<'_>,
     rng: impl Fn(&Part<'_>) -> ChaCha8Rng,
     ranks: &Ranks,
