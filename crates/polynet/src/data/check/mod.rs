@@ -156,8 +156,11 @@ pub fn check(
     })
 }
 
+/// The splits that can be used.
+type Opened = Vec<(Split, Dataset)>;
+
 /// Both splits, or the one that is there and what is wrong with the other.
-fn open_splits(path: &Path) -> Result<(Vec<(Split, Dataset)>, Vec<String>), DataError> {
+fn open_splits(path: &Path) -> Result<(Opened, Vec<String>), DataError> {
     let (mut sets, mut errors) = (Vec::new(), Vec::new());
     for split in [Split::Train, Split::Validation] {
         match Dataset::open(path, split) {

@@ -128,7 +128,7 @@ impl Listing {
         let children = self.children(root);
         let is_training = |name: &&&str| {
             let known = |training: &&str| name.eq_ignore_ascii_case(training);
-            TRAINING_NAMES.iter().any(|training| known(&training))
+            TRAINING_NAMES.iter().any(known)
         };
         if let Some(training) = children.iter().find(is_training) {
             let inside = join(root, training);

@@ -180,7 +180,9 @@ impl<'a> Jpeg<'a> {
             self.most = (1, 1);
         }
         let most = self.most;
-        let divides = |c: &Component| most.0 % c.horizontal == 0 && most.1 % c.vertical == 0;
+        let divides = |c: &Component| {
+            most.0.is_multiple_of(c.horizontal) && most.1.is_multiple_of(c.vertical)
+        };
         if !self.components.iter().all(divides) {
             return Err(Fault::Unsupported("sampling factors that divide no other"));
         }

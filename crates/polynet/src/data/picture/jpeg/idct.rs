@@ -37,7 +37,11 @@ impl Transform {
         // The waves of a transform of n samples, times √(n/8) a direction: the mean stays.
         let wave = |sample: usize, frequency: usize| {
             let angle = (2 * sample + 1) as f32 * frequency as f32 * PI / (2 * side) as f32;
-            let share = if frequency == 0 { 1.0f32 } else { 2.0 } / 8.0;
+            let share = match frequency {
+                0 => 1.0f32 / 8.0,
+                _ if frequency < side => 2.0 / 8.0,
+                _ => 0.0,
+            };
             share.sqrt() * angle.cos()
         };
         let mut steps = [0; 64];
@@ -78,18 +82,17 @@ impl Transform {
     }
 
     fn write_small(&self, block: &[i16; 64], side: usize, out: &mut [u8], stride: usize) {
-        // [column frequency, row]
+        // [row frequency, column]; frequencies beyond the side have waves of no height.
         let mut between = [[0f32; 4]; 4];
-        for (u, column) in between.iter_mut().take(side).enumerate() {
-            for (y, value) in column.iter_mut().take(side).enumerate() {
-                let product = |v: usize| self.waves[y][v] * f32::from(block[8 * v + u]);
-                *value = (0..side).map(product).sum();
+        for (v, row) in between.iter_mut().take(side).enumerate() {
+            let frequencies: [f32; 4] = array::from_fn(|u| f32::from(block[8 * v + u]));
+            for (to, waves) in row.iter_mut().zip(&self.waves) {
+                *to = waves.iter().zip(&frequencies).map(|(a, b)| a * b).sum();
             }
         }
-        for (y, row) in out.chunks_mut(stride).take(side).enumerate() {
+        for (row, waves) in out.chunks_mut(stride).zip(&self.waves).take(side) {
             for (x, to) in row[..side].iter_mut().enumerate() {
-                let value: f32 = (0..side).map(|u| self.waves[x][u] * between[u][y]).sum();
-                *to = sample(value);
+                *to = sample(waves.iter().zip(&between).map(|(a, row)| a * row[x]).sum());
             }
         }
     }
