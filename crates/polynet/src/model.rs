@@ -58,7 +58,7 @@ impl Model {
     }
 
     /// Opens a model folder. On the processor its weights go from the file into the kernels' order
-    /// without a copy between.
+    /// tensor by tensor.
     ///
     /// # Errors
     /// As [`Model::open`], and if the device or the threads cannot be had.
