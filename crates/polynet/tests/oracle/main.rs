@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic, its helpers too
 
+#[path = "../support/agreement.rs"]
+mod agreement;
 #[path = "../support/formula.rs"]
 mod formula;
 #[path = "../support/oracle/mod.rs"]
 mod oracle;
 
+mod prediction;
 mod pytorch;
+mod training;
