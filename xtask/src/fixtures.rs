@@ -20,8 +20,14 @@ pub(crate) struct Arguments {
 
 const REQUIREMENTS: &str = "peers/requirements.txt";
 const SCRIPTS: [&str; 2] = ["peers/fixtures_polynet.py", "peers/fixtures_networks.py"];
-/// Scripts that need no seed, and where their fixtures go: optimizers' steps, crops, images and JPEGs.
-const SEEDLESS: [[&str; 3]; 4] = [
+/// Scripts that need no seed, and where their fixtures go: training steps, optimizers' steps, crops,
+/// images and JPEGs.
+const SEEDLESS: [[&str; 3]; 5] = [
+    [
+        "peers/fixtures_oracle.py",
+        "--out",
+        "crates/polynet/tests/fixtures",
+    ],
     [
         "peers/fixtures_optimizer.py",
         "--out",

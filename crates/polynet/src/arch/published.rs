@@ -54,8 +54,8 @@ pub enum Parity {
     Tested {
         /// Whose implementation.
         reference: &'static str,
-        /// Largest deviation of a logit in f32 from the reference's in f64, relative to the
-        /// largest logit; tested.
+        /// Largest deviation of a logit of the processor's engine in f32 from the reference's in
+        /// f64, relative to the largest logit; tested.
         bound: f64,
     },
     /// No public implementation agrees in structure.
@@ -89,9 +89,8 @@ pub struct PublishedNetwork {
 }
 
 const TORCHVISION: &str = "torchvision, IMAGENET1K_V1";
-/// A few times the largest deviation that was measured: 4.4e-7 with the committed fixtures, 6.2e-7
-/// with another seed.
-const BOUND: f64 = 2e-6;
+/// What transformed convolutions may round; the tests print what each instruction set reaches.
+const BOUND: f64 = 1e-5;
 const TIMM_DEPTHS: &str = "timm `ResNetV2` with these depths, at width 0.25";
 
 const fn errors(
@@ -335,12 +334,12 @@ Errors are published top-1 / top-5 in percent on the validation images of ILSVRC
 trained to reproduce them. Parameters and multiply-accumulates (of convolutions and the classifier, one
 image) follow from the structure; where a public implementation exists, a test finds exactly its counts.
 
-Parity is the largest deviation of a logit, computed here in f32, from the public implementation's in f64
-with the same weights, relative to the largest logit; the test allows no more than this figure. On a
-processor with AVX-512 the committed fixtures give 2.4e-7 to 4.4e-7. Weights, batch-norm statistics and
-input come from a formula (`peers/fixtures_networks.py`). Outputs of every stage agree to 1e-4 of their
-largest element, and so do the gradients of every parameter in float64, for shallow networks of every
-family.
+Parity is the largest deviation of a logit, computed here in f32 by the processor's engine, from the public
+implementation's in f64 with the same weights, relative to the largest logit; the test allows no more than
+this figure on any instruction set of its machine. Weights, batch-norm statistics and input come from a
+formula (`peers/fixtures_networks.py`). A plain interpreter of the graph in f64, which judges the engine's
+training steps, agrees with the public implementations at the end of every stage, and for shallow networks of
+every family on the gradient of every parameter.
 
 ";
 

@@ -1,4 +1,6 @@
-//! Networks against public implementations in PyTorch, computed in float64.
+//! Networks against public implementations in PyTorch, computed in float64: prediction by the engine on
+//! every instruction set of this processor, and prediction, training and every stage by the oracle,
+//! which judges the engine in tests/oracle.
 //!
 //! Weights, statistics and input come from a formula that `peers/fixtures_polynet.py` and this test
 //! share, so that the fixtures hold results only. Another seed: `cargo xtask fixtures --seed 2
@@ -6,6 +8,11 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic, its helpers too
 
+#[path = "../support/formula.rs"]
 mod formula;
+#[path = "../support/oracle/mod.rs"]
+mod oracle;
+
 mod networks;
 mod polynet;
+mod reference;

@@ -1,61 +1,21 @@
 //! The networks beside PolyNet against timm and torchvision.
 
-use crate::formula::{LOGITS, bounded, check_logits, fixtures, folder, numbers, values};
-use polynet::Params;
-use polynet::arch::graph::{TensorKind, TensorSpec};
-use polynet::arch::{Architecture, Graph, published};
-use polynet::params::{HostTensor, Naming, TensorMap};
+use crate::formula::{fixture, fixtures, range};
+use crate::reference::Reference;
+use polynet::arch::{Architecture, published};
+use polynet::params::Naming;
 use serde_json::Value;
 
-/// The formula's range of a tensor: low end and span.
-fn range(spec: &TensorSpec, conv_gain: f64) -> (f32, f32) {
-    match spec.kind {
-        TensorKind::ConvWeight => bounded(conv_gain, &spec.shape),
-        TensorKind::LinearWeight => bounded(1.0, &spec.shape),
-        TensorKind::NormWeight | TensorKind::RunningVar => (0.5, 1.0),
-        TensorKind::LinearBias => (-0.1, 0.2),
-        TensorKind::ConvBias | TensorKind::NormBias | TensorKind::RunningMean => (-0.2, 0.4),
-    }
-}
-
 /// The formula's network of a fixture.
-fn network(fixture: &Value, seed: u64) -> (Graph, Params) {
-    let text = fixture["network"].as_str().unwrap();
+fn reference((fixture, seed): (Value, u64)) -> Reference {
+    let architecture: Architecture = fixture["network"].as_str().unwrap().parse().unwrap();
     let conv_gain = fixture["conv_gain"].as_f64().unwrap();
-    let architecture: Architecture = text.parse().unwrap();
     let graph = architecture.graph().unwrap();
     let naming = Naming::of(architecture.family)[0];
     let names = naming.names(&architecture, &graph).unwrap();
-    let tensors: TensorMap = graph
-        .tensors()
-        .zip(&names)
-        .map(|(spec, name)| {
-            let values = values(name, &spec.shape, seed, range(&spec, conv_gain));
-            let TensorSpec { name, shape, .. } = spec;
-            (name, HostTensor { shape, values })
-        })
-        .collect();
-    let params = Params::from_source(&graph, &tensors).unwrap();
-    (graph, params)
-}
-
-/// The formula's input, `[batch, 3, size, size]`.
-fn input(fixture: &Value, seed: u64) -> Vec<f32> {
-    let shape: Vec<usize> = numbers(&fixture["input"])
-        .into_iter()
-        .map(|size| size as usize)
-        .collect();
-    values("input", &shape, seed, (-2.0, 4.0))
-}
-
-/// Predicts every evaluation fixture of `name`.
-fn check_prediction(name: &str) {
-    for (fixture, seed) in fixtures(&format!("{name}_eval")) {
-        let (graph, params) = network(&fixture, seed);
-        let images = input(&fixture, seed);
-        let expected = numbers(&fixture["logits"]);
-        check_logits(name, (&graph, &params), &images, (&expected, LOGITS));
-    }
+    Reference::new((fixture, seed), graph, names, |spec, _| {
+        range(spec, conv_gain)
+    })
 }
 
 /// One test for a network, so that they run side by side; the bound is the one that the table of
@@ -65,7 +25,9 @@ macro_rules! predictions {
         $(
             #[test]
             fn $test() {
-                check_prediction($preset);
+                for fixture in fixtures(&format!("{}_eval", $preset)) {
+                    reference(fixture).check_prediction($preset);
+                }
             }
         )*
 
@@ -96,9 +58,17 @@ predictions! {
 }
 
 #[test]
+fn training_agrees_with_public_implementations_for_every_parameter() {
+    for name in ["inception-v4", "inception-resnet-v2", "resnet", "resnet-v1"] {
+        for fixture in fixtures(&format!("{name}_train")) {
+            reference(fixture).check_training(name);
+        }
+    }
+}
+
+#[test]
 fn networks_have_the_parameters_and_macs_of_public_implementations() {
-    let path = folder().join("networks_counts.json");
-    let json: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let json = fixture("networks_counts.json");
     let references = json["networks"].as_object().unwrap();
     assert_eq!(references.len(), 12);
     for (preset, reference) in references {

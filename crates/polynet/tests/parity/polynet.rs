@@ -1,10 +1,10 @@
 //! Very Deep PolyNet against its public port.
 
-use crate::formula::{LOGITS, bounded, check_logits, fixtures, numbers, values};
-use polynet::Params;
-use polynet::arch::graph::TensorSpec;
-use polynet::arch::{Architecture, Graph};
-use polynet::params::{HostTensor, TensorMap, port_names};
+use crate::formula::{bounded, fixtures};
+use crate::reference::Reference;
+use polynet::arch::Architecture;
+use polynet::params::port_names;
+use serde_json::Value;
 
 /// The formula's range of a tensor by its port name: low end and span.
 fn range(name: &str, shape: &[usize]) -> (f32, f32) {
@@ -20,31 +20,25 @@ fn range(name: &str, shape: &[usize]) -> (f32, f32) {
 }
 
 /// The formula's network.
-fn network(spec: &str, seed: u64) -> (Graph, Params) {
+fn reference(fixture: (Value, u64), spec: &str) -> Reference {
     let architecture: Architecture = spec.parse().unwrap();
-    let graph: Graph = architecture.graph().unwrap();
+    let graph = architecture.graph().unwrap();
     let names = port_names(&architecture, &graph).unwrap();
-    let tensors: TensorMap = graph
-        .tensors()
-        .zip(&names)
-        .map(|(spec, name)| {
-            let values = values(name, &spec.shape, seed, range(name, &spec.shape));
-            let TensorSpec { name, shape, .. } = spec;
-            (name, HostTensor { shape, values })
-        })
-        .collect();
-    let params = Params::from_source(&graph, &tensors).unwrap();
-    (graph, params)
+    Reference::new(fixture, graph, names, |spec, name| range(name, &spec.shape))
 }
 
 #[test]
 fn prediction_agrees_with_the_public_port() {
-    for (fixture, seed) in fixtures("polynet_eval") {
-        let (graph, params) = network("very-deep-polynet", seed);
-        let batch = fixture["input"][0].as_u64().unwrap() as usize;
-        let images = values("input", &[batch, 3, 331, 331], seed, (-2.0, 4.0));
-        let expected = numbers(&fixture["logits"]);
-        let network = (&graph, &params);
-        check_logits("very-deep-polynet", network, &images, (&expected, LOGITS));
+    for fixture in fixtures("polynet_eval") {
+        reference(fixture, "very-deep-polynet").check_prediction("very-deep-polynet");
+    }
+}
+
+#[test]
+fn training_agrees_with_the_public_port_for_every_parameter() {
+    for fixture in fixtures("polynet_train") {
+        let spec = "very-deep-polynet; dropout = 0; A: 2-way; B: poly-3 -> 2-way; \
+                    C: poly-3 -> 2-way";
+        reference(fixture, spec).check_training("very-deep-polynet");
     }
 }

@@ -1,14 +1,13 @@
-//! The formula of weights and inputs, the fixtures' folder, and comparisons.
+//! The formula of weights and inputs that Python shares (`peers/fixtures_polynet.py`), and the files of
+//! reference numbers.
 
-use polynet::Params;
-use polynet::arch::Graph;
-use polynet::cpu::{Classifier, CompileOptions, Isa};
+#![allow(dead_code)] // every test program that includes this file uses its own part of it
+
+use polynet::arch::graph::{TensorKind, TensorSpec};
 use serde_json::Value;
 use std::path::PathBuf;
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-/// Largest deviation of logits, relative to the largest reference value.
-pub(crate) const LOGITS: f64 = 1e-5;
 
 /// The formula's words of a tensor.
 fn words(name: &str, seed: u64) -> impl Iterator<Item = u64> {
@@ -43,6 +42,17 @@ pub(crate) fn bounded(gain: f64, shape: &[usize]) -> (f32, f32) {
     (-bound, 2.0 * bound)
 }
 
+/// Low end and span of a tensor by what it is for.
+pub(crate) fn range(spec: &TensorSpec, conv_gain: f64) -> (f32, f32) {
+    match spec.kind {
+        TensorKind::ConvWeight => bounded(conv_gain, &spec.shape),
+        TensorKind::LinearWeight => bounded(1.0, &spec.shape),
+        TensorKind::NormWeight | TensorKind::RunningVar => (0.5, 1.0),
+        TensorKind::LinearBias => (-0.1, 0.2),
+        TensorKind::ConvBias | TensorKind::NormBias | TensorKind::RunningMean => (-0.2, 0.4),
+    }
+}
+
 /// The sampled indices below `count`; a fixture holds the first of them.
 pub(crate) fn sample_indices(name: &str, count: usize, seed: u64) -> Vec<usize> {
     words(name, seed)
@@ -59,19 +69,23 @@ pub(crate) fn folder() -> PathBuf {
     }
 }
 
+/// A file of the fixtures' folder.
+pub(crate) fn fixture(file: &str) -> Value {
+    let path = folder().join(file);
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
 /// Every fixture called `<name>_seed<number>.json`, with its seed; at least one.
 pub(crate) fn fixtures(name: &str) -> Vec<(Value, u64)> {
     let prefix = format!("{name}_seed");
-    let fixtures: Vec<(Value, u64)> = std::fs::read_dir(folder())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            let name = path.file_name().unwrap().to_string_lossy();
-            name.starts_with(&prefix)
-        })
-        .map(|path| {
-            let text = std::fs::read_to_string(path).unwrap();
-            let json: Value = serde_json::from_str(&text).unwrap();
+    let names = std::fs::read_dir(folder()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let fixtures: Vec<(Value, u64)> = names
+        .filter(|name| name.starts_with(&prefix))
+        .map(|name| {
+            let json = fixture(&name);
             let seed = json["seed"].as_u64().unwrap();
             (json, seed)
         })
@@ -86,33 +100,15 @@ pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     numbers.map(|number| number.as_f64().unwrap()).collect()
 }
 
+pub(crate) fn wholes(value: &Value) -> Vec<usize> {
+    let numbers = value.as_array().unwrap().iter();
+    numbers
+        .map(|number| number.as_u64().unwrap() as usize)
+        .collect()
+}
+
 pub(crate) fn largest(values: &[f64]) -> f64 {
     values
         .iter()
         .fold(0.0, |largest, value| value.abs().max(largest))
-}
-
-/// Checks the logits of the engine, on every instruction set of this processor, against `bound`
-/// relative to the largest reference value.
-pub(crate) fn check_logits(
-    name: &str,
-    (graph, params): (&Graph, &Params),
-    images: &[f32],
-    (expected, bound): (&[f64], f64),
-) {
-    // For f32 the two kinds of AVX-512 are one.
-    for isa in Isa::available().filter(|isa| !isa.multiplies_bf16()) {
-        let options = CompileOptions {
-            isa,
-            ..CompileOptions::default()
-        };
-        let mut classifier = Classifier::new(graph, params, options).unwrap();
-        let found = classifier.logits(images);
-        assert_eq!(found.len(), expected.len());
-        let errors = found.iter().zip(expected);
-        let errors = errors.map(|(found, expected)| (f64::from(*found) - expected).abs());
-        let error = errors.fold(0.0, f64::max) / largest(expected);
-        println!("{name}: {isa}, logits within {error:.1e}, asked for {bound:.0e}");
-        assert!(error <= bound, "{name} {isa}: {error:e}");
-    }
 }

@@ -1,0 +1,14 @@
+//! A plain interpreter of the graph in f64, held to PyTorch, and the engines, held to it.
+
+#![allow(clippy::unwrap_used)] // a test may panic, its helpers too
+
+#[path = "../support/agreement.rs"]
+mod agreement;
+#[path = "../support/formula.rs"]
+mod formula;
+#[path = "../support/oracle/mod.rs"]
+mod oracle;
+
+mod prediction;
+mod pytorch;
+mod training;
