@@ -237,11 +237,7 @@ impl<E: Element> Results for Memory<E> {
 }
 
 impl<E: Element> Compiled<E> {
-    fn new(
-        weights: &Weights<'_>,
-        isa: Isa,
-        program: &Program,
-    ) -> Result<Self, TensorMismatch> {
+    fn new(weights: &Weights<'_>, isa: Isa, program: &Program) -> Result<Self, TensorMismatch> {
         let steps = program.steps.par_iter();
         let kernels = steps.map(|step| weights.kernel(isa, program, step));
         Ok(Self {

@@ -30,7 +30,7 @@ pub enum WeightError {
         /// The file.
         path: PathBuf,
         /// The tensors by name.
-        mismatch: TensorMismatch,
+        mismatch: Box<TensorMismatch>,
     },
     /// The architecture has no counterpart among the public implementations.
     #[error("no public weights have this structure: {0}")]
@@ -57,7 +57,7 @@ impl WeightError {
     pub(crate) fn mismatch(path: &Path, mismatch: TensorMismatch) -> Self {
         Self::Mismatch {
             path: path.to_owned(),
-            mismatch,
+            mismatch: Box::new(mismatch),
         }
     }
 }

@@ -106,11 +106,14 @@ impl WeightFile {
         }
         let mut header = vec![0; header_len as usize];
         read_at(&file, 8, &mut header).map_err(&io)?;
-        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| invalid(&error))?;
+        let metadata: Metadata =
+            serde_json::from_slice(&header).map_err(|error| invalid(&error))?;
         let start = 8 + header_len;
         let expected = start + metadata.data_len() as u64;
         if len != expected {
-            return Err(invalid(&format!("its header asks for {expected} bytes, it has {len}")));
+            return Err(invalid(&format!(
+                "its header asks for {expected} bytes, it has {len}"
+            )));
         }
         let tensors = metadata.tensors().into_iter();
         let entries = tensors
@@ -242,7 +245,8 @@ pub(super) fn bf16_values(bytes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
-#[cfg(all(test, feature = "train"))]
+#[cfg(test)]
+#[cfg(feature = "train")]
 mod tests {
     use super::*;
 

@@ -190,7 +190,7 @@ impl Params {
         let mut params = Self::zeros(graph);
         for index in 0..params.len() {
             let layout = Arc::clone(&params.layout);
-            params[index].copy_from_slice(&*source.values(&layout.specs[index].name)?);
+            params[index].copy_from_slice(&source.values(&layout.specs[index].name)?);
         }
         Ok(params)
     }
@@ -319,7 +319,8 @@ impl TensorSource for Params {
     }
 }
 
-#[cfg(all(test, feature = "train"))]
+#[cfg(test)]
+#[cfg(feature = "train")]
 mod tests {
     use super::*;
     use crate::arch::Architecture;

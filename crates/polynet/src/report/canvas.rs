@@ -330,7 +330,7 @@ fn printable(text: &str) -> String {
             '>' => printable.push_str("&gt;"),
             '"' => printable.push_str("&quot;"),
             c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {
-                printable.push('\u{fffd}')
+                printable.push('\u{fffd}');
             }
             c => printable.push(c),
         }
