@@ -9,7 +9,7 @@
 //! | `simd` | instruction sets and the vectors of each |
 //! | `element` | the numbers that maps are made of |
 //! | [`layout`] | arenas, views of maps in them, and what tasks share of one |
-//! | [`file`] | numbers read from files |
+//! | [`file`](mod@file) | numbers read from files |
 //! | `window` | kernel, step and border |
 //! | [`map`] | sums, gates and copies of maps |
 //! | [`norm`] | batch norm |
