@@ -27,7 +27,7 @@ pub(super) struct Transform {
     pub(super) side: usize,
     /// What coefficients are multiplied by, in the order of a block.
     steps: [i16; 64],
-    /// `[sample, frequency]` of the smaller transforms.
+    /// `[frequency, sample]` of the smaller transforms.
     waves: [[f32; 4]; 4],
 }
 
@@ -37,18 +37,14 @@ impl Transform {
         // The waves of a transform of n samples, times √(n/8) a direction: the mean stays.
         let wave = |sample: usize, frequency: usize| {
             let angle = (2 * sample + 1) as f32 * frequency as f32 * PI / (2 * side) as f32;
-            let share = match frequency {
-                0 => 1.0f32 / 8.0,
-                _ if frequency < side => 2.0 / 8.0,
-                _ => 0.0,
-            };
+            let share = if frequency == 0 { 1.0f32 } else { 2.0 } / 8.0;
             share.sqrt() * angle.cos()
         };
         let mut steps = [0; 64];
         for (&position, &step) in ZIGZAG.iter().zip(quantization) {
             steps[usize::from(position)] = step as i16;
         }
-        let waves = array::from_fn(|sample| array::from_fn(|frequency| wave(sample, frequency)));
+        let waves = array::from_fn(|frequency| array::from_fn(|sample| wave(sample, frequency)));
         Self { side, steps, waves }
     }
 
@@ -77,23 +73,30 @@ impl Transform {
                     out[y * stride..][..8].copy_from_slice(row);
                 }
             }
-            side => self.write_small(&frequencies, side, out, stride),
+            4 => self.write_small::<4>(&frequencies, out, stride),
+            2 => self.write_small::<2>(&frequencies, out, stride),
+            _ => self.write_small::<1>(&frequencies, out, stride),
         }
     }
 
-    fn write_small(&self, block: &[i16; 64], side: usize, out: &mut [u8], stride: usize) {
-        // [row frequency, column]; frequencies beyond the side have waves of no height.
-        let mut between = [[0f32; 4]; 4];
-        for (v, row) in between.iter_mut().take(side).enumerate() {
-            let frequencies: [f32; 4] = array::from_fn(|u| f32::from(block[8 * v + u]));
-            for (to, waves) in row.iter_mut().zip(&self.waves) {
-                *to = waves.iter().zip(&frequencies).map(|(a, b)| a * b).sum();
+    fn write_small<const SIDE: usize>(&self, block: &[i16; 64], out: &mut [u8], stride: usize) {
+        // [row frequency, column]
+        let mut between = [[0f32; SIDE]; SIDE];
+        for (row, frequencies) in between.iter_mut().zip(block.as_chunks::<8>().0) {
+            for (wave, &frequency) in self.waves.iter().zip(&frequencies[..SIDE]) {
+                for (to, height) in row.iter_mut().zip(wave) {
+                    *to += height * f32::from(frequency);
+                }
             }
         }
-        for (row, waves) in out.chunks_mut(stride).zip(&self.waves).take(side) {
-            for (x, to) in row[..side].iter_mut().enumerate() {
-                *to = sample(waves.iter().zip(&between).map(|(a, row)| a * row[x]).sum());
+        for (y, out) in out.chunks_mut(stride).take(SIDE).enumerate() {
+            let mut values = [0f32; SIDE];
+            for (wave, row) in self.waves.iter().zip(&between) {
+                for (to, value) in values.iter_mut().zip(row) {
+                    *to += wave[y] * value;
+                }
             }
+            out[..SIDE].copy_from_slice(&values.map(sample));
         }
     }
 }

@@ -120,6 +120,9 @@ impl Segments {
     /// Takes everything up to the next marker that is no restart.
     fn take(rest: &mut &[u8]) -> Result<Self, Fault> {
         let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(rest.len())
+            .map_err(|_| Fault::Memory)?;
         let mut ends = Vec::new();
         let mut begun = None;
         loop {
