@@ -25,7 +25,7 @@ use super::metrics::{MetricsError, read_metrics};
 use super::{EvalReport, confusion_matrix, curves};
 use crate::files::{WriteError, write_text};
 
-/// The folder of one run. See the [module](self) for its layout.
+/// The folder of one run, with all that is needed to repeat it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     root: PathBuf,
