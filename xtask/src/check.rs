@@ -64,7 +64,7 @@ fn examples() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let place = |name: &str| folder.path().join(name).display().to_string();
     let (run, model, grown) = (place("run"), place("run/model"), place("grown"));
-    let larger = "small-polynet; width = 0.125; C: poly-3 + G";
+    let larger = "small-polynet; width = 0.125; A: 3-way";
     for (name, arguments) in [
         ("structure", vec![]),
         ("train", vec!["assets/cifar10-small.tar", &run]),

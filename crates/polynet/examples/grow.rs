@@ -1,6 +1,6 @@
 //! Grows a trained model: inserted blocks are zero at first, so that it computes what it computed.
 //!
-//! `cargo run --release --example grow -- runs/example/model "small-polynet; width = 0.125; C: poly-3 + G" grown`
+//! `cargo run --release --example grow -- runs/example/model "small-polynet; width = 0.125; A: 3-way" grown`
 
 use polynet::grow::{GrowOptions, Start, grow};
 use polynet::{Architecture, ModelFolder};
