@@ -44,7 +44,8 @@ pub fn read_at(mut file: &File, place: u64, bytes: &mut [u8]) -> io::Result<()> 
 /// let mut numbers = [0.0];
 /// read_f32_at(&std::fs::File::open(&path)?, 4, &mut numbers)?;
 /// assert_eq!(numbers, [-2.0]);
-/// # std::fs::remove_file(&path)
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), std::io::Error>(())
 /// ```
 ///
 /// # Errors
