@@ -120,8 +120,7 @@ impl Model {
         Ok(ranked(&logits, &self.config.classes, top))
     }
 
-    /// The logits of pictures, `[images, classes]` in row-major order, and what they come from are
-    /// computed at once.
+    /// The logits of pictures, `[images, classes]` in row-major order, computed at once.
     ///
     /// # Errors
     /// As [`Model::classify`].

@@ -32,11 +32,12 @@ impl Device {
     /// The device of this process where a launcher has started one for each device of a machine: the
     /// GPU as many after the named one as the process has before it on its machine.
     #[must_use]
-    pub fn of_local_rank(self, _rank: usize) -> Self {
+    #[cfg_attr(not(feature = "gpu"), expect(unused_variables))]
+    pub fn of_local_rank(self, rank: usize) -> Self {
         match self {
             Self::Cpu => self,
             #[cfg(feature = "gpu")]
-            Self::Gpu(gpu) => Self::Gpu(gpu.after(_rank)),
+            Self::Gpu(gpu) => Self::Gpu(gpu.after(rank)),
         }
     }
 

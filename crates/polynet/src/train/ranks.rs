@@ -239,7 +239,7 @@ impl Ranks {
     }
 }
 
-/// The parts of a batch where batch norm sees all of it and Burn differentiates: one, on one rank.
+/// The parts of a batch where batch norm sees all of it and a GPU computes: one, on one rank.
 fn whole_batch(ranks: u64, device: &str) -> Result<u64, TrainError> {
     match ranks {
         1 => Ok(1),
@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_that_burn_differentiates_are_whole_where_statistics_are_synchronised() {
+    fn batches_of_gpus_are_whole_where_statistics_are_synchronised() {
         assert_eq!(whole_batch(1, "cuda").ok(), Some(1));
         let error = whole_batch(4, "cuda").unwrap_err().to_string();
         let says = error.contains("over 4 ranks on device `cuda`") && error.contains("one rank");
