@@ -4,6 +4,8 @@
 
 use crate::{cargo, licenses, rooms};
 use anyhow::Result;
+use cargo_metadata::MetadataCommand;
+use std::process::Command;
 use std::time::Instant;
 
 /// Warnings are errors, in lints and in the documentation.
@@ -65,21 +67,16 @@ fn examples() -> Result<()> {
     let place = |name: &str| folder.path().join(name).display().to_string();
     let (run, model, grown) = (place("run"), place("run/model"), place("grown"));
     let larger = "small-polynet; width = 0.125; A: 3-way";
+    // `cargo test` has built them; `cargo run` would build all again with other features.
+    let programs = MetadataCommand::new().no_deps().exec()?.target_directory;
+    let programs = programs.join("debug/examples");
     for (name, arguments) in [
         ("structure", vec![]),
         ("train", vec!["assets/cifar10-small.tar", &run]),
         ("grow", vec![&model, larger, &grown]),
         ("classify", vec![&grown, PHOTO]),
     ] {
-        let run = [
-            "run",
-            "--quiet",
-            "--package=polynet",
-            "--example",
-            name,
-            "--",
-        ];
-        run_step(&[&run, arguments.as_slice()].concat())?;
+        crate::run(Command::new(programs.join(name)).args(arguments))?;
     }
     Ok(())
 }

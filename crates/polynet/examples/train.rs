@@ -19,9 +19,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         architecture = 'small-polynet; width = 0.125'
         [data]
         path = '.'
+        [optimizer]
+        kind = 'adamw'
+        [schedule]
+        kind = 'one-cycle'
+        learning_rate = 0.004
+        warm_up = '5 steps'
         [training]
         batch_size = 32
-        duration = '12 steps'
+        duration = '40 steps'
         ",
         &[format!("data.path={data}")],
     )?;

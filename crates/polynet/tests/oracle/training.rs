@@ -104,7 +104,6 @@ const ALL_BUT_REDUCTIONS: fn(&TensorSpec) -> bool = |spec| !spec.name.starts_wit
 const ALL_BUT_HEAD: fn(&TensorSpec) -> bool = |spec| !spec.name.starts_with("head");
 
 #[test]
-#[ignore = "batch norm over few values magnifies rounding beyond the bound: images of more pixels are to be chosen"]
 fn frozen_parts_of_polynet() {
     let spec = "small-polynet; width = 0.125; classes = 3; dropout = 0";
     let parts = [
@@ -117,7 +116,6 @@ fn frozen_parts_of_polynet() {
 }
 
 #[test]
-#[ignore = "batch norm over few values magnifies rounding beyond the bound: images of more pixels are to be chosen"]
 fn frozen_parts_with_the_sharing_of_the_release() {
     let spec = "small-ir-1-2-1; width = 0.125; classes = 3; sharing = release; \
                 B: poly-3 x2; C: F + GF; dropout = 0";
@@ -126,7 +124,6 @@ fn frozen_parts_with_the_sharing_of_the_release() {
 }
 
 #[test]
-#[ignore = "batch norm over few values magnifies rounding beyond the bound: images of more pixels are to be chosen"]
 fn frozen_parts_of_a_resnet() {
     let spec = "resnet-50; width = 0.125; classes = 3; input = 64";
     let parts = [ALL_BUT_STEM, ALL_BUT_STAGES, ALL_BUT_HEAD];
