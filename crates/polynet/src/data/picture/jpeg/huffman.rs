@@ -7,6 +7,7 @@ const LOOKUP_BITS: u32 = 11;
 const LARGEST_SIZE: u32 = 11;
 
 /// The bits of a scan without stuffed zeros.
+#[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     position: usize,
@@ -220,25 +221,28 @@ impl Table {
 /// the last coefficient, or nothing for codes that don't exist.
 #[inline(always)]
 pub(super) fn read_block(
-    bits: &mut Bits<'_>,
+    source: &mut Bits<'_>,
     constant: &Table,
     varying: &Table,
     previous: &mut i32,
     mut coefficient: impl FnMut(usize, i32),
 ) -> Option<usize> {
+    // A copy stays in registers.
+    let mut copy = *source;
+    let bits = &mut copy;
     bits.refill();
     let (_, difference) = constant.next(bits)?;
     *previous = previous.wrapping_add(difference);
     coefficient(0, *previous);
     let (mut last, mut position) = (0, 1);
     bits.refill();
-    loop {
+    'block: loop {
         for _ in 0..2 {
             let (run, value) = varying.next(bits)?;
             position += usize::from(run);
             if value == 0 {
                 if run != 15 {
-                    return Some(last);
+                    break 'block;
                 }
             } else {
                 if position > 63 {
@@ -249,9 +253,11 @@ pub(super) fn read_block(
             }
             position += 1;
             if position > 63 {
-                return Some(last);
+                break 'block;
             }
         }
         bits.refill();
     }
+    *source = copy;
+    Some(last)
 }
