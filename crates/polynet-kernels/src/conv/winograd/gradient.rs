@@ -7,7 +7,7 @@
 use super::filters::Product;
 use super::lift::Lifting;
 use super::shape::{Shape, TileGrid};
-use super::transforms::transforms;
+use super::transforms::{output_gradients, transforms};
 use crate::conv::gradient::{
     Gradient, IN_BLOCKS, OUTPUTS, Row, SUMS, check_maps, gradient_elements, group_of, row_kernel,
 };
@@ -130,8 +130,10 @@ impl Job<'_> {
 
     /// Transforms the tiles of a chunk.
     fn lift(&self, chunk: &Chunk<'_>) {
-        let functions = transforms::<f32>(self.shape, self.isa);
-        let functions = [functions.inputs, functions.output_gradients];
+        let functions = [
+            transforms::<f32>(self.shape, self.isa).inputs,
+            output_gradients(self.shape, self.isa),
+        ];
         let points = self.shape.points();
         let tasks = (4 * rayon::current_num_threads()).min(chunk.count);
         (0..2 * tasks).into_par_iter().for_each(|task| {

@@ -4,8 +4,9 @@ use super::axis::{Identity, Seven, SmallThree, Three, Transform};
 use super::lift::{self, Inputs, Lift, Lifting, OutputGradients};
 use super::results::{self, Results};
 use super::shape::Shape;
-use crate::element::Element;
+use crate::element::{Element, PerElement};
 use crate::simd::{InstructionSet, Isa};
+use half::bf16;
 
 /// What lifts some tiles of a map.
 pub(super) type LiftFn<E> = unsafe fn(&Lifting<'_, E>);
@@ -13,9 +14,8 @@ pub(super) type LiftFn<E> = unsafe fn(&Lifting<'_, E>);
 pub(super) type OutputFn<E> = unsafe fn(&Results<'_, E>);
 
 /// The functions for a shape, on an instruction set.
-pub(super) struct Transforms<E: Element> {
+pub(super) struct Transforms<E> {
     pub(super) inputs: LiftFn<E>,
-    pub(super) output_gradients: LiftFn<E>,
     pub(super) outputs: OutputFn<E>,
 }
 
@@ -44,7 +44,6 @@ macro_rules! transforms {
             fn by<E: Element, R: Transform, C: Transform>() -> Transforms<E> {
                 Transforms {
                     inputs: lift::<E, Inputs<R>, Inputs<C>>,
-                    output_gradients: lift::<E, OutputGradients<R>, OutputGradients<C>>,
                     outputs: outputs::<E, R, C>,
                 }
             }
@@ -57,6 +56,21 @@ macro_rules! transforms {
                     Shape::SmallSquare3 => by::<E, SmallThree, SmallThree>(),
                     Shape::Row7 => by::<E, Identity, Seven>(),
                     Shape::Column7 => by::<E, Seven, Identity>(),
+                }
+            }
+
+            fn gradients<R: Transform, C: Transform>() -> LiftFn<f32> {
+                lift::<f32, OutputGradients<R>, OutputGradients<C>>
+            }
+
+            pub(super) fn of_output_gradients(shape: Shape) -> LiftFn<f32> {
+                match shape {
+                    Shape::Row3 => gradients::<Identity, Three>(),
+                    Shape::Column3 => gradients::<Three, Identity>(),
+                    Shape::Square3 => gradients::<Three, Three>(),
+                    Shape::SmallSquare3 => gradients::<SmallThree, SmallThree>(),
+                    Shape::Row7 => gradients::<Identity, Seven>(),
+                    Shape::Column7 => gradients::<Seven, Identity>(),
                 }
             }
         }
@@ -75,15 +89,45 @@ transforms!(avx2, crate::simd::Avx2, target_feature(enable = "avx2,fma"));
 transforms!(neon, crate::simd::Neon, inline);
 transforms!(portable, crate::simd::Portable, inline);
 
+/// Calls a function of the module for an instruction set.
+macro_rules! on {
+    ($isa:expr, $function:ident($shape:expr)) => {
+        match $isa.set() {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => avx512::$function($shape),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => avx2::$function($shape),
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon => neon::$function($shape),
+            _ => portable::$function($shape),
+        }
+    };
+}
+
 /// The transforms of a shape on an instruction set.
 pub(super) fn transforms<E: Element>(shape: Shape, isa: Isa) -> Transforms<E> {
-    match isa.set() {
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => avx512::of(shape),
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => avx2::of(shape),
-        #[cfg(target_arch = "aarch64")]
-        InstructionSet::Neon => neon::of(shape),
-        _ => portable::of(shape),
+    E::choose(On { shape, isa })
+}
+
+/// What lifts the gradients of a result's tiles.
+pub(super) fn output_gradients(shape: Shape, isa: Isa) -> LiftFn<f32> {
+    on!(isa, of_output_gradients(shape))
+}
+
+/// Names the elements here, so that this crate compiles the transforms and not each that uses it.
+struct On {
+    shape: Shape,
+    isa: Isa,
+}
+
+impl PerElement for On {
+    type Of<E: 'static> = Transforms<E>;
+
+    fn of_f32(self) -> Transforms<f32> {
+        on!(self.isa, of(self.shape))
+    }
+
+    fn of_bf16(self) -> Transforms<bf16> {
+        on!(self.isa, of(self.shape))
     }
 }
