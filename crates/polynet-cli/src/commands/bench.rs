@@ -6,14 +6,13 @@ mod ranks;
 use super::compute::Compute;
 use crate::output;
 use anyhow::{Result, ensure};
-use polynet::arch::Architecture;
-use polynet::cpu::CompileOptions;
-use polynet::engine::{Predictor, TrainingEngine};
-use polynet::params::WeightFile;
-use polynet::step::{Activations, BatchPart, LossOptions, Paths, StepOptions};
+use polynet::train::Optimizer;
 use polynet::train::recipe::OptimizerSection;
-use polynet::train::{Optimizer, Recipe};
-use polynet::{Device, ModelConfig, ModelOptions, Params, Precision};
+use polynet::{
+    Activations, Architecture, BatchPart, CompileOptions, Device, LossOptions, ModelConfig,
+    ModelOptions, Params, Paths, Precision, Predictor, Recipe, StepOptions, TrainingEngine,
+    WeightFile,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
