@@ -66,10 +66,12 @@ def call(command, seconds, **more):
     with subprocess.Popen([str(part) for part in command], stdout=pipe, stderr=pipe, text=True, start_new_session=True, **more) as process:
         try:
             printed, said = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
+        except BaseException as why:
             os.killpg(process.pid, signal.SIGKILL)
             printed, _ = process.communicate()
-            raise LeftOut(f"no result after {seconds:.0f} s", printed) from None
+            if isinstance(why, subprocess.TimeoutExpired):
+                raise LeftOut(f"no result after {seconds:.0f} s", printed) from None
+            raise
     if process.returncode != 0:
         lines = (said.strip() or printed.strip() or "no message").splitlines()
         # A panic's first line says more than the backtrace's last.
