@@ -131,14 +131,14 @@ def largest_batch(step, least, total, most):
             print(f"        batch {batch}: {why}", file=sys.stderr, flush=True)
             if "no time" in str(why) or "no result" in str(why):
                 break
-            batch = int(0.75 * batch) // 8 * 8
+            batch = int(0.6 * batch) // 8 * 8
     return fitting[-1]
 
 
 def bytes_of_image(graph, precision):
-    """What the results of all nodes take for one image: a training step keeps more than them."""
+    """What a training step keeps at least of one image: of every node two results, as before and after its norm."""
     elements = sum(math.prod(node["shape"]) for node in graph["nodes"])
-    return elements * (2 if precision == "bf16" else 4)
+    return 2 * elements * (2 if precision == "bf16" else 4)
 
 
 # Ours.
