@@ -400,7 +400,7 @@ def environment(arguments):
             os.environ["VK_DRIVER_FILES"] = os.environ["VK_ICD_FILENAMES"] = path
 
 
-def machine(arguments):
+def machine(arguments, clock):
     """What computes here; ends the script where the program or PyTorch finds no GPU."""
     found = {"gpu": "none", "driver": "none"}
     if arguments.device != "cpu" and not arguments.small:
@@ -417,7 +417,7 @@ def machine(arguments):
     if found["gpu"] != "none" and not torch.cuda.is_available():
         raise SystemExit(f"error: PyTorch {torch.__version__} sees no GPU; install its CUDA build")
     try:
-        ours_bench(arguments, Clock(120), "predict", "small-polynet; width = 0.125", 32, "f32", 1, 1)
+        ours_bench(arguments, clock, "predict", "small-polynet; width = 0.125", 32, "f32", 1, 1)
     except (LeftOut, OSError) as why:
         raise SystemExit(
             f"error: the program does not compute on `{arguments.device}` here: {why}; `cuda` needs NVIDIA's driver, `gpu` its "
@@ -489,7 +489,7 @@ def main():
     clock = Clock(arguments.seconds)
     with tempfile.TemporaryDirectory() as arguments.folder:
         environment(arguments)
-        results = {"device": arguments.device, "machine": machine(arguments), **earlier(arguments)}
+        results = {"device": arguments.device, "machine": machine(arguments, clock), **earlier(arguments)}
         for section, name, run in work(arguments):
             start = time.monotonic()
             try:
