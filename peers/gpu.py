@@ -2,18 +2,23 @@
 
     cargo xtask gpu                                  builds the program and packs it with this script
     python3 gpu.py                                   there, with PyTorch for CUDA; at most 10 minutes
+    python3 gpu.py --only rows                       a part of the work, for less time at once
     python3 gpu.py --dry-run                         shows the work alone; needs no GPU
 
 Parity: logits and a few training steps on the GPU against the processor's, logits also against PyTorch in
-float64. Then training with the largest batch that fits, and prediction, ours and PyTorch (compiled,
-channels-last) one after the other. Work for which there is no time left is named and left out.
+float64. Then training with the largest batch that fits, and prediction, ours and PyTorch (channels-last;
+eager, then compiled) one after the other. Work for which there is no time left is named and left out.
 
-Results go to `--out` after every piece of work; the exit status is 1 if parity fails.
+Results go to `--out` after every piece of work, beside those of other parts that it has; the exit status is
+1 if parity fails.
 """
 
 import argparse
 import json
+import math
 import os
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -30,12 +35,16 @@ PRECISIONS = ["f32", "bf16"]
 LIMITS = {"f32": 1e-4, "loss f32": 1e-3, "loss bf16": 5e-2}
 # Of a GPU's memory what a batch may take, by the two small batches that are measured first.
 SHARE = 0.9
-PROBES = (4, 8)
+PROBES = (8, 24)
 STEPS = 6
 
 
 class LeftOut(Exception):
-    """Work that gave no number, and why."""
+    """Work that gave no number, why, and what it had printed before."""
+
+    def __init__(self, why, printed=""):
+        super().__init__(why)
+        self.printed = printed
 
 
 class Clock:
@@ -52,16 +61,23 @@ def call(command, seconds, **more):
     """Standard output of a command that ends in time and well."""
     if seconds < 1:
         raise LeftOut("no time left")
-    try:
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=seconds, **more)
-    except subprocess.TimeoutExpired:
-        raise LeftOut(f"no result after {seconds:.0f} s") from None
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+    pipe = subprocess.PIPE
+    # A group of its own, so that a compiler's processes end with the command.
+    with subprocess.Popen([str(part) for part in command], stdout=pipe, stderr=pipe, text=True, start_new_session=True, **more) as process:
+        try:
+            printed, said = process.communicate(timeout=seconds)
+        except BaseException as why:
+            os.killpg(process.pid, signal.SIGKILL)
+            printed, _ = process.communicate()
+            if isinstance(why, subprocess.TimeoutExpired):
+                raise LeftOut(f"no result after {seconds:.0f} s", printed) from None
+            raise
+    if process.returncode != 0:
+        lines = (said.strip() or printed.strip() or "no message").splitlines()
         # A panic's first line says more than the backtrace's last.
-        line = next((line for line in said if "error" in line.lower() or "memory" in line.lower()), said[-1])
-        raise LeftOut(f"status {done.returncode}: {line[:300]}")
-    return done.stdout
+        line = next((line for line in lines if "error" in line.lower() or "memory" in line.lower()), lines[-1])
+        raise LeftOut(f"status {process.returncode}: {line[:300]}", printed)
+    return printed
 
 
 def gpu_memory():
@@ -72,13 +88,13 @@ def gpu_memory():
 
 
 class Peak(threading.Thread):
-    """What the GPU holds at most while a block runs, beyond what it held before; nothing on another device."""
+    """What the GPU holds at most while a block runs, beyond what it held before; nothing without NVIDIA's tools."""
 
-    def __init__(self, device):
+    def __init__(self):
         super().__init__(daemon=True)
         self.ended = threading.Event()
         self.bytes = 0
-        self.is_gpu = device != "cpu"
+        self.is_gpu = shutil.which("nvidia-smi") is not None
         self.before = gpu_memory()[0] if self.is_gpu else 0
 
     def run(self):
@@ -95,24 +111,34 @@ class Peak(threading.Thread):
         self.join()
 
 
-def largest_batch(step, total, most):
+def largest_batch(step, least, total, most):
     """Calls `step(batch)`, which gives a result with `peak_bytes`, with the largest batch that fits.
 
-    Memory is a line in the batch, through two small ones; what then doesn't fit is tried smaller.
+    Memory is a line in the batch, through two small ones, and at least `least` bytes an image, for what keeps
+    memory takes it in large blocks; what then doesn't fit is tried smaller. Where no time is left for that,
+    the largest batch that was measured counts.
     """
     few, more = PROBES
-    taken = [step(batch)["peak_bytes"] for batch in PROBES]
-    a_image = max((taken[1] - taken[0]) / (more - few), 1.0)
+    fitting = [step(batch) for batch in PROBES]
+    taken = [result["peak_bytes"] for result in fitting]
+    a_image = max((taken[1] - taken[0]) / (more - few), least)
     batch = int((SHARE * total - taken[0]) / a_image) + few
     batch = max(more, min(most, batch - batch % 8))
     while batch > more:
         try:
             return step(batch)
         except LeftOut as why:
+            print(f"        batch {batch}: {why}", file=sys.stderr, flush=True)
             if "no time" in str(why) or "no result" in str(why):
-                raise
-            batch = int(0.8 * batch) // 8 * 8
-    raise LeftOut(f"no batch above {more} fits")
+                break
+            batch = int(0.6 * batch) // 8 * 8
+    return fitting[-1]
+
+
+def bytes_of_image(graph, precision):
+    """What a training step keeps at least of one image: of every node two results, as before and after its norm."""
+    elements = sum(math.prod(node["shape"]) for node in graph["nodes"])
+    return 2 * elements * (2 if precision == "bf16" else 4)
 
 
 # Ours.
@@ -121,7 +147,7 @@ def largest_batch(step, total, most):
 def ours_bench(arguments, clock, work, network, size, precision, batch, repeat):
     command = [arguments.polynet, "bench", work, "--preset", network, "--size", size, "--batch", batch]
     command += ["--device", arguments.device, "--precision", precision, "--repeat", repeat, "--json"]
-    with Peak(arguments.device) as peak:
+    with Peak() as peak:
         result = json.loads(call(command, clock.left(arguments.row_seconds)))
     return {
         "batch": batch,
@@ -137,10 +163,18 @@ def ours(arguments, clock, work, network, size, precision, batch=None):
 
     if batch is not None:
         return step(batch)
-    return largest_batch(lambda count: step(count, 1 if count in PROBES else arguments.repeat), arguments.memory, arguments.most)
+    with open(graph_file(arguments, clock, network, size)) as file:
+        least = bytes_of_image(json.load(file)["graph"], precision)
+    return largest_batch(lambda count: step(count, 1 if count in PROBES else arguments.repeat), least, arguments.memory, arguments.most)
 
 
 # PyTorch, in a process of its own.
+
+
+def torch_device(arguments):
+    import torch
+
+    return "cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def torch_run(arguments, clock, work, network, size, precision, batch=None):
@@ -148,7 +182,14 @@ def torch_run(arguments, clock, work, network, size, precision, batch=None):
     command = [sys.executable, os.path.abspath(__file__), "--torch", work, "--graph", graph, "--precision", precision]
     command += ["--device", arguments.device, "--repeat", arguments.repeat, "--most", arguments.most]
     command += ["--memory", arguments.memory, "--batch", batch or 0] + (["--eager"] if arguments.eager else [])
-    result = json.loads(call(command, clock.left(arguments.row_seconds)).splitlines()[-1])
+    try:
+        printed = call(command, clock.left(arguments.row_seconds))
+    except LeftOut as why:
+        # It had measured eagerly before it was to compile.
+        printed = why.printed
+        if not printed.strip():
+            raise
+    result = json.loads(printed.splitlines()[-1])
     if "left_out" in result:
         raise LeftOut(result["left_out"])
     return result
@@ -164,7 +205,7 @@ def graph_file(arguments, clock, network, size):
 
 
 def torch_child(arguments):
-    """Steps of PyTorch; prints a result as JSON."""
+    """Steps of PyTorch; prints results as JSON, a line each, the last one the best."""
     import torch
 
     import graph_network
@@ -172,7 +213,7 @@ def torch_child(arguments):
     # `f32` is float32 throughout, as ours is: PyTorch's convolutions would round to TF32.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
-    device = "cuda" if arguments.device != "cpu" else "cpu"
+    device = torch_device(arguments)
     nodes = graph_network.load_graph(arguments.graph)
     network = graph_network.GraphNetwork(nodes).to(device, memory_format=torch.channels_last)
     channels, size, _ = nodes["nodes"][0]["shape"]
@@ -210,19 +251,20 @@ def torch_child(arguments):
             raise LeftOut("out of memory") from None
         median = statistics.median(seconds[2:])
         peak = torch.cuda.max_memory_reserved() if device == "cuda" else 2**20 * batch
-        return {"batch": batch, "median_s": median, "images_per_s": batch / median, "peak_bytes": peak}
+        way = "eager" if forward is network else "compiled"
+        return {"batch": batch, "median_s": median, "images_per_s": batch / median, "peak_bytes": peak, "way": way}
 
     def run(batch):
-        if batch in PROBES and not arguments.batch:
-            return measured(batch, network, 1)
-        forward = network if arguments.eager else torch.compile(network, dynamic=False)
-        return measured(batch, forward, arguments.repeat)
+        return measured(batch, network, 1 if batch in PROBES and not arguments.batch else arguments.repeat)
 
+    least = bytes_of_image(nodes, arguments.precision)
     try:
-        result = run(arguments.batch) if arguments.batch else largest_batch(run, arguments.memory, arguments.most)
+        result = run(arguments.batch) if arguments.batch else largest_batch(run, least, arguments.memory, arguments.most)
     except LeftOut as why:
-        result = {"left_out": str(why)}
-    print(json.dumps(result))
+        return print(json.dumps({"left_out": str(why)}))
+    print(json.dumps(result), flush=True)
+    if not arguments.eager:
+        print(json.dumps(measured(result["batch"], torch.compile(network, dynamic=False), arguments.repeat)))
 
 
 # Parity.
@@ -275,7 +317,7 @@ def logits_agree(arguments, clock, network, size):
     model = graph_network.GraphNetwork(nodes)
     graph_network.MOMENTUM = 1.0
     images = torch.randn(2, *nodes["nodes"][0]["shape"])
-    device = "cuda" if arguments.device != "cpu" else "cpu"
+    device = torch_device(arguments)
     with torch.no_grad():
         # What ends a path adds little to the identity in a trained network; statistics are those of noise.
         for node in nodes["nodes"]:
@@ -332,22 +374,56 @@ def training_agrees(arguments, clock):
 # All of it.
 
 
-def machine(arguments):
-    """What computes here; ends the script where there is no GPU."""
-    if arguments.device == "cpu":
-        return {"gpu": "none"}
-    try:
-        fields = "--query-gpu=name,driver_version"
-        text = call(["nvidia-smi", fields, "--format=csv,noheader"], 60)
-        gpu, driver = [word.strip() for word in text.splitlines()[0].split(",")]
-        _, arguments.memory = gpu_memory()
-    except (LeftOut, OSError) as why:
-        raise SystemExit(f"error: no NVIDIA GPU answers here ({why}); `nvidia-smi` must list one") from None
+def environment(arguments):
+    """Lets the program find what a machine with PyTorch alone keeps where no program looks."""
+    if arguments.device.startswith("cuda") and "CUDA_PATH" not in os.environ:
+        toolkits = ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr"]
+        if not any(os.path.isdir(f"{root}/nvvm/libdevice") for root in toolkits):
+            # Triton comes with PyTorch and has the one file of the toolkit that is needed.
+            import triton
+
+            root = os.path.join(arguments.folder, "cuda")
+            os.makedirs(f"{root}/nvvm/libdevice")
+            library = os.path.join(os.path.dirname(triton.__file__), "backends/nvidia/lib/libdevice.10.bc")
+            os.symlink(library, f"{root}/nvvm/libdevice/libdevice.10.bc")
+            os.environ["CUDA_PATH"] = root
+    if arguments.device.startswith("gpu"):
+        # The loader is packed with the program; the machine's own goes first.
+        paths = [os.environ.get("LD_LIBRARY_PATH"), "/usr/lib/x86_64-linux-gnu", "/usr/lib64", HERE]
+        os.environ["LD_LIBRARY_PATH"] = ":".join(path for path in paths if path)
+        named = {"VK_DRIVER_FILES", "VK_ICD_FILENAMES"} & os.environ.keys()
+        folders = [f"{root}/vulkan/icd.d" for root in ("/etc", "/usr/share", "/usr/local/share")]
+        if not named and not any("nvidia" in name for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)):
+            path = os.path.join(arguments.folder, "nvidia_icd.json")
+            with open(path, "w") as file:
+                json.dump({"file_format_version": "1.0.0", "ICD": {"library_path": "libGLX_nvidia.so.0", "api_version": "1.3.0"}}, file)
+            os.environ["VK_DRIVER_FILES"] = os.environ["VK_ICD_FILENAMES"] = path
+
+
+def machine(arguments, clock):
+    """What computes here; ends the script where the program or PyTorch finds no GPU."""
+    found = {"gpu": "none", "driver": "none"}
+    if arguments.device != "cpu" and not arguments.small:
+        try:
+            fields = "--query-gpu=name,driver_version"
+            text = call(["nvidia-smi", fields, "--format=csv,noheader"], 60)
+            found["gpu"], found["driver"] = [word.strip() for word in text.splitlines()[0].split(",")]
+            _, arguments.memory = gpu_memory()
+        except (LeftOut, OSError) as why:
+            raise SystemExit(f"error: no NVIDIA GPU answers here ({why}); `nvidia-smi` must list one") from None
     import torch
 
-    if not torch.cuda.is_available():
+    found |= {"memory_bytes": arguments.memory, "torch": torch.__version__, "cuda": torch.version.cuda}
+    if found["gpu"] != "none" and not torch.cuda.is_available():
         raise SystemExit(f"error: PyTorch {torch.__version__} sees no GPU; install its CUDA build")
-    return {"gpu": gpu, "driver": driver, "memory_bytes": arguments.memory, "torch": torch.__version__, "cuda": torch.version.cuda}
+    try:
+        ours_bench(arguments, clock, "predict", "small-polynet; width = 0.125", 32, "f32", 1, 1)
+    except (LeftOut, OSError) as why:
+        raise SystemExit(
+            f"error: the program does not compute on `{arguments.device}` here: {why}; `cuda` needs NVIDIA's driver, `gpu` its "
+            "Vulkan driver, libGLX_nvidia.so.0, which a container has with NVIDIA_DRIVER_CAPABILITIES=all"
+        ) from None
+    return found
 
 
 def work(arguments):
@@ -374,7 +450,17 @@ def work(arguments):
             return [record]
 
         pieces.append(("rows", name, row))
-    return pieces
+    return [piece for piece in pieces if not arguments.only or arguments.only in " ".join(piece[:2])]
+
+
+def earlier(arguments):
+    """The records of a results file that are of work which is not done now."""
+    if not (arguments.only and os.path.exists(arguments.out)):
+        return {"parity": [], "rows": []}
+    with open(arguments.out) as file:
+        results = json.load(file)
+    names = [name for _, name, _ in work(arguments)]
+    return {key: [record for record in results[key] if record.get("name") not in names] for key in ("parity", "rows")}
 
 
 def main():
@@ -382,6 +468,7 @@ def main():
     parser.add_argument("--polynet", default=os.path.join(HERE, "polynet"), help="our program, built for the GPU")
     parser.add_argument("--device", default="cuda", help="`cuda`, or `gpu` for the build for Vulkan")
     parser.add_argument("--out", default="gpu.json", help="where the results go")
+    parser.add_argument("--only", metavar="TEXT", help="the work whose line of --dry-run has this text")
     parser.add_argument("--seconds", type=float, default=570, help="time for everything")
     parser.add_argument("--row-seconds", type=float, default=110, help="time for one process")
     parser.add_argument("--repeat", type=int, default=5, help="measured steps of a row; their median counts")
@@ -399,22 +486,25 @@ def main():
         return torch_child(arguments)
     if arguments.dry_run:
         return print("\n".join(f"{section:<7} {name}" for section, name, _ in work(arguments)))
-    results = {"device": arguments.device, "machine": machine(arguments), "parity": [], "rows": []}
     clock = Clock(arguments.seconds)
     with tempfile.TemporaryDirectory() as arguments.folder:
+        environment(arguments)
+        results = {"device": arguments.device, "machine": machine(arguments, clock), **earlier(arguments)}
         for section, name, run in work(arguments):
             start = time.monotonic()
             try:
                 records = run(clock)
             except LeftOut as why:
                 records = [{"what": name, "left_out": str(why)}]
-            results[section] += records
+            results[section] += [{"name": name, **record} for record in records]
             print(f"{time.monotonic() - start:6.1f} s  {json.dumps(records)}", flush=True)
             with open(arguments.out, "w") as file:
                 json.dump(results, file, indent=2)
-    wrong = [record for record in results["parity"] if not record.get("error", float("inf")) < record.get("limit", 0)]
+    refused = "does not compute in bf16"
+    asked = [record for record in results["parity"] if refused not in record.get("left_out", "")]
+    wrong = [record for record in asked if not record.get("error", float("inf")) < record.get("limit", 0)]
     if wrong:
-        raise SystemExit("error: the GPU does not agree with the processor: " + json.dumps(wrong))
+        raise SystemExit("error: the GPU does not agree with the processor, or was not asked: " + json.dumps(wrong))
     print(f"parity holds; results are in {arguments.out}")
 
 

@@ -1,7 +1,7 @@
 //! Files that are written whole or not at all.
 //!
 //! ```
-//! use polynet::files::write_text;
+//! use polynet::write_text;
 //!
 //! let folder = tempfile::tempdir()?;
 //! let path = folder.path().join("config.json");

@@ -18,8 +18,13 @@
 //!
 //! let network: Architecture = "A: 2-way x10; B: (poly-3 -> 2-way) x10; C: (poly-3 -> 2-way) x5; input = 331".parse()?;
 //! assert_eq!(network.cost()?.parameters.total(), 77_213_000);
-//! # Ok::<(), polynet::arch::ArchError>(())
+//! # Ok::<(), polynet::ArchError>(())
 //! ```
+//!
+//! Models, their parameters, and the devices and steps that compute with them are here at the root. What
+//! more there is to a subject has a module: structures in [`arch`], pictures and data sets in [`data`].
+//! With the feature `train`, which is on by default, there are also training in `train`, evaluation in
+//! `eval`, growing in `grow`, what runs leave behind in `report`, and ranks in `distributed`.
 
 // Of what only training uses a build that only predicts has the parts that need no other crate.
 #![cfg_attr(not(feature = "train"), allow(dead_code, unused_imports))]
@@ -27,33 +32,53 @@
 pub mod arch;
 #[cfg(feature = "train")]
 mod bytes;
-pub mod cpu;
+mod cpu;
 pub mod data;
 #[cfg(feature = "train")]
 pub mod distributed;
-pub mod engine;
+mod engine;
 #[cfg(feature = "train")]
 pub mod eval;
 #[cfg(feature = "train")]
-pub mod files;
+mod files;
 #[cfg(feature = "gpu")]
 mod gpu;
 #[cfg(feature = "train")]
 pub mod grow;
 mod model;
-pub mod params;
+mod params;
 #[cfg(feature = "train")]
 mod random;
 #[cfg(feature = "train")]
 pub mod report;
-pub mod step;
+mod step;
 #[cfg(feature = "train")]
 pub mod train;
 
-pub use arch::Architecture;
-pub use engine::Device;
-pub use model::{Model, ModelOptions, Ranked, ranked};
-pub use params::{ModelConfig, ModelFolder, Params};
-pub use step::Precision;
+pub use arch::{ArchError, Architecture, Graph};
 #[cfg(feature = "train")]
-pub use train::{Recipe, Trainer};
+pub use cpu::Memory;
+pub use cpu::{CompileOptions, Isa, Prediction, UnknownIsa};
+#[cfg(feature = "train")]
+pub use engine::TrainingEngine;
+pub use engine::{Device, DeviceError, Predictor};
+#[cfg(feature = "gpu")]
+pub use engine::{Gpu, NoGpu};
+#[cfg(feature = "train")]
+pub use files::{WriteError, write_atomically, write_text};
+pub use model::{Model, ModelOptions, Ranked, ranked};
+pub use params::{
+    HostTensor, ModelConfig, ModelFolder, Naming, Params, TensorMap, TensorMismatch, TensorRef,
+    TensorSource, WeightError, WeightFile, default_class_names, port_names, read_config,
+    read_safetensors,
+};
+#[cfg(feature = "train")]
+pub use params::{Imported, import_weights, read_weights, write_safetensors};
+#[cfg(feature = "train")]
+pub use step::{
+    Activations, BatchPart, LossOptions, PartOutput, PathCount, Paths, SharedStep, StepOptions,
+    SynchronisedOutput,
+};
+pub use step::{Frozen, GradientObserver, Gradients, NormStatistics, Precision, UnknownPrecision};
+#[cfg(feature = "train")]
+pub use train::{Outcome, Recipe, TrainError, Trainer};

@@ -5,12 +5,10 @@
 #![allow(clippy::unwrap_used)] // a test may panic, its helpers too
 
 use polynet::arch::{Architecture, Graph};
-use polynet::cpu::CompileOptions;
-use polynet::engine::{Predictor, TrainingEngine};
-use polynet::step::{
-    Activations, BatchPart, Frozen, Gradients, LossOptions, Paths, Precision, StepOptions,
+use polynet::{
+    Activations, BatchPart, CompileOptions, Device, Frozen, Gradients, LossOptions, Params, Paths,
+    Precision, Predictor, StepOptions, TrainingEngine,
 };
-use polynet::{Device, Params};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;

@@ -6,14 +6,13 @@ mod ranks;
 use super::compute::Compute;
 use crate::output;
 use anyhow::{Result, ensure};
-use polynet::arch::Architecture;
-use polynet::cpu::CompileOptions;
-use polynet::engine::{Predictor, TrainingEngine};
-use polynet::params::WeightFile;
-use polynet::step::{Activations, BatchPart, LossOptions, Paths, StepOptions};
+use polynet::train::Optimizer;
 use polynet::train::recipe::OptimizerSection;
-use polynet::train::{Optimizer, Recipe};
-use polynet::{Device, ModelConfig, ModelOptions, Params, Precision};
+use polynet::{
+    Activations, Architecture, BatchPart, CompileOptions, Device, LossOptions, ModelConfig,
+    ModelOptions, Params, Paths, Precision, Predictor, Recipe, StepOptions, TrainingEngine,
+    WeightFile,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -159,6 +158,7 @@ fn measure_prediction(predict: &Predict) -> Result<Measurement> {
     let ModelOptions {
         device, compile, ..
     } = predict.compute.options()?;
+    let device = device.found()?;
     let (architecture, mut predictor) = match &predict.model {
         Some(model) => {
             let architecture: Architecture = ModelConfig::read(model)?.architecture.parse()?;
@@ -191,15 +191,15 @@ fn measure_training(train: &Train) -> Result<Measurement> {
         "--max-drop: expected a share from 0 to 1, found {}",
         train.max_drop
     );
+    let device = train.device.found()?;
     ensure!(
-        train.precision == Precision::F32 || train.device.trains_in_bf16(),
-        "--precision bf16 trains on a GPU; leave it out on {}",
-        train.device
+        train.precision == Precision::F32 || device.trains_in_bf16(),
+        "--precision bf16: {device} does not train in bf16, as some GPUs do; leave it out, or name another --device"
     );
     let architecture = arguments.architecture()?;
     let graph = Arc::new(architecture.graph()?);
     let mut params = Params::init(&graph, 0);
-    let mut engine = TrainingEngine::new(Arc::clone(&graph), train.device.found()?);
+    let mut engine = TrainingEngine::new(Arc::clone(&graph), device);
     let mut optimizer = Optimizer::new(paper_optimizer()?, &params);
     let (batch, size) = (usize::from(arguments.batch), architecture.input_size);
     let images = images(batch, size);

@@ -1,8 +1,8 @@
 //! Where and how a model predicts: arguments that several commands have.
 
 use anyhow::{Result, ensure};
-use polynet::cpu::{CompileOptions, Isa};
-use polynet::{Device, Model, ModelOptions, Precision, distributed};
+use polynet::distributed::local_rank;
+use polynet::{CompileOptions, Device, Isa, Model, ModelOptions, Precision};
 use std::fmt;
 use std::path::Path;
 
@@ -50,7 +50,7 @@ impl Compute {
             "--precision and --isa are for `--device cpu`; leave them out on {}",
             self.device
         );
-        let rank = distributed::local_rank().unwrap_or_default();
+        let rank = local_rank().unwrap_or_default();
         Ok(ModelOptions {
             device: self.device.of_local_rank(rank),
             compile,

@@ -4,7 +4,7 @@ use crate::output;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use polynet::data::{self, CheckReport, Finding, SplitReport};
-use polynet::params::read_config;
+use polynet::read_config;
 use serde::Serialize;
 use std::{path::PathBuf, process::ExitCode};
 

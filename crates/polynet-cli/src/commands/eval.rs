@@ -5,8 +5,6 @@ use super::crops::CropArguments;
 use super::ranks;
 use crate::output;
 use anyhow::{Context, Result, bail};
-use polynet::Model;
-use polynet::ModelConfig;
 use polynet::data::{
     Dataset, Loader, LoaderConfig, OnError, Order, Share, Skipped, Split, View, encode_png,
     printable, read_image,
@@ -14,8 +12,8 @@ use polynet::data::{
 use polynet::distributed::Communicator;
 use polynet::eval::pooling::PoolingRule;
 use polynet::eval::{self, CropView, MultiCrop, MultiCropProgress, ScoreCache, Scores};
-use polynet::files::{write_atomically, write_text};
 use polynet::report::confusion_matrix;
+use polynet::{Model, ModelConfig, write_atomically, write_text};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

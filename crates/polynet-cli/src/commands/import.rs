@@ -2,7 +2,7 @@
 
 use crate::output;
 use anyhow::Result;
-use polynet::params::{self, ModelConfig, Naming};
+use polynet::{ModelConfig, Naming, default_class_names, import_weights};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,9 +26,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let architecture = super::architecture(&arguments.preset, None)?;
     let classes = match &arguments.classes {
         Some(path) => super::class_names(path, architecture.num_classes)?,
-        None => params::default_class_names(architecture.num_classes),
+        None => default_class_names(architecture.num_classes),
     };
-    let imported = params::import(&arguments.file, &architecture)?;
+    let imported = import_weights(&arguments.file, &architecture)?;
     if imported.background_dropped {
         eprintln!("note: the file's first class, a background, is left out");
     }

@@ -2,8 +2,8 @@
 
 use crate::output;
 use anyhow::Result;
-use polynet::files::write_text;
 use polynet::report::{NetworkReport, drawing, graph_json};
+use polynet::write_text;
 use std::path::PathBuf;
 use std::process::ExitCode;
 

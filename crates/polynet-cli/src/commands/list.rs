@@ -2,8 +2,9 @@
 
 use crate::output;
 use anyhow::Result;
+use polynet::Architecture;
+use polynet::arch::presets;
 use polynet::arch::published::{self, Errors};
-use polynet::arch::{Architecture, presets};
 use serde::Serialize;
 use std::process::ExitCode;
 

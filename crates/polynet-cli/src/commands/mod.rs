@@ -14,7 +14,7 @@ mod ranks;
 pub(crate) mod train;
 
 use anyhow::{Context, ensure};
-use polynet::arch::Architecture;
+use polynet::Architecture;
 use std::path::Path;
 
 /// A network from the command line: a preset's name or a text in the algebra's language.

@@ -5,11 +5,11 @@ use super::crops::CropArguments;
 use crate::output;
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
-use polynet::data;
 use polynet::eval::CropView;
 use polynet::eval::pooling::PoolingRule;
-use polynet::params::{HostTensor, TensorRef, read_safetensors, write_safetensors};
-use polynet::{Model, Ranked, ranked};
+use polynet::{
+    HostTensor, Model, Ranked, TensorRef, data, ranked, read_safetensors, write_safetensors,
+};
 use serde::Serialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};

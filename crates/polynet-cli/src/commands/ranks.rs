@@ -2,8 +2,8 @@
 
 use crate::output;
 use anyhow::{Result, bail};
+use polynet::TrainError;
 use polynet::distributed::Communicator;
-use polynet::train::TrainError;
 use std::process::ExitCode;
 use std::sync::Arc;
 

@@ -2,8 +2,7 @@
 //!
 //! ```
 //! use polynet::arch::Architecture;
-//! use polynet::cpu::Memory;
-//! use polynet::step::{LossOptions, Paths, Precision, StepOptions};
+//! use polynet::{LossOptions, Memory, Paths, Precision, StepOptions};
 //!
 //! let graph = "small-polynet".parse::<Architecture>()?.graph()?;
 //! let prediction = Memory::of_prediction(&graph, 8, Precision::F32);

@@ -17,6 +17,7 @@ mod train;
 #[cfg(feature = "train")]
 pub use memory::Memory;
 pub use polynet_kernels::{Isa, UnknownIsa};
-pub use predict::{Classifier, CompileOptions, Prediction};
+pub(crate) use predict::Classifier;
+pub use predict::{CompileOptions, Prediction};
 #[cfg(feature = "train")]
-pub use train::TrainingEngine;
+pub(crate) use train::TrainingEngine;

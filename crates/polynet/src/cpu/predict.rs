@@ -43,21 +43,8 @@ impl Default for CompileOptions {
 const CACHE_BYTES: usize = 16 << 20;
 
 /// A network compiled for prediction on the processor.
-///
-/// ```
-/// use polynet::arch::Architecture;
-/// use polynet::cpu::{Classifier, CompileOptions};
-/// use polynet::params::Params;
-///
-/// let graph = "small-polynet; width = 0.125".parse::<Architecture>()?.graph()?;
-/// let params = Params::init(&graph, 1);
-/// let mut classifier = Classifier::new(&graph, &params, CompileOptions::default())?;
-/// let logits = classifier.logits(&vec![0.5; 2 * 3 * 32 * 32]);
-/// assert_eq!(logits.len(), 2 * 10);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug)]
-pub struct Classifier {
+pub(crate) struct Classifier {
     /// Shape of an image.
     input: [usize; 3],
     isa: Isa,
@@ -132,7 +119,7 @@ impl Classifier {
     ///
     /// # Errors
     /// If a name or shape does not fit the graph, or a tensor cannot be read.
-    pub fn new(
+    pub(crate) fn new(
         graph: &Graph,
         tensors: &dyn TensorSource,
         options: CompileOptions,
@@ -158,7 +145,7 @@ impl Classifier {
     ///
     /// # Panics
     /// If the length is no multiple of an image's.
-    pub fn logits(&mut self, images: &[f32]) -> Vec<f32> {
+    pub(crate) fn logits(&mut self, images: &[f32]) -> Vec<f32> {
         let mut logits = Vec::new();
         self.run(images, |maps, lowered| {
             maps.rows(&[lowered.output], &mut logits);
@@ -170,7 +157,7 @@ impl Classifier {
     ///
     /// # Panics
     /// As [`Classifier::logits`].
-    pub fn predict(&mut self, images: &[f32]) -> Prediction {
+    pub(crate) fn predict(&mut self, images: &[f32]) -> Prediction {
         let mut found = Prediction::default();
         self.run(images, |maps, lowered| {
             maps.rows(&[lowered.output], &mut found.logits);

@@ -6,6 +6,18 @@ use crate::cpu::{Classifier, CompileOptions, Prediction};
 use crate::params::{TensorMismatch, TensorSource};
 
 /// Predicts on a device.
+///
+/// ```
+/// use polynet::{Architecture, CompileOptions, Device, Params, Predictor};
+///
+/// let graph = "small-polynet; width = 0.125".parse::<Architecture>()?.graph()?;
+/// let params = Params::init(&graph, 1);
+/// let options = CompileOptions::default();
+/// let mut predictor = Predictor::new(&graph, &params, Device::Cpu, options)?;
+/// let logits = predictor.logits(&vec![0.5; 2 * 3 * 32 * 32]);
+/// assert_eq!(logits.len(), 2 * 10);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Predictor(Kind);
 

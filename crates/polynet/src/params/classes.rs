@@ -6,7 +6,7 @@ const IMAGENET: &str = include_str!("imagenet_classes.txt");
 /// Names for `count` classes: ImageNet's where there are 1,000, numbers otherwise.
 ///
 /// ```
-/// let names = polynet::params::default_class_names(1000);
+/// let names = polynet::default_class_names(1000);
 /// assert_eq!(names[0], "n01440764 tench");
 /// ```
 pub fn default_class_names(count: usize) -> Vec<String> {

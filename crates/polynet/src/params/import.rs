@@ -30,7 +30,7 @@ pub struct Imported {
 ///
 /// # Errors
 /// If the file cannot be read, or tensors are missing, extra or misshapen: all of them are listed.
-pub fn import(path: &Path, architecture: &Architecture) -> Result<Imported, WeightError> {
+pub fn import_weights(path: &Path, architecture: &Architecture) -> Result<Imported, WeightError> {
     let graph = architecture
         .graph()
         .map_err(|error| WeightError::invalid(path, error))?;
@@ -205,7 +205,7 @@ mod tests {
         for (text, naming) in table {
             let text = format!("{text}; classes = 3");
             let (architecture, expected) = write(&path, &text, naming, |_, _| {});
-            let imported = import(&path, &architecture).unwrap();
+            let imported = import_weights(&path, &architecture).unwrap();
             assert_eq!(imported.naming, Some(naming), "{text}");
             assert_eq!(imported.params.to_map(), expected, "{text}");
             assert!(!imported.background_dropped);
@@ -226,12 +226,12 @@ mod tests {
                 tensor.values.splice(..0, vec![9.0; row]);
             }
         });
-        let imported = import(&path, &architecture).unwrap();
+        let imported = import_weights(&path, &architecture).unwrap();
         assert!(imported.background_dropped);
         assert_eq!(imported.params.to_map(), expected);
         // As many classes as the file has: nothing is dropped.
         let all: Architecture = text.replace('3', "4").parse().unwrap();
-        assert!(!import(&path, &all).unwrap().background_dropped);
+        assert!(!import_weights(&path, &all).unwrap().background_dropped);
     }
 
     #[test]
@@ -245,7 +245,10 @@ mod tests {
             }
         });
         assert_eq!(
-            import(&path, &architecture).unwrap().params.to_map(),
+            import_weights(&path, &architecture)
+                .unwrap()
+                .params
+                .to_map(),
             expected
         );
     }
@@ -262,7 +265,7 @@ mod tests {
             ("small-polynet", "family `small`"),
         ];
         for (text, expected) in table {
-            let error = import(&path, &text.parse().unwrap()).unwrap_err();
+            let error = import_weights(&path, &text.parse().unwrap()).unwrap_err();
             assert!(error.to_string().contains(expected), "{text}: {error}");
         }
     }

@@ -8,7 +8,7 @@
 //! | `model.safetensors` | every tensor by the names of [`Graph::tensors`](crate::arch::Graph::tensors) |
 //! | `README.md` | a model card for people |
 //!
-//! [`import`] makes one from a public weight file.
+//! [`import_weights`] makes one from a public weight file.
 
 mod classes;
 mod error;
@@ -29,11 +29,11 @@ pub use file::{TensorRef, TensorSource, WeightFile, read_safetensors};
 #[cfg(feature = "train")]
 pub use file::{read_weights, write_safetensors};
 #[cfg(feature = "train")]
-pub use import::{Imported, import};
+pub use import::{Imported, import_weights};
 #[cfg(feature = "train")]
 pub(crate) use init::values as initial_values;
 #[cfg(feature = "train")]
 pub(crate) use model::write_new_model;
 pub use model::{ModelConfig, ModelFolder, read_config};
 pub use names::{Naming, port_names};
-pub use tensors::{HostTensor, NORM_MOMENTUM, Params, TensorMap, TensorMismatch};
+pub use tensors::{HostTensor, Params, TensorMap, TensorMismatch};

@@ -10,7 +10,7 @@ use std::ops::{Index, IndexMut, Range};
 use std::sync::Arc;
 
 /// Share of the batch's statistics in the running ones, as in the released model.
-pub const NORM_MOMENTUM: f64 = 0.1;
+const NORM_MOMENTUM: f64 = 0.1;
 
 /// Elements of a cache line, at which every tensor begins.
 const LINE: usize = 16;
@@ -115,7 +115,7 @@ impl std::error::Error for TensorMismatch {}
 ///
 /// ```
 /// use polynet::arch::Architecture;
-/// use polynet::params::Params;
+/// use polynet::Params;
 ///
 /// let graph = "small-polynet".parse::<Architecture>()?.graph()?;
 /// let mut params = Params::init(&graph, 0);

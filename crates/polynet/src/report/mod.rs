@@ -3,7 +3,7 @@
 //!
 //! This room is below those that train and evaluate: it has the types of what they find
 //! ([`Record`], [`EvalReport`]), and they hand these over. Every file is written whole or not at
-//! all ([`crate::files`]); only the metrics grow, by one line a record.
+//! all ([`write_atomically`](crate::write_atomically)); only the metrics grow, by one line a record.
 //!
 //! Pictures are SVG, right on light and on dark paper. Their colours are told apart with any kind
 //! of colour blindness (Okabe and Ito's), and text stays text.

@@ -11,7 +11,7 @@
 //!
 //! ```
 //! use polynet::arch::Architecture;
-//! use polynet::step::Paths;
+//! use polynet::Paths;
 //! use rand::SeedableRng;
 //!
 //! let graph = "small-polynet".parse::<Architecture>()?.graph()?;

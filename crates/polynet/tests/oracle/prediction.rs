@@ -3,8 +3,7 @@
 use crate::agreement::Case;
 use crate::formula::largest;
 use crate::oracle::predict;
-use polynet::Precision;
-use polynet::cpu::{Classifier, CompileOptions, Isa};
+use polynet::{CompileOptions, Device, Isa, Precision, Predictor};
 
 /// Largest deviation of a logit, relative to the largest. Transforms of convolutions round more than
 /// direct sums; bf16 has 8 bits, and errors of many layers add up.
@@ -19,8 +18,9 @@ fn check(spec: &str) {
         for isa in Isa::available() {
             let name = format!("{spec}, {isa}, {precision}");
             let options = CompileOptions { isa, precision };
-            let mut classifier = Classifier::new(&case.graph, &case.params, options).unwrap();
-            let found = classifier.logits(&case.images);
+            let mut predictor =
+                Predictor::new(&case.graph, &case.params, Device::Cpu, options).unwrap();
+            let found = predictor.logits(&case.images);
             assert_eq!(found.len(), expected.len(), "{name}");
             let errors = found
                 .iter()
@@ -30,7 +30,7 @@ fn check(spec: &str) {
             println!("{name}: logits within {error:.1e}");
             assert!(error <= allowed, "{name}: {error:e}");
             let one = &case.images[..case.images.len() / count];
-            let alone = classifier.logits(one);
+            let alone = predictor.logits(one);
             assert_eq!(
                 alone,
                 found[..found.len() / count],

@@ -3,7 +3,7 @@
 
 use crate::formula::{fixture, largest, numbers, range, sample_indices, values, wholes};
 use crate::oracle::{Asked, Pass, in_f64, predict};
-use polynet::arch::Architecture;
+use polynet::Architecture;
 use polynet::arch::graph::{Graph, TensorSpec};
 use serde_json::Value;
 use std::collections::HashSet;

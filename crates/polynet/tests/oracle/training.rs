@@ -3,8 +3,7 @@
 
 use crate::agreement::{Case, Request};
 use polynet::arch::graph::TensorSpec;
-use polynet::cpu::{Isa, TrainingEngine};
-use polynet::step::Activations;
+use polynet::{Activations, Isa, TrainingEngine};
 use std::sync::Arc;
 
 /// Largest deviation of a gradient's element, relative to its tensor's largest.

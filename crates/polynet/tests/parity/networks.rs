@@ -2,8 +2,8 @@
 
 use crate::formula::{fixture, fixtures, range};
 use crate::reference::Reference;
+use polynet::Naming;
 use polynet::arch::{Architecture, published};
-use polynet::params::Naming;
 use serde_json::Value;
 
 /// The formula's network of a fixture.

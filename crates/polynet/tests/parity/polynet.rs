@@ -2,8 +2,7 @@
 
 use crate::formula::{bounded, fixtures};
 use crate::reference::Reference;
-use polynet::arch::Architecture;
-use polynet::params::port_names;
+use polynet::{Architecture, port_names};
 use serde_json::Value;
 
 /// The formula's range of a tensor by its port name: low end and span.

@@ -2,11 +2,9 @@
 
 use crate::formula::{largest, numbers, sample_indices, values, wholes};
 use crate::oracle::{Asked, Pass, asked_for_prediction, in_f64};
-use polynet::Params;
 use polynet::arch::graph::TensorSpec;
 use polynet::arch::{Graph, published};
-use polynet::cpu::{Classifier, CompileOptions, Isa};
-use polynet::params::{HostTensor, TensorMap};
+use polynet::{CompileOptions, Device, HostTensor, Isa, Params, Predictor, TensorMap};
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -88,8 +86,8 @@ impl Reference {
                 isa,
                 ..CompileOptions::default()
             };
-            let mut classifier = Classifier::new(&self.graph, &params, options).unwrap();
-            let found = classifier.logits(&images).into_iter().map(f64::from);
+            let mut predictor = Predictor::new(&self.graph, &params, Device::Cpu, options).unwrap();
+            let found = predictor.logits(&images).into_iter().map(f64::from);
             let error = deviation(&found.collect::<Vec<_>>(), &expected);
             println!("{preset}: {isa}, logits within {error:.1e}, asked for {bound:.0e}");
             assert!(error <= bound, "{preset} {isa}: {error:e}");

@@ -11,12 +11,10 @@
 
 use crate::formula::{largest, range, values};
 use crate::oracle::{Asked, Choice, Gradients, Pass, in_f64};
-use polynet::Params;
-use polynet::arch::Architecture;
 use polynet::arch::graph::{Graph, Op, TensorSpec};
-use polynet::params::{HostTensor, TensorMap};
-use polynet::step::{
-    Activations, BatchPart, Frozen, Gradients as Found, LossOptions, Paths, StepOptions,
+use polynet::{
+    Activations, Architecture, BatchPart, Frozen, Gradients as Found, HostTensor, LossOptions,
+    Params, Paths, StepOptions, TensorMap,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

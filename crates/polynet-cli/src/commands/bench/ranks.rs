@@ -3,13 +3,13 @@
 use super::{NetworkArguments, images, paper_optimizer};
 use crate::output;
 use anyhow::Result;
-use polynet::arch::Graph;
 use polynet::distributed::cost::{Cluster, Link, StepCost};
 use polynet::distributed::{BUCKET_BYTES, Buckets, Communicator, Contribution};
-use polynet::engine::TrainingEngine;
-use polynet::step::{BatchPart, GradientObserver, Gradients, LossOptions, Paths, StepOptions};
 use polynet::train::Optimizer;
-use polynet::{Device, Params};
+use polynet::{
+    BatchPart, Device, GradientObserver, Gradients, Graph, LossOptions, Params, Paths, StepOptions,
+    TrainingEngine,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;

@@ -24,31 +24,8 @@ use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 
 /// Computes the gradients of a network.
-///
-/// ```
-/// use polynet::arch::Architecture;
-/// use polynet::cpu::TrainingEngine;
-/// use polynet::params::Params;
-/// use polynet::step::{BatchPart, LossOptions, Paths, StepOptions};
-/// use rand::SeedableRng;
-/// use std::sync::Arc;
-///
-/// let graph = Arc::new("small-polynet; width = 0.125".parse::<Architecture>()?.graph()?);
-/// let params = Params::init(&graph, 1);
-/// let mut engine = TrainingEngine::new(Arc::clone(&graph));
-/// let paths = Paths::all(&graph);
-/// let options = StepOptions::new(LossOptions::default(), &paths);
-/// let part = BatchPart {
-///     images: &vec![0.5; 2 * 3 * 32 * 32],
-///     labels: &[3, 7],
-///     rng: rand_chacha::ChaCha8Rng::seed_from_u64(0),
-/// };
-/// let gradients = engine.gradients(&params, part, &options, &mut |_, _| {});
-/// assert_eq!(gradients.tensors[0].as_ref().map(Vec::len), Some(params[0].len()));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug)]
-pub struct TrainingEngine {
+pub(crate) struct TrainingEngine {
     graph: Arc<Graph>,
     isa: Isa,
     /// The last step, to be used again while paths and batch size stay.
@@ -67,12 +44,12 @@ struct CompiledStep {
 
 impl TrainingEngine {
     /// For a graph, by the best instruction set of the processor.
-    pub fn new(graph: Arc<Graph>) -> Self {
+    pub(crate) fn new(graph: Arc<Graph>) -> Self {
         Self::with_isa(graph, Isa::best())
     }
 
     /// For a graph, by an instruction set.
-    pub fn with_isa(graph: Arc<Graph>, isa: Isa) -> Self {
+    pub(crate) fn with_isa(graph: Arc<Graph>, isa: Isa) -> Self {
         Self {
             graph,
             isa,
@@ -86,7 +63,7 @@ impl TrainingEngine {
     /// # Panics
     /// If the images are not as many as the labels, a label is no class, everything is frozen, or
     /// `options` ask for another precision than `f32`.
-    pub fn gradients(
+    pub(crate) fn gradients(
         &mut self,
         params: &Params,
         part: BatchPart<'_>,
@@ -102,18 +79,15 @@ impl TrainingEngine {
         rayon::scope(|_| processor.run(&graph, &input, observe))
     }
 
-    /// Computes parts of a step, possibly none, and shows their gradients to `shared`. Feature maps of
-    /// all parts are in memory at the same time.
-    ///
-    /// Ranks that are threads of one process must not call it from within a thread pool that they
-    /// share: one would keep from another the thread that it waits for.
+    /// Computes parts of a step, possibly none, and shows their gradients to `shared`: see
+    /// [`crate::engine::TrainingEngine::synchronised_gradients`].
     ///
     /// # Errors
     /// Those of `shared`.
     ///
     /// # Panics
     /// As [`TrainingEngine::gradients`].
-    pub fn synchronised_gradients<S: SharedStep>(
+    pub(crate) fn synchronised_gradients<S: SharedStep>(
         &mut self,
         params: &Params,
         parts: Vec<BatchPart<'_>>,
