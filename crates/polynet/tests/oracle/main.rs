@@ -6,8 +6,6 @@
 mod agreement;
 #[path = "../support/formula.rs"]
 mod formula;
-#[path = "../support/oracle/mod.rs"]
-mod oracle;
 
 mod prediction;
 mod pytorch;

@@ -2,8 +2,8 @@
 
 use crate::agreement::Case;
 use crate::formula::largest;
-use crate::oracle::predict;
 use polynet::{CompileOptions, Device, Isa, Precision, Predictor};
+use polynet_oracle::predict;
 
 /// Largest deviation of a logit, relative to the largest. Transforms of convolutions round more than
 /// direct sums; bf16 has 8 bits, and errors of many layers add up.

@@ -10,8 +10,6 @@
 
 #[path = "../support/formula.rs"]
 mod formula;
-#[path = "../support/oracle/mod.rs"]
-mod oracle;
 
 mod networks;
 mod polynet;

@@ -1,10 +1,10 @@
 //! A network with the formula's tensors, compared with what a public implementation made of them.
 
 use crate::formula::{largest, numbers, sample_indices, values, wholes};
-use crate::oracle::{Asked, Pass, asked_for_prediction, in_f64};
 use polynet::arch::graph::TensorSpec;
 use polynet::arch::{Graph, published};
 use polynet::{CompileOptions, Device, HostTensor, Isa, Params, Predictor, TensorMap};
+use polynet_oracle::{Asked, Pass, asked_for_prediction, in_f64};
 use serde_json::Value;
 use std::collections::HashSet;
 

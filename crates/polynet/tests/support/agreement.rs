@@ -10,12 +10,12 @@
 //! 1e-1, so a few that happen to be close cannot make up for a mistake.
 
 use crate::formula::{largest, range, values};
-use crate::oracle::{Asked, Choice, Gradients, Pass, in_f64};
 use polynet::arch::graph::{Graph, Op, TensorSpec};
 use polynet::{
     Activations, Architecture, BatchPart, Frozen, Gradients as Found, HostTensor, LossOptions,
     Params, Paths, StepOptions, TensorMap,
 };
+use polynet_oracle::{Asked, Choice, Gradients, Pass, in_f64};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;

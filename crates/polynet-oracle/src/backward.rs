@@ -176,7 +176,7 @@ impl Backward<'_> {
 impl Pass<'_> {
     /// The loss against one label for each image, and its gradients, where the choices of `turned` go
     /// the other way than f64 finds.
-    pub(crate) fn backward(&self, labels: &[usize], turned: &HashSet<Choice>) -> Gradients {
+    pub fn backward(&self, labels: &[usize], turned: &HashSet<Choice>) -> Gradients {
         let classes = self.graph.linear.out_features;
         let smoothing = self.asked.label_smoothing;
         let (mut loss, mut logits) = (0.0, self.logits());

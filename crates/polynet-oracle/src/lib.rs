@@ -6,8 +6,6 @@
 //! Maps lie channel first, `[channels, images, rows, columns]`, so that whatever belongs to a channel
 //! (a batch norm, a bias, a weight's product) walks over one contiguous row.
 
-#![allow(dead_code)] // every test program that includes this file uses its own part of it
-
 mod backward;
 mod maps;
 
@@ -17,23 +15,24 @@ use std::borrow::Cow;
 
 /// What is asked of a pass; by default all of a training step: every path, nothing frozen, no dropout.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
+pub struct Asked {
     /// Share of the target that is spread evenly over all classes.
-    pub(crate) label_smoothing: f64,
+    pub label_smoothing: f64,
     /// Tensors that get no gradient, by index. A batch norm whose scale is one of them normalizes with
     /// its running statistics.
-    pub(crate) frozen: Vec<bool>,
+    pub frozen: Vec<bool>,
     /// Inputs that sums leave out: the sum's node and the input's position.
-    pub(crate) dropped: Vec<(NodeId, usize)>,
+    pub dropped: Vec<(NodeId, usize)>,
     /// Factors of the dropouts in the order of the graph, each `[images, features]`; none is no dropout.
-    pub(crate) masks: Vec<Vec<f64>>,
+    pub masks: Vec<Vec<f64>>,
 }
 
 /// A pass over the graph with everything that it computed.
-pub(crate) struct Pass<'a> {
+pub struct Pass<'a> {
     graph: &'a Graph,
     tensors: &'a [Vec<f64>],
-    pub(crate) asked: &'a Asked,
+    /// What was asked.
+    pub asked: &'a Asked,
     images: usize,
     /// Results by node; none where no surviving path needs the node.
     values: Vec<Option<Map>>,
@@ -42,25 +41,25 @@ pub(crate) struct Pass<'a> {
     /// The windows of pools that take a maximum, by node.
     maxima: Vec<Vec<Maximum>>,
     /// Choices that were [close](CLOSE), each with how far the argument was from turning it.
-    pub(crate) close: Vec<(f64, Choice)>,
+    pub close: Vec<(f64, Choice)>,
     /// Batch norm, mean and variance over `n − 1` of each evaluation that used those of the batch.
-    pub(crate) statistics: Vec<(usize, Vec<f64>, Vec<f64>)>,
+    pub statistics: Vec<(usize, Vec<f64>, Vec<f64>)>,
 }
 
 /// An element, by its node and its place in the node's result, at which a ReLU takes one side of zero or
 /// a pool one of several elements.
-pub(crate) type Choice = (NodeId, usize);
+pub type Choice = (NodeId, usize);
 
 /// A choice is close where so much of its map's root mean square would turn it. Zero itself is no
 /// choice: it comes of zeros, which rounding leaves alone.
 const CLOSE: f64 = 1e-4;
 
 /// The loss of a pass and its gradients.
-pub(crate) struct Gradients {
+pub struct Gradients {
     /// Mean cross-entropy.
-    pub(crate) loss: f64,
+    pub loss: f64,
     /// By tensor index; none for running statistics, for frozen tensors and for unused ones.
-    pub(crate) tensors: Vec<Option<Vec<f64>>>,
+    pub tensors: Vec<Option<Vec<f64>>>,
 }
 
 struct Normalized {
@@ -73,18 +72,18 @@ struct Normalized {
 }
 
 /// Weights as the oracle takes them.
-pub(crate) fn in_f64<'a>(tensors: impl IntoIterator<Item = &'a [f32]>) -> Vec<Vec<f64>> {
+pub fn in_f64<'a>(tensors: impl IntoIterator<Item = &'a [f32]>) -> Vec<Vec<f64>> {
     let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect();
     tensors.into_iter().map(wide).collect()
 }
 
 /// Logits `[images, classes]` with the running statistics and without dropout.
-pub(crate) fn predict(graph: &Graph, tensors: &[Vec<f64>], images: &[f64]) -> Vec<f64> {
+pub fn predict(graph: &Graph, tensors: &[Vec<f64>], images: &[f64]) -> Vec<f64> {
     Pass::new(graph, tensors, images, &asked_for_prediction(graph)).logits()
 }
 
 /// Every batch norm keeps its running statistics.
-pub(crate) fn asked_for_prediction(graph: &Graph) -> Asked {
+pub fn asked_for_prediction(graph: &Graph) -> Asked {
     let frozen = vec![true; graph.tensors().count()];
     Asked {
         frozen,
@@ -94,7 +93,7 @@ pub(crate) fn asked_for_prediction(graph: &Graph) -> Asked {
 
 impl<'a> Pass<'a> {
     /// Computes what the logits of `images`, `[images, channels, rows, columns]`, need.
-    pub(crate) fn new(
+    pub fn new(
         graph: &'a Graph,
         tensors: &'a [Vec<f64>],
         images: &[f64],
@@ -147,12 +146,12 @@ impl<'a> Pass<'a> {
     }
 
     /// `[images, classes]`.
-    pub(crate) fn logits(&self) -> Vec<f64> {
+    pub fn logits(&self) -> Vec<f64> {
         self.result(self.graph.output())
     }
 
     /// A node's result, `[images, channels, rows, columns]`; empty where it is not computed.
-    pub(crate) fn result(&self, id: NodeId) -> Vec<f64> {
+    pub fn result(&self, id: NodeId) -> Vec<f64> {
         let [channels, height, width] = self.graph.nodes[id].shape;
         transposed(self.value(id), [channels, self.images], height * width)
     }
