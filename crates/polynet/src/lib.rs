@@ -48,6 +48,8 @@ mod random;
 pub mod report;
 pub mod step;
 #[cfg(feature = "train")]
+pub mod study;
+#[cfg(feature = "train")]
 pub mod train;
 
 pub use arch::Architecture;
