@@ -82,7 +82,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.dry_run {
         return estimate(&study, options, arguments.json);
     }
-    let folder = StudyFolder::new(arguments.out.clone().unwrap_or_else(|| default_folder(path)));
+    let folder = StudyFolder::new(
+        arguments
+            .out
+            .clone()
+            .unwrap_or_else(|| default_folder(path)),
+    );
     let stop = stop_on_signals(true)?;
     let command: Vec<String> = std::env::args().collect();
     let watcher = Watcher::new(&study, &folder)?;
@@ -137,7 +142,10 @@ fn estimate(study: &Study, options: RunOptions, json: bool) -> Result<ExitCode> 
     }
     output::line(&study.title)?;
     output::line(table::estimates(&estimates))?;
-    let total: f64 = estimates.iter().map(|one| one.jobs as f64 * one.seconds).sum();
+    let total: f64 = estimates
+        .iter()
+        .map(|one| one.jobs as f64 * one.seconds)
+        .sum();
     output::line(format_args!(
         "{} jobs, {} one after another on {threads} threads",
         study.jobs.len(),

@@ -74,7 +74,11 @@ impl StudyError {
         match self {
             Self::Faults(faults) => {
                 let faults = faults.into_iter();
-                Self::Faults(faults.map(|fault| format!("{}: {fault}", path.display())).collect())
+                Self::Faults(
+                    faults
+                        .map(|fault| format!("{}: {fault}", path.display()))
+                        .collect(),
+                )
             }
             other => other,
         }

@@ -1,9 +1,9 @@
 //! What a study will cost, measured by a few steps of each architecture and variant.
 
 use super::{Job, Study, StudyError};
+use crate::report::ValidationRecord;
 use crate::train::progress::{Progress, StepReport};
 use crate::train::{Duration, Epoch, TrainError, Trainer};
-use crate::report::ValidationRecord;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -127,7 +127,9 @@ impl Progress for Clock {
 impl Clock {
     fn step_seconds(&self) -> f64 {
         let pairs = self.steps.windows(2).skip(WARM_UP as usize - 1);
-        let mut seconds: Vec<f64> = pairs.map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+        let mut seconds: Vec<f64> = pairs
+            .map(|pair| (pair[1] - pair[0]).as_secs_f64())
+            .collect();
         seconds.sort_by(f64::total_cmp);
         seconds.get(seconds.len() / 2).copied().unwrap_or_default()
     }

@@ -153,9 +153,14 @@ fn read(table: Table, faults: &mut Vec<String>) -> Text {
     }
     let recipe = keys.table("recipe").as_ref().map(overrides);
     let architectures = keys.tables("architectures").into_iter();
-    let architectures: Vec<_> = architectures.map(|table| architecture(table, &mut keys)).collect();
+    let architectures: Vec<_> = architectures
+        .map(|table| architecture(table, &mut keys))
+        .collect();
     if architectures.is_empty() {
-        keys.fault("architectures", "expected at least one, headed [[architectures]]");
+        keys.fault(
+            "architectures",
+            "expected at least one, headed [[architectures]]",
+        );
     }
     let variants = keys.tables("variants").into_iter();
     let mut variants: Vec<_> = variants.map(|table| variant(table, &mut keys)).collect();
@@ -196,7 +201,10 @@ fn architecture(table: Table, keys: &mut Keys<'_>) -> ArchitectureText {
     let text = ArchitectureText {
         name: keys.needed_text("name", "poly-2"),
         network: keys.needed_text("network", "small-ir-3-6-3; B: poly-2 x6"),
-        recipe: keys.table("recipe").as_ref().map_or_else(Vec::new, overrides),
+        recipe: keys
+            .table("recipe")
+            .as_ref()
+            .map_or_else(Vec::new, overrides),
     };
     keys.finish();
     text
@@ -208,7 +216,10 @@ fn variant(table: Table, keys: &mut Keys<'_>) -> VariantText {
         name: keys.needed_text("name", "grown"),
         architectures: keys.texts("architectures"),
         settings: keys.text("settings"),
-        recipe: keys.table("recipe").as_ref().map_or_else(Vec::new, overrides),
+        recipe: keys
+            .table("recipe")
+            .as_ref()
+            .map_or_else(Vec::new, overrides),
         growing: None,
     };
     if let Some(table) = keys.table("grow") {
@@ -228,10 +239,12 @@ fn variant(table: Table, keys: &mut Keys<'_>) -> VariantText {
 
 fn word<T: FromStr<Err = String> + Default>(keys: &mut Keys<'_>, key: &'static str) -> T {
     let parsed = keys.text(key).map(|text| text.parse());
-    parsed.unwrap_or_else(|| Ok(T::default())).unwrap_or_else(|message| {
-        keys.fault(key, &message);
-        T::default()
-    })
+    parsed
+        .unwrap_or_else(|| Ok(T::default()))
+        .unwrap_or_else(|message| {
+            keys.fault(key, &message);
+            T::default()
+        })
 }
 
 /// Names become folders and stand in tables: each must be one plain word, and none may come twice.
@@ -246,7 +259,10 @@ fn check_names<'n>(names: impl Iterator<Item = &'n str>, key: &'static str, keys
             keys.fault(key, &message);
         }
         if !seen.insert(name) {
-            keys.fault(key, &format!("expected different names, came {name:?} twice"));
+            keys.fault(
+                key,
+                &format!("expected different names, came {name:?} twice"),
+            );
         }
     }
 }

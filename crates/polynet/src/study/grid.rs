@@ -52,7 +52,11 @@ pub(super) fn jobs(text: &Text, overrides: &[String]) -> Result<Vec<Job>, StudyE
     let mut jobs = Vec::new();
     for seed in &text.seeds {
         for architecture in &text.architectures {
-            for variant in text.variants.iter().filter(|one| one.applies_to(&architecture.name)) {
+            for variant in text
+                .variants
+                .iter()
+                .filter(|one| one.applies_to(&architecture.name))
+            {
                 let combined = Combination {
                     text,
                     base: &base,
@@ -178,7 +182,11 @@ pub(super) fn hash(recipe: &Recipe) -> String {
 
 /// Names of architectures that variants mention and the study does not have.
 fn unknown_names(text: &Text) -> Vec<String> {
-    let known: Vec<&str> = text.architectures.iter().map(|one| one.name.as_str()).collect();
+    let known: Vec<&str> = text
+        .architectures
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
     let mentioned = text.variants.iter().flat_map(|variant| {
         let names = variant.architectures.iter().flatten();
         names.map(|name| (variant.name.as_str(), name.as_str()))

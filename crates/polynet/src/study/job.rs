@@ -91,12 +91,14 @@ impl Workplace<'_> {
 
     fn figures(&self, job: &Job, earlier_images: u64) -> Result<Figures, String> {
         let run = self.folder.run(&job.id);
-        let metrics = read_metrics(&run.join("metrics.jsonl")).map_err(|error| error.to_string())?;
+        let metrics =
+            read_metrics(&run.join("metrics.jsonl")).map_err(|error| error.to_string())?;
         let batch_size = job.recipe.training.batch_size;
         let validations = validations(&metrics.records, batch_size);
         let Some(last) = validations.last().copied() else {
             return Err(
-                "the data has no images to validate on; hold some out with data.hold_out".to_owned(),
+                "the data has no images to validate on; hold some out with data.hold_out"
+                    .to_owned(),
             );
         };
         let least = |error: fn(&Validation) -> f64| {

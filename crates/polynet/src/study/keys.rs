@@ -47,7 +47,10 @@ impl<'f> Keys<'f> {
             Ok(value) => Some(value),
             Err(value) => {
                 let came = value.type_str();
-                self.fault(key, &format!("expected {expected}, came a value of type {came}"));
+                self.fault(
+                    key,
+                    &format!("expected {expected}, came a value of type {came}"),
+                );
                 None
             }
         }

@@ -53,3 +53,6 @@ pub use grid::{Growing, Job};
 pub use ledger::{Entry, Figures, Ledger, Machine, Outcome, Validation};
 pub use run::{FailedBefore, RunOptions, Summary, run};
 pub use watch::{Event, Watch};
+
+#[cfg(test)]
+mod tests;

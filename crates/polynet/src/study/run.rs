@@ -11,7 +11,7 @@ use super::{Job, Study, StudyError, StudyFolder, Watch};
 use crate::report::{RunOwner, forget_peak_memory, processor};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Time between two looks at what others do.
@@ -91,6 +91,7 @@ pub fn run(
         watch,
         stop,
         retried: Vec::new(),
+        running: AtomicUsize::new(0),
     };
     runner.begin()?;
     std::thread::scope(|scope| {
@@ -98,7 +99,9 @@ pub fn run(
         let workers: Vec<_> = workers.collect();
         for worker in workers {
             // A panic of the runner itself goes on.
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
         Ok::<(), StudyError>(())
     })?;
@@ -123,6 +126,8 @@ struct Runner<'r> {
     stop: &'r AtomicBool,
     /// Failures that don't count.
     retried: Vec<Entry>,
+    /// Jobs that threads of this process do now.
+    running: AtomicUsize,
 }
 
 type Records = HashMap<String, Entry>;
@@ -178,15 +183,18 @@ impl<'r> Runner<'r> {
             match self.next()? {
                 Next::Nothing => break,
                 Next::Wait(jobs) => {
-                    if waits_for != Some(jobs) {
-                        self.watch.waiting(jobs);
+                    let others = jobs.saturating_sub(self.running.load(Ordering::Relaxed));
+                    if others > 0 && waits_for != Some(others) {
+                        self.watch.waiting(others);
                     }
-                    waits_for = Some(jobs);
+                    waits_for = Some(others);
                     std::thread::sleep(LOOK_EVERY);
                 }
                 Next::Job(job, owner, records) => {
                     waits_for = None;
+                    self.running.fetch_add(1, Ordering::Relaxed);
                     let done = self.job(job, &records);
+                    self.running.fetch_sub(1, Ordering::Relaxed);
                     drop(owner);
                     if done.is_err() {
                         // The other threads of this process stop, too.
@@ -201,7 +209,11 @@ impl<'r> Runner<'r> {
 
     fn next(&self) -> Result<Next<'r>, StudyError> {
         let records = self.records()?;
-        let open = self.study.jobs.iter().filter(|job| !records.contains_key(&job.id));
+        let open = self
+            .study
+            .jobs
+            .iter()
+            .filter(|job| !records.contains_key(&job.id));
         let mut waits_for = 0;
         for job in open {
             waits_for += 1;
@@ -232,7 +244,10 @@ impl<'r> Runner<'r> {
         if is_replaced && !is_run_of(job, &self.folder.run(&job.id)) {
             self.folder.clear(job)?;
         }
-        let from = job.growing.as_ref().and_then(|growing| records.get(&growing.from));
+        let from = job
+            .growing
+            .as_ref()
+            .and_then(|growing| records.get(&growing.from));
         let earlier = from.map(Entry::figures);
         let ended = match earlier {
             Some(None) => Ended::Failed("the job that it starts from failed".to_owned()),
@@ -299,5 +314,8 @@ impl<'r> Runner<'r> {
 fn what_panicked(panic: &(dyn std::any::Any + Send)) -> String {
     let text = (panic.downcast_ref::<String>().map(String::as_str))
         .or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("a fault of the program: {}", text.unwrap_or("it does not say which"))
+    format!(
+        "a fault of the program: {}",
+        text.unwrap_or("it does not say which")
+    )
 }

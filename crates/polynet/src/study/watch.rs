@@ -19,7 +19,10 @@ pub trait Watch: Sync {
 pub enum Event<'e> {
     Started(&'e RunStart),
     Step(&'e StepReport),
-    Validating { done: u64, total: u64 },
+    Validating {
+        done: u64,
+        total: u64,
+    },
     Validation(&'e ValidationRecord),
     Message(&'e str),
     Warning(&'e Warning),

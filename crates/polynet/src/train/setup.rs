@@ -11,8 +11,8 @@ use super::recipe::{
 use super::{Epoch, Schedule};
 use crate::arch::{Architecture, Family, Graph};
 use crate::data::{
-    self, Augmentation, Dataset, HoldOut, LastBatch, Loader, LoaderConfig, Order, PadFill, Preprocessing,
-    Resize, Share, Side, Split, Splitting, View,
+    self, Augmentation, Dataset, HoldOut, LastBatch, Loader, LoaderConfig, Order, PadFill,
+    Preprocessing, Resize, Share, Side, Split, Splitting, View,
 };
 use crate::distributed;
 use crate::engine::Device;

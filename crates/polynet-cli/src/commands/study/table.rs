@@ -9,7 +9,10 @@ fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+        cells
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let lines = rows.iter().map(|row| {
@@ -32,7 +35,14 @@ fn row(cells: &[&str]) -> Vec<String> {
 /// A line for each architecture and variant.
 pub(super) fn estimates(estimates: &[Estimate]) -> String {
     let mut rows = vec![row(&[
-        "network", "jobs", "parameters", "MMAC", "steps", "ms a step", "a job", "all",
+        "network",
+        "jobs",
+        "parameters",
+        "MMAC",
+        "steps",
+        "ms a step",
+        "a job",
+        "all",
     ])];
     for estimate in estimates {
         let time = |seconds| in_words(Duration::try_from_secs_f64(seconds).unwrap_or_default());
@@ -53,13 +63,18 @@ pub(super) fn estimates(estimates: &[Estimate]) -> String {
 /// A line for each architecture and variant: means over the seeds, with standard deviations.
 pub(super) fn results(study: &Study, entries: &[Entry]) -> String {
     let mut rows = vec![row(&[
-        "network", "seeds", "top-1 error %", "best %", "top-5 error %", "ms a step",
+        "network",
+        "seeds",
+        "top-1 error %",
+        "best %",
+        "top-5 error %",
+        "ms a step",
     ])];
     for architecture in &study.architectures {
         for variant in &study.variants {
-            let own = entries.iter().filter(|entry| {
-                entry.architecture == *architecture && entry.variant == *variant
-            });
+            let own = entries
+                .iter()
+                .filter(|entry| entry.architecture == *architecture && entry.variant == *variant);
             let figures: Vec<_> = own.filter_map(Entry::figures).collect();
             if figures.is_empty() {
                 continue;
@@ -69,7 +84,10 @@ pub(super) fn results(study: &Study, entries: &[Entry]) -> String {
                 format!("{architecture}/{variant}"),
                 figures.len().to_string(),
                 of(figures.iter().map(|one| 100.0 * one.top1_error).collect()),
-                of(figures.iter().map(|one| 100.0 * one.best_top1_error).collect()),
+                of(figures
+                    .iter()
+                    .map(|one| 100.0 * one.best_top1_error)
+                    .collect()),
                 of(figures.iter().map(|one| 100.0 * one.top5_error).collect()),
                 of(figures.iter().filter_map(|one| one.ms_per_step).collect()),
             ]);

@@ -162,7 +162,8 @@ impl Watcher {
                 state.left.remove(&entry.job);
             }
         }
-        self.all.set_position((state.jobs - state.left.len()) as u64);
+        self.all
+            .set_position((state.jobs - state.left.len()) as u64);
         let what = match &entry.outcome {
             Outcome::Finished(figures) => format!(
                 "finished: top-1 error {:.2} %, top-5 error {:.2} %",
@@ -183,7 +184,10 @@ impl Watcher {
         let is_due = running.said.elapsed() >= LINE_EVERY;
         if is_due && self.bars.is_none() {
             running.said = Instant::now();
-            self.line(&format!("{}  step {step}/{}  {text}", job.id, running.total_steps));
+            self.line(&format!(
+                "{}  step {step}/{}  {text}",
+                job.id, running.total_steps
+            ));
         }
         running.bar.set_message(text.to_owned());
         if let Some(left) = state.time_left() {
@@ -230,7 +234,9 @@ impl Watch for Watcher {
             }
             Event::Validating { done, total } => {
                 if let Some(running) = state.running.get(&job.id) {
-                    running.bar.set_message(format!("validating {done}/{total}"));
+                    running
+                        .bar
+                        .set_message(format!("validating {done}/{total}"));
                 }
             }
             Event::Validation(scores) => say(&validated(scores)),
@@ -246,7 +252,9 @@ impl Watch for Watcher {
     }
 
     fn waiting(&self, jobs: usize) {
-        self.line(&format!("waiting for {jobs} jobs that others do, or that start from theirs"));
+        self.line(&format!(
+            "waiting for {jobs} jobs that others do, or that start from theirs"
+        ));
     }
 }
 

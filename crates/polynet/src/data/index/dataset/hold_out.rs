@@ -109,7 +109,11 @@ mod tests {
             assert_eq!(held_out.class_counts(), shares);
             assert_eq!(kept.len() + held_out.len(), 18);
             assert!(names(&kept).is_disjoint(&names(&held_out)));
-            assert!(names(&held_out).iter().all(|name| name.starts_with("train/")));
+            assert!(
+                names(&held_out)
+                    .iter()
+                    .all(|name| name.starts_with("train/"))
+            );
         }
     }
 
@@ -124,10 +128,16 @@ mod tests {
     #[test]
     fn something_must_be_left_to_learn_from() {
         let root = tempfile::tempdir().unwrap();
-        write_files(root.path(), &picture_set("train/", &[("cat", 2), ("dog", 2)]));
+        write_files(
+            root.path(),
+            &picture_set("train/", &[("cat", 2), ("dog", 2)]),
+        );
         let set = Dataset::open(root.path(), Split::Train).unwrap();
         let hold_out = HoldOut { images: 4, seed: 0 };
         let error = set.side(hold_out, Side::Kept).unwrap_err().to_string();
-        assert!(error.contains("fewer than its 4 training images"), "{error}");
+        assert!(
+            error.contains("fewer than its 4 training images"),
+            "{error}"
+        );
     }
 }
