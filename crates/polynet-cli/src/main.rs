@@ -29,6 +29,8 @@ enum Command {
     Inspect(commands::inspect::Arguments),
     /// Train a network by a recipe
     Train(commands::train::Arguments),
+    /// Train a grid of networks and gather what each gives
+    Study(commands::study::Arguments),
     /// Measure a model's accuracy on labelled images
     Eval(commands::eval::Arguments),
     /// Classify images
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::List(arguments) => commands::list::run(arguments),
         Command::Inspect(arguments) => commands::inspect::run(arguments),
         Command::Train(arguments) => commands::train::run(arguments),
+        Command::Study(arguments) => commands::study::run(arguments),
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Predict(arguments) => commands::predict::run(arguments),
         Command::Data(arguments) => commands::data::run(arguments),

@@ -51,7 +51,7 @@ impl Pace {
 }
 
 /// `3 min 20 s`, in the two largest units.
-fn in_words(time: Duration) -> String {
+pub(crate) fn in_words(time: Duration) -> String {
     let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     if days > 0 {
@@ -65,7 +65,7 @@ fn in_words(time: Duration) -> String {
     }
 }
 
-fn started(run: &RunStart) -> String {
+pub(crate) fn started(run: &RunStart) -> String {
     let RunStart {
         name,
         step,
@@ -80,7 +80,7 @@ fn started(run: &RunStart) -> String {
     format!("{name}: {total_steps} steps of {batch_size} images, {epoch_steps} an epoch{from}")
 }
 
-fn measured(report: &StepReport, left: Option<Duration>) -> String {
+pub(crate) fn measured(report: &StepReport, left: Option<Duration>) -> String {
     let top1 = 100.0 * report.top1;
     let mut text = format!(
         "epoch {:.1}  loss {:.3}  top-1 {top1:.1} %  {:.0} images/s",
@@ -92,7 +92,7 @@ fn measured(report: &StepReport, left: Option<Duration>) -> String {
     text
 }
 
-fn validated(scores: &ValidationRecord) -> String {
+pub(crate) fn validated(scores: &ValidationRecord) -> String {
     format!(
         "step {}  epoch {:.1}  validation: loss {:.4}  top-1 {:.2} %  top-5 {:.2} %",
         scores.step,

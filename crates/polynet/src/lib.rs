@@ -53,6 +53,8 @@ mod random;
 pub mod report;
 mod step;
 #[cfg(feature = "train")]
+pub mod study;
+#[cfg(feature = "train")]
 pub mod train;
 
 pub use arch::{ArchError, Architecture, Graph};

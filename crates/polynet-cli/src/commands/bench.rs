@@ -285,15 +285,7 @@ impl NetworkArguments {
             max_s: seconds[seconds.len() - 1],
             images_per_s: batch as f64 / median_s,
             gflops: 2e-9 * cost.macs as f64 * batch as f64 / median_s,
-            peak_rss_bytes: peak_rss_bytes(),
+            peak_rss_bytes: polynet::report::peak_memory(),
         })
     }
-}
-
-/// The largest resident memory of this process so far, where the system tells.
-fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(1024 * kibibytes)
 }

@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod predict;
 mod ranks;
+pub(crate) mod study;
 pub(crate) mod train;
 
 use anyhow::{Context, ensure};

@@ -138,7 +138,7 @@ fn run_folder(arguments: &Arguments, recipe: &Recipe) -> PathBuf {
 }
 
 /// A flag that the first Ctrl-C or SIGTERM sets; the second ends the process.
-fn stop_on_signals(is_writer: bool) -> Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_signals(is_writer: bool) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {

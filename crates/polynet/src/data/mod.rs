@@ -43,7 +43,8 @@ pub use check::{CheckReport, FileFinding, Finding, OVERSIZED_PIXELS, Sizes, Spli
 pub use error::{DataError, DataErrorKind, printable};
 #[cfg(feature = "train")]
 pub use index::{
-    ContentDigest, Dataset, Layout, Reading, Sample, Split, SplitDigest, Splitting, image_files,
+    ContentDigest, Dataset, HoldOut, Layout, Reading, Sample, Side, Split, SplitDigest, Splitting,
+    image_files,
 };
 #[cfg(feature = "train")]
 pub use load::{

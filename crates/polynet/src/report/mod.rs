@@ -15,6 +15,7 @@ mod confusion;
 mod curves;
 pub mod drawing;
 mod evaluation;
+mod machine;
 mod metrics;
 mod network;
 mod run_folder;
@@ -22,6 +23,7 @@ mod run_folder;
 pub use confusion::confusion_matrix;
 pub use curves::curves;
 pub use evaluation::{ClassReport, ConfusionMatrix, EvalReport};
+pub use machine::{forget_peak_memory, peak_memory, processor};
 pub use metrics::{
     EventRecord, Metrics, MetricsError, MetricsLog, Record, TrainRecord, ValidationRecord,
     read_metrics,

@@ -11,8 +11,8 @@ use super::recipe::{
 use super::{Epoch, Schedule};
 use crate::arch::{Architecture, Family, Graph};
 use crate::data::{
-    self, Augmentation, Dataset, LastBatch, Loader, LoaderConfig, Order, PadFill, Preprocessing,
-    Resize, Share, Split, Splitting, View,
+    self, Augmentation, Dataset, HoldOut, LastBatch, Loader, LoaderConfig, Order, PadFill,
+    Preprocessing, Resize, Share, Side, Split, Splitting, View,
 };
 use crate::distributed;
 use crate::engine::Device;
@@ -203,7 +203,19 @@ fn open(recipe: &Recipe, split: Split) -> Result<Dataset, TrainError> {
     if let Some(fraction) = recipe.data.validation_fraction {
         splitting.validation_fraction = fraction;
     }
-    Ok(Dataset::open_with(&recipe.data.path, split, splitting)?)
+    let Some(images) = recipe.data.hold_out else {
+        return Ok(Dataset::open_with(&recipe.data.path, split, splitting)?);
+    };
+    let hold_out = HoldOut {
+        images: usize::try_from(images).unwrap_or(usize::MAX),
+        seed: recipe.data.hold_out_seed,
+    };
+    let side = match split {
+        Split::Validation => Side::HeldOut,
+        Split::Train | Split::All => Side::Kept,
+    };
+    let training = Dataset::open_with(&recipe.data.path, Split::Train, splitting)?;
+    Ok(training.side(hold_out, side)?)
 }
 
 fn validation(

@@ -11,6 +11,8 @@
 //! # Ok::<(), polynet::data::DataError>(())
 //! ```
 
+mod hold_out;
+
 use std::{
     collections::HashMap,
     fs::{self, File},
@@ -32,6 +34,8 @@ use crate::data::{
     error::{DataError, DataErrorKind, printable},
     picture,
 };
+
+pub use hold_out::{HoldOut, Side};
 
 /// A labelled set of image files.
 #[derive(Debug)]

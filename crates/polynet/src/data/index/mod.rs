@@ -14,7 +14,7 @@ mod splitting;
 mod tarball;
 
 pub(crate) use classes::key as class_key;
-pub use dataset::{Dataset, Sample};
+pub use dataset::{Dataset, HoldOut, Sample, Side};
 pub use digest::{ContentDigest, SplitDigest};
 pub use folder::image_files;
 pub use reading::{Layout, Reading};

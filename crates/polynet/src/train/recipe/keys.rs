@@ -87,6 +87,14 @@ section! {
         /// The share of images to hold out where the folder has no split of its own.
         validation_fraction: Option<f64>,
             Number("a share above 0 and below 1", |x| x > 0.0 && x < 1.0);
+        /// Training images to hold out, each class its share: the run learns without them and
+        /// validates on them alone, so that whoever chooses by its accuracy never looks at the images
+        /// that the folder itself holds out.
+        hold_out: Option<u64>, Count(1..=u64::MAX, "images");
+        /// Decides which images `hold_out` takes; not the run's seed, so that a run that starts from
+        /// another's model holds out the same.
+        hold_out_seed: u64 = 0,
+            Rule("a seed below 2^63, which TOML can hold", i64::try_from(hold_out_seed).is_ok());
         /// Threads that decode and augment; 0: one for each core.
         threads: u64 = 0, Count(0..=1024, "threads");
         /// What becomes of an image that can't be decoded.

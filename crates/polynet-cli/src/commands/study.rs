@@ -1,0 +1,155 @@
+//! `polynet study STUDY.toml`
+
+mod table;
+mod watcher;
+
+use super::train::stop_on_signals;
+use crate::output;
+use crate::progress::in_words;
+use anyhow::{Context, Result};
+use polynet::study::{self, Estimate, FailedBefore, RunOptions, Study, StudyFolder, Summary};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use watcher::Watcher;
+
+/// Train a grid of networks and gather what each gives
+///
+/// A study file names architectures, variants of a recipe and seeds. Every combination is a job; what
+/// it gave is appended to ledger.jsonl in the study's folder the moment it ends. A study that was
+/// stopped or killed goes on with the same command, inside a job from its checkpoint; several
+/// processes and machines may share one folder.
+///
+/// Keys of the recipe can be given on the command line as well: `polynet study STUDY.toml
+/// data.path=photos`.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Arguments {
+    /// The study
+    #[arg(required = true)]
+    study: Option<PathBuf>,
+    /// Keys of every job's recipe with other values
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// The study's folder; runs/NAME by default
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Jobs at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
+    /// Threads of a job; the cores divided among the jobs by default
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Do failed jobs again
+    #[arg(long)]
+    retry_failed: bool,
+    /// Measure ten steps of each network and print the grid with its cost and time
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    done: Option<Done>,
+}
+
+/// What to do with a study's folder.
+#[derive(clap::Subcommand)]
+enum Done {
+    /// Print the ledger of a study as CSV
+    Csv {
+        /// The study's folder
+        folder: PathBuf,
+    },
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if let Some(Done::Csv { folder }) = &arguments.done {
+        let entries = StudyFolder::new(folder).ledger().read()?;
+        output::line(study::csv(&entries).trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let path = arguments.study.as_deref().context("expected a study")?;
+    let study = Study::load(path, &arguments.overrides)?;
+    let options = RunOptions {
+        jobs: usize::from(arguments.jobs),
+        threads: usize::from(arguments.threads.unwrap_or_default()),
+        failed: match arguments.retry_failed {
+            true => FailedBefore::Retried,
+            false => FailedBefore::Kept,
+        },
+    };
+    if arguments.dry_run {
+        return estimate(&study, options, arguments.json);
+    }
+    let folder = StudyFolder::new(
+        arguments
+            .out
+            .clone()
+            .unwrap_or_else(|| default_folder(path)),
+    );
+    let stop = stop_on_signals(true)?;
+    let command: Vec<String> = std::env::args().collect();
+    let watcher = Watcher::new(&study, &folder)?;
+    let summary = study::run(&study, &folder, options, &command, (&watcher, &stop));
+    watcher.finish();
+    let summary = summary?;
+    let entries = folder.ledger().read()?;
+    if arguments.json {
+        output::json(&entries)?;
+    } else {
+        output::line(&study.title)?;
+        output::line(table::results(&study, &entries))?;
+        output::line(format_args!("ledger  {}", folder.ledger().path().display()))?;
+    }
+    Ok(ended(summary, &folder))
+}
+
+fn default_folder(study: &Path) -> PathBuf {
+    PathBuf::from("runs").join(study.file_stem().unwrap_or_default())
+}
+
+fn ended(summary: Summary, folder: &StudyFolder) -> ExitCode {
+    let Summary {
+        finished,
+        failed,
+        left,
+    } = summary;
+    eprintln!("{finished} jobs finished, {failed} failed, {left} left");
+    if left > 0 {
+        eprintln!("the same command goes on in {}", folder.root().display());
+    }
+    match failed + left {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn estimate(study: &Study, options: RunOptions, json: bool) -> Result<ExitCode> {
+    let threads = options.threads_of_a_job();
+    let estimates = study::estimate(study, threads, |estimate| {
+        let Estimate {
+            architecture,
+            variant,
+            ms_per_step,
+            ..
+        } = estimate;
+        eprintln!("{architecture}/{variant}  {ms_per_step:.1} ms a step");
+    })?;
+    if json {
+        output::json(&estimates)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::line(&study.title)?;
+    output::line(table::estimates(&estimates))?;
+    let total: f64 = estimates
+        .iter()
+        .map(|one| one.jobs as f64 * one.seconds)
+        .sum();
+    output::line(format_args!(
+        "{} jobs, {} one after another on {threads} threads",
+        study.jobs.len(),
+        in_words(Duration::try_from_secs_f64(total).unwrap_or_default())
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,282 @@
+//! Studies as users run them: to the end, killed and continued, and by several processes at once.
+
+#![allow(clippy::unwrap_used)] // a test may panic, its helpers too
+
+use polynet::study::{Entry, StudyFolder};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+/// Three jobs a seed, one of which starts from another's model.
+const STUDY: &str = r#"
+title = "tiny"
+base = "recipes/first.toml"
+settings = "width = 0.0625"
+seeds = [1, 2]
+
+[recipe]
+data.hold_out = 60
+training = { batch_size = 8, duration = "6 steps", validate_every = "3 steps", checkpoint_every = "2 steps", log_every = 1 }
+schedule = { kind = "one-cycle", learning_rate = 0.004, warm_up = "1 step" }
+
+[[architectures]]
+name = "residual"
+network = "small-ir-1-2-1"
+
+[[architectures]]
+name = "2-way"
+network = "small-ir-1-2-1; B: 2-way x2"
+recipe = { training.batch_size = 4 }
+
+[[variants]]
+name = "random"
+
+[[variants]]
+name = "grown"
+architectures = ["2-way"]
+grow = { from = "residual" }
+"#;
+/// Training and validation records of the whole study: 6 jobs, each 6 of steps and 2 of validations.
+const RECORDS: usize = 48;
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn polynet(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_polynet"));
+    command.args(arguments).current_dir(workspace());
+    command
+}
+
+/// A place with the study file, and the folder that it is run in.
+struct Place {
+    root: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(study: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("study.toml"), study).unwrap();
+        Self { root }
+    }
+
+    fn folder(&self) -> StudyFolder {
+        StudyFolder::new(self.root.path().join("out"))
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let study = self.root.path().join("study.toml");
+        let mut command = polynet(&["study"]);
+        command
+            .arg(study)
+            .args(more)
+            .arg("--out")
+            .arg(self.folder().root());
+        command
+    }
+
+    fn run(&self, more: &[&str]) -> Output {
+        self.command(more).output().unwrap()
+    }
+
+    fn to_the_end(&self) {
+        let output = self.run(&["--threads", "1"]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+    }
+
+    fn start(&self) -> Child {
+        let mut command = self.command(&["--threads", "1"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    /// What every job gave, but for times.
+    fn figures(&self) -> Vec<Entry> {
+        let entries = self.folder().ledger().read().unwrap();
+        let mut entries: Vec<Entry> = entries.iter().map(Entry::deterministic).collect();
+        entries.sort_by(|one, other| one.job.cmp(&other.job));
+        entries
+    }
+
+    fn model(&self, job: &str) -> Vec<u8> {
+        fs::read(self.folder().model(job).join("model.safetensors")).unwrap()
+    }
+
+    /// Lines of the metrics of all jobs.
+    fn records(&self) -> usize {
+        let mut folders = vec![self.folder().root().to_owned()];
+        let mut lines = 0;
+        while let Some(folder) = folders.pop() {
+            // It may not be there yet.
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                match entry.file_name() == "metrics.jsonl" {
+                    true => {
+                        lines += fs::read(entry.path()).unwrap_or_default().len()
+                            - fs::read_to_string(entry.path())
+                                .unwrap_or_default()
+                                .replace('\n', "")
+                                .len()
+                    }
+                    false if entry.path().is_dir() => folders.push(entry.path()),
+                    false => {}
+                }
+            }
+        }
+        lines
+    }
+
+    /// Kills the process once the study has so many records, if it does not end before.
+    fn kill_at(&self, records: usize, process: &mut Child) {
+        while self.records() < records && process.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // It may have ended.
+        let _ = process.kill();
+        process.wait().unwrap();
+    }
+}
+
+fn jobs(entries: &[Entry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.job.as_str()).collect()
+}
+
+#[test]
+fn a_study_that_is_killed_again_and_again_gives_the_figures_of_one_that_is_not() {
+    let (whole, killed) = (Place::new(STUDY), Place::new(STUDY));
+    whole.to_the_end();
+    let expected = whole.figures();
+    assert_eq!(
+        jobs(&expected),
+        [
+            "2-way/grown/1",
+            "2-way/grown/2",
+            "2-way/random/1",
+            "2-way/random/2",
+            "residual/random/1",
+            "residual/random/2"
+        ]
+    );
+    // In the first job, at the end of a job, in a grown one, and late.
+    for records in [2, 9, 20, 33, 44] {
+        killed.kill_at(records, &mut killed.start());
+        // A record that a machine's end has cut.
+        let ledger = killed.folder().ledger();
+        let mut bytes = fs::read(ledger.path()).unwrap_or_default();
+        bytes.extend(b"{\"job\":\"residual/ran");
+        fs::write(ledger.path(), bytes).unwrap();
+    }
+    killed.to_the_end();
+    assert_eq!(killed.figures(), expected);
+    for job in jobs(&expected) {
+        assert_eq!(killed.model(job), whole.model(job), "{job}");
+    }
+}
+
+#[test]
+fn two_processes_share_a_study_and_one_of_them_may_die() {
+    let (whole, shared) = (Place::new(STUDY), Place::new(STUDY));
+    whole.to_the_end();
+    let (mut one, mut other) = (shared.start(), shared.start());
+    shared.kill_at(RECORDS / 3, &mut one);
+    assert!(other.wait().unwrap().success());
+    assert_eq!(shared.figures(), whole.figures());
+    // No job was done twice: each has one record.
+    let text = fs::read_to_string(shared.folder().ledger().path()).unwrap();
+    assert_eq!(text.lines().count(), 6);
+}
+
+#[test]
+fn a_finished_study_is_small_and_has_nothing_left_to_do() {
+    let place = Place::new(STUDY);
+    place.to_the_end();
+    let job = place.folder().job("2-way/grown/1");
+    assert!(
+        place
+            .folder()
+            .model("2-way/grown/1")
+            .join("config.json")
+            .exists()
+    );
+    assert!(!job.join("run/checkpoints").exists() && !job.join("start").exists());
+    let before = fs::read(place.folder().ledger().path()).unwrap();
+    place.to_the_end();
+    assert_eq!(fs::read(place.folder().ledger().path()).unwrap(), before);
+    let grown = &place.figures()[0];
+    let figures = grown.figures().unwrap();
+    // 6 steps of 4 images after 6 of 8.
+    assert_eq!((figures.images, figures.total_images), (24, 72));
+    assert_eq!(figures.validations.len(), 2);
+    let folder = place.folder().root().display().to_string();
+    let csv = polynet(&["study", "csv", &folder]).output().unwrap();
+    let csv = String::from_utf8(csv.stdout).unwrap();
+    assert_eq!(csv.lines().count(), 7);
+    let columns = csv.lines().next().unwrap().split(',').count();
+    assert!(
+        csv.lines()
+            .skip(1)
+            .all(|line| line.split(',').count() >= columns),
+        "{csv}"
+    );
+}
+
+#[test]
+fn a_job_that_fails_is_recorded_and_the_others_go_on() {
+    let broken = STUDY.replace(
+        r#"network = "small-ir-1-2-1""#,
+        r#"network = "small-ir-1-2-1; classes = 9""#,
+    );
+    assert_ne!(broken, STUDY);
+    let place = Place::new(&broken);
+    assert_eq!(place.run(&["--jobs", "2"]).status.code(), Some(1));
+    let failed = |entries: &[Entry]| {
+        let failed = entries.iter().filter(|entry| entry.figures().is_none());
+        failed.map(|entry| entry.job.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        failed(&place.figures()),
+        [
+            "2-way/grown/1",
+            "2-way/grown/2",
+            "residual/random/1",
+            "residual/random/2"
+        ]
+    );
+    let ledger = fs::read_to_string(place.folder().ledger().path()).unwrap();
+    assert!(
+        ledger.contains("the architecture has 9 classes"),
+        "{ledger}"
+    );
+    // Mended, they are done; what was finished stays.
+    fs::write(place.root.path().join("study.toml"), STUDY).unwrap();
+    place.to_the_end();
+    assert_eq!(failed(&place.figures()), Vec::<String>::new());
+    // What is finished may not become another experiment.
+    let other = STUDY.replace("6 steps", "7 steps");
+    fs::write(place.root.path().join("study.toml"), other).unwrap();
+    let output = place.run(&[]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("was made by another recipe"), "{errors}");
+}
+
+#[test]
+fn a_dry_run_prints_the_grid_and_leaves_nothing() {
+    let place = Place::new(STUDY);
+    let output = place.run(&["--dry-run", "--json", "seed=0"]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    let grid: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let row = &grid[2];
+    assert_eq!(
+        (row["architecture"].as_str(), row["variant"].as_str()),
+        (Some("2-way"), Some("grown"))
+    );
+    assert_eq!(
+        (row["jobs"].as_u64(), row["steps"].as_u64()),
+        (Some(2), Some(6))
+    );
+    assert!(row["ms_per_step"].as_f64().unwrap() > 0.0);
+    assert!(!place.folder().root().exists());
+}
