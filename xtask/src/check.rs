@@ -19,10 +19,11 @@ const LINTS: [&str; 7] = [
     "warnings",
 ];
 /// What a registry would get: each crate's files, metadata and versions.
-const PACKAGE: [&str; 7] = [
+const PACKAGE: [&str; 8] = [
     "package",
     "--workspace",
     "--exclude=xtask",
+    "--exclude=polynet-oracle",
     "--no-verify",
     "--allow-dirty",
     "--offline",
