@@ -38,7 +38,7 @@ fn picture(number: usize) -> Vec<u8> {
         image::Rgb([shade as u8, (shade / 2) as u8, (255 - x * y % 256) as u8])
     };
     let mut png = std::io::Cursor::new(Vec::new());
-    image::RgbImage::from_fn(24, 24, colour)
+    image::RgbImage::from_fn(16, 16, colour)
         .write_to(&mut png, image::ImageFormat::Png)
         .unwrap();
     png.into_inner()
@@ -74,8 +74,6 @@ architecture = 'small-ir-1-2-1; width = 0.0625; classes = 2; input = 16'
 [data]
 path = 'data'
 threads = 1
-[preprocessing]
-resize = 16
 [augmentation]
 kind = 'none'
 [optimizer]
