@@ -33,8 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     let mut trainer = Trainer::start(recipe, Path::new(&run), &[], &mut Silent)?;
     match trainer.run(&mut Silent, &AtomicBool::new(false))? {
-        Outcome::Finished(Some(report)) => println!("{report}"),
-        Outcome::Finished(None) => println!("there was nothing to validate on"),
+        Outcome::Finished(report) => println!("{report}"),
         Outcome::Interrupted { step } => println!("stopped after step {step}"),
     }
     println!("model  {}", trainer.folder().model().display());

@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all.
+//! Files that are written whole or not at all, and folders that one process writes at a time.
 //!
 //! ```
 //! use polynet::write_text;
@@ -10,8 +10,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 /// A file that was not written; what stood there before still does.
@@ -55,11 +55,71 @@ pub fn write_text(path: &Path, text: &str) -> Result<(), WriteError> {
     write_atomically(path, |file| file.write_all(text.as_bytes()))
 }
 
-fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let folder = match path.parent() {
+/// Whether a file can be written there, to be asked before the work that it is to hold.
+///
+/// # Errors
+/// When its folder is not there or the file system refuses.
+pub fn try_target(path: &Path) -> Result<(), WriteError> {
+    match tempfile::tempfile_in(folder_of(path)) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(WriteError {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// A folder that is this process's alone, until the lock is dropped or the process ends in whatever way.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+/// A folder that can't be had.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another process has it, and says this of itself.
+    Taken(String),
+    /// The file of the lock can't be made.
+    Io(io::Error),
+}
+
+impl FolderLock {
+    /// Takes a folder by a file `.lock` in it. File systems that know no locks are used without.
+    ///
+    /// # Errors
+    /// When another process has it, or the file can't be made.
+    pub fn take(folder: &Path) -> Result<Self, LockError> {
+        let mut options = File::options();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(folder.join(".lock")).map_err(LockError::Io)?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0).map_err(LockError::Io)?;
+                write!(file, "process {}", std::process::id()).map_err(LockError::Io)?;
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                // What it says is a help, no more.
+                let _ = file.read_to_string(&mut owner);
+                return Err(LockError::Taken(owner));
+            }
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let folder = folder_of(path);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".unfinished-");
     share(&mut builder);
@@ -135,6 +195,9 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(names(folder.path()), ["file"]);
         assert!(write_atomically(&folder.path().join("no/file"), |_| Ok(())).is_err());
+        assert!(try_target(&folder.path().join("no/file")).is_err());
+        try_target(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
     }
 
     #[cfg(unix)]

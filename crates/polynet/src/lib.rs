@@ -67,7 +67,7 @@ pub use engine::{Device, DeviceError, Predictor};
 #[cfg(feature = "gpu")]
 pub use engine::{Gpu, NoGpu};
 #[cfg(feature = "train")]
-pub use files::{WriteError, write_atomically, write_text};
+pub use files::{FolderLock, LockError, WriteError, try_target, write_atomically, write_text};
 pub use model::{Model, ModelOptions, Ranked, ranked};
 pub use params::{
     HostTensor, ModelConfig, ModelFolder, Naming, Params, TensorMap, TensorMismatch, TensorRef,
@@ -75,7 +75,7 @@ pub use params::{
     read_safetensors,
 };
 #[cfg(feature = "train")]
-pub use params::{Imported, import_weights, read_weights, write_safetensors};
+pub use params::{Imported, import_weights, open_weights, write_safetensors};
 #[cfg(feature = "train")]
 pub use step::{
     Activations, BatchPart, LossOptions, PartOutput, PathCount, Paths, SharedStep, StepOptions,

@@ -13,7 +13,7 @@ use polynet::distributed::Communicator;
 use polynet::eval::pooling::PoolingRule;
 use polynet::eval::{self, CropView, MultiCrop, MultiCropProgress, ScoreCache, Scores};
 use polynet::report::confusion_matrix;
-use polynet::{Model, ModelConfig, write_atomically, write_text};
+use polynet::{FolderLock, Model, ModelConfig, try_target, write_atomically, write_text};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -83,6 +83,10 @@ struct Evaluation<'a> {
     model: Model,
     dataset: Arc<Dataset>,
     crops: Option<(CropView, PoolingRule)>,
+    /// Where their scores are kept.
+    cache: Option<ScoreCache>,
+    /// The first rank's.
+    _lock: Option<FolderLock>,
     /// What other ranks than the first have left out.
     skipped: Vec<Skipped>,
 }
@@ -162,12 +166,25 @@ impl<'a> Evaluation<'a> {
         let dataset = Arc::new(dataset.with_classes(&model.config().classes)?);
         let preprocessing = &model.config().preprocessing;
         let crops = arguments.crops.read(preprocessing, arguments.batch)?;
+        let cache = match &crops {
+            Some((view, _)) => Some(score_cache(arguments, view)?),
+            None => None,
+        };
+        let lock = match &cache {
+            Some(cache) if ranks.is_writer() => Some(cache.lock()?),
+            _ => None,
+        };
+        if let Some(svg) = &arguments.svg {
+            try_target(svg)?;
+        }
         Ok(Self {
             arguments,
             ranks,
             model,
             dataset,
             crops,
+            cache,
+            _lock: lock,
             skipped: Vec::new(),
         })
     }
@@ -203,16 +220,11 @@ impl<'a> Evaluation<'a> {
     }
 
     fn several_crops(&mut self, view: CropView, rule: PoolingRule) -> Result<Scores> {
-        let arguments = self.arguments;
-        let by_default = arguments.model.join("crop-scores");
-        let folder = arguments.scores_cache.as_ref().unwrap_or(&by_default);
-        let device = arguments.compute.to_string();
-        let cache = ScoreCache::open(folder, &arguments.model, &device, &view.plan)?;
         let evaluation = MultiCrop {
             view,
             rule,
-            cache: Some(&cache),
-            on_error: on_error(arguments),
+            cache: self.cache.as_ref(),
+            on_error: on_error(self.arguments),
         };
         let share = eval::share_of(self.ranks, self.dataset.len(), evaluation.together());
         let (ranks, kept) = (self.ranks, &mut self.skipped);
@@ -232,7 +244,8 @@ impl<'a> Evaluation<'a> {
             last = progress.clone();
         })?;
         if last.cached > 0 && ranks.is_writer() {
-            let (cached, of, folder) = (last.cached, last.of, folder.display());
+            let (cached, of, folder) = (last.cached, last.of, cache_folder(self.arguments));
+            let folder = folder.display();
             let of_ranks = of_ranks(ranks);
             eprintln!(
                 "{cached} of {of} images{of_ranks} took no forward pass: their scores are in {folder}"
@@ -240,6 +253,17 @@ impl<'a> Evaluation<'a> {
         }
         Ok(scores)
     }
+}
+
+fn cache_folder(arguments: &Arguments) -> PathBuf {
+    let own = arguments.scores_cache.clone();
+    own.unwrap_or_else(|| arguments.model.join("crop-scores"))
+}
+
+fn score_cache(arguments: &Arguments, view: &CropView) -> Result<ScoreCache> {
+    let (folder, device) = (cache_folder(arguments), arguments.compute.to_string());
+    let cache = ScoreCache::open(&folder, &arguments.model, &device, &view.plan)?;
+    Ok(cache)
 }
 
 /// Warns of what was left out, or keeps it for the first rank to warn of.

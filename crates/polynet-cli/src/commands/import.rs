@@ -2,7 +2,7 @@
 
 use crate::output;
 use anyhow::Result;
-use polynet::{ModelConfig, Naming, default_class_names, import_weights};
+use polynet::{Imported, ModelConfig, Naming, default_class_names, import_weights};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,6 +32,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if imported.background_dropped {
         eprintln!("note: the file's first class, a background, is left out");
     }
+    if !imported.wrapper.is_empty() {
+        let wrapper = imported.wrapper.trim_end_matches('.');
+        eprintln!(
+            "note: the weights taken are those in `{wrapper}`{}",
+            besides(&imported)
+        );
+    }
     let preprocessing = imported.preprocessing(architecture.input_size);
     let file = arguments.file.file_name().unwrap_or_default();
     let naming = imported.naming.map(Naming::implementation);
@@ -54,4 +61,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The weights that were not taken.
+fn besides(imported: &Imported) -> String {
+    if imported.other_wrappers.is_empty() {
+        return String::new();
+    }
+    let others = imported.other_wrappers.iter();
+    let others: Vec<String> = others
+        .map(|wrapper| match wrapper.trim_end_matches('.') {
+            "" => "the bare names".to_owned(),
+            wrapper => format!("`{wrapper}`"),
+        })
+        .collect();
+    format!("; the file has others as well: {}", others.join(", "))
 }

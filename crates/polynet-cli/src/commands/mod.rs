@@ -16,6 +16,7 @@ pub(crate) mod train;
 
 use anyhow::{Context, ensure};
 use polynet::Architecture;
+use polynet::data::ClassNames;
 use std::path::Path;
 
 /// A network from the command line: a preset's name or a text in the algebra's language.
@@ -28,7 +29,7 @@ fn architecture(text: &str, input_size: Option<usize>) -> anyhow::Result<Archite
 }
 
 /// The names in a file, one a line; `count` of them.
-fn class_names(path: &Path, count: usize) -> anyhow::Result<Vec<String>> {
+fn class_names(path: &Path, count: usize) -> anyhow::Result<ClassNames> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the class names in {}", path.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -39,5 +40,5 @@ fn class_names(path: &Path, count: usize) -> anyhow::Result<Vec<String>> {
         path.display(),
         names.len()
     );
-    Ok(names)
+    ClassNames::new(names).with_context(|| path.display().to_string())
 }

@@ -6,15 +6,19 @@ use super::ranks;
 use crate::output;
 use crate::progress;
 use anyhow::{Context, Result, bail};
+use clap::error::ErrorKind;
 use polynet::data::printable;
 use polynet::distributed::Communicator;
-use polynet::train::Progress;
 use polynet::train::progress::Silent;
+use polynet::train::{ChangedData, Progress};
 use polynet::{Outcome, Recipe, Trainer, ranked};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+const USAGE: &str = "polynet train [OPTIONS] RECIPE [KEY=VALUE]...
+       polynet train [--accept-changed-data] --resume DIR";
 
 /// Train a network by a recipe
 ///
@@ -26,9 +30,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///
 /// In a build with MPI, `mpirun -n 4 polynet train …` trains on four ranks, one for each device.
 #[derive(clap::Args)]
+#[command(override_usage = USAGE)]
 pub(crate) struct Arguments {
     /// The recipe
-    #[arg(required_unless_present_any = ["resume", "keys"], conflicts_with = "resume")]
+    #[arg(required_unless_present_any = ["resume", "keys"])]
     recipe: Option<PathBuf>,
     /// Keys of the recipe with other values
     #[arg(value_name = "KEY=VALUE")]
@@ -39,6 +44,9 @@ pub(crate) struct Arguments {
     /// Go on with the run in this folder
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
+    /// Go on although the data is not what the run began with; the run remembers what has changed
+    #[arg(long, requires = "resume")]
+    accept_changed_data: bool,
     /// List the keys of a recipe instead: name, default, range, what it is
     #[arg(long, conflicts_with_all = ["recipe", "resume", "out"])]
     keys: bool,
@@ -54,6 +62,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.keys {
         return keys::list(arguments.json, arguments.markdown);
     }
+    if let (Some(folder), Some(_)) = (&arguments.resume, &arguments.recipe) {
+        let message = format!(
+            "--resume takes no recipe and no KEY=VALUE: a run goes on by the recipe that it began with. \
+             To change a key, change it in {}\n\nUsage: {USAGE}\n",
+            folder.join("recipe.toml").display()
+        );
+        clap::Error::raw(ErrorKind::ArgumentConflict, message).exit();
+    }
     ranks::run(|ranks| train(arguments, ranks))
 }
 
@@ -63,9 +79,17 @@ fn train(arguments: &Arguments, ranks: &Arc<Communicator>) -> Result<ExitCode> {
         true => progress::on_stderr(),
         false => Box::new(Silent),
     };
-    let command: Vec<String> = std::env::args().collect();
+    let command: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let mut trainer = match (&arguments.resume, &arguments.recipe) {
-        (Some(folder), _) => Trainer::resume_on(ranks, folder, &command, progress.as_mut())?,
+        (Some(folder), _) => {
+            let changed = match arguments.accept_changed_data {
+                true => ChangedData::Accept,
+                false => ChangedData::Refuse,
+            };
+            Trainer::resume_with(ranks, folder, changed, &command, progress.as_mut())?
+        }
         (None, Some(path)) => {
             let recipe = Recipe::load(path, &arguments.overrides)?;
             let folder = run_folder(arguments, &recipe);
@@ -86,10 +110,8 @@ fn train(arguments: &Arguments, ranks: &Arc<Communicator>) -> Result<ExitCode> {
     let folder = trainer.folder();
     match outcome {
         Outcome::Finished(report) => {
-            if let Some(report) = report {
-                output::line(report)?;
-                show_predictions(&trainer)?;
-            }
+            output::line(report)?;
+            show_predictions(&trainer)?;
             output::line(format_args!("run folder  {}", folder.root().display()))?;
             output::line(format_args!("curves      {}", folder.curves().display()))?;
             output::line(format_args!("model       {}", folder.model().display()))?;
@@ -107,9 +129,7 @@ fn train(arguments: &Arguments, ranks: &Arc<Communicator>) -> Result<ExitCode> {
 
 /// Names what is in the first held-out picture of each class, for up to ten classes.
 fn show_predictions(trainer: &Trainer) -> Result<()> {
-    let Some(dataset) = trainer.validation() else {
-        return Ok(());
-    };
+    let dataset = trainer.validation();
     let config = trainer.config();
     let mut predictor = trainer.predictor();
     let first_of = |label| {

@@ -124,7 +124,7 @@ impl Classifier {
         tensors: &dyn TensorSource,
         options: CompileOptions,
     ) -> Result<Self, TensorMismatch> {
-        TensorMismatch::check(graph.tensors(), tensors.shapes())?;
+        TensorMismatch::of(graph, tensors)?;
         let CompileOptions { isa, precision } = options;
         let weights = Weights { graph, tensors };
         let lowered = prediction(graph, precision);

@@ -26,6 +26,7 @@
 
 #[cfg(feature = "train")]
 mod check;
+mod classes;
 mod error;
 #[cfg(feature = "train")]
 mod index;
@@ -40,6 +41,7 @@ pub(crate) mod sample_images;
 pub use crate::random::sample_rng;
 #[cfg(feature = "train")]
 pub use check::{CheckReport, FileFinding, Finding, OVERSIZED_PIXELS, Sizes, SplitReport, check};
+pub use classes::ClassNames;
 pub use error::{DataError, DataErrorKind, printable};
 #[cfg(feature = "train")]
 pub use index::{

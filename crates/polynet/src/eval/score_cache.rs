@@ -7,6 +7,7 @@
 
 use super::crop_logits::ImageLogits;
 use super::crops::CropPlan;
+use crate::files::{FolderLock, LockError};
 use crate::params::{HostTensor, TensorRef, WeightError, read_safetensors, write_safetensors};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -27,12 +28,26 @@ pub struct ScoreCache {
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// The operating system refused.
-    #[error("{}: can't use it for cached scores: {source}", path.display())]
+    #[error(
+        "{}: can't use it for cached scores: {source}; scores can be kept elsewhere by --scores-cache \
+         FOLDER", path.display()
+    )]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// Another evaluation writes there.
+    #[error(
+        "{}: another evaluation writes its scores there ({owner}): wait for it, or keep these \
+         elsewhere by --scores-cache FOLDER", path.display()
+    )]
+    Owned {
+        /// The folder.
+        path: PathBuf,
+        /// What that process says of itself.
+        owner: String,
     },
     /// A file could not be written.
     #[error(transparent)]
@@ -73,6 +88,18 @@ impl ScoreCache {
         })
     }
 
+    /// Takes the folder for the processes of this evaluation.
+    ///
+    /// # Errors
+    /// When another evaluation has it, or nothing can be written there.
+    pub fn lock(&self) -> Result<FolderLock, CacheError> {
+        let path = self.folder.clone();
+        FolderLock::take(&self.folder).map_err(|error| match error {
+            LockError::Taken(owner) => CacheError::Owned { path, owner },
+            LockError::Io(source) => CacheError::Io { path, source },
+        })
+    }
+
     /// Where the logits of images with this content are kept.
     pub(super) fn path<'a>(&self, images: impl IntoIterator<Item = &'a [u8]>) -> PathBuf {
         let mut key = self.key.clone();
@@ -96,7 +123,9 @@ impl ScoreCache {
     ) -> Option<Vec<Vec<f32>>> {
         let HostTensor { shape, values } = read_safetensors(path).ok()?.remove("logits")?;
         let length = crops * classes;
-        (shape == [images, crops, classes]).then(|| {
+        // No unit with another score is kept: such a file is damaged.
+        let is_finite = values.iter().all(|logit| logit.is_finite());
+        (is_finite && shape == [images, crops, classes]).then(|| {
             values
                 .chunks_exact(length.max(1))
                 .map(<[f32]>::to_vec)

@@ -58,18 +58,12 @@ pub fn all_skipped(
     if ranks.ranks() == 1 {
         return Ok(own);
     }
-    let own: Vec<(String, String)> = own.into_iter().map(|s| (s.path, s.reason)).collect();
     let mut all = Vec::new();
     for bytes in ranks.gather(serde_json::to_vec(&own).unwrap_or_default())? {
-        let skipped: Result<Vec<(String, String)>, _> = serde_json::from_slice(&bytes);
-        let skipped = skipped.map_err(|error| CommunicationError::Disagreement {
+        let skipped: Result<Vec<Skipped>, _> = serde_json::from_slice(&bytes);
+        all.extend(skipped.map_err(|error| CommunicationError::Disagreement {
             what: format!("expected the images that a rank has left out, found {error}"),
-        })?;
-        all.extend(
-            skipped
-                .into_iter()
-                .map(|(path, reason)| Skipped { path, reason }),
-        );
+        })?);
     }
     Ok(all)
 }

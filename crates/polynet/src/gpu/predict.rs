@@ -34,7 +34,7 @@ impl Predictor {
         tensors: &dyn TensorSource,
         gpu: Gpu,
     ) -> Result<Self, TensorMismatch> {
-        TensorMismatch::check(graph.tensors(), tensors.shapes())?;
+        TensorMismatch::of(graph, tensors)?;
         let device = gpu.open();
         let carry = |spec: TensorSpec| {
             on_device(tensors.values(&spec.name), [spec.num_elements()], &device)

@@ -116,12 +116,6 @@ pub enum GrowError {
         /// Names.
         found: usize,
     },
-    /// Two classes have one name.
-    #[error("the class `{name}` is named twice; every class needs a name of its own")]
-    DuplicateClass {
-        /// The name.
-        name: String,
-    },
     /// There is no such network.
     #[error(transparent)]
     Architecture(#[from] ArchError),

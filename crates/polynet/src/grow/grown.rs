@@ -1,13 +1,13 @@
 //! Copies and draws what a [`Growth`] says.
 
-use super::head::{check_names, matching_rows, with_rows};
+use super::head::{matching_rows, with_rows};
 use super::report::GrowthReport;
 use super::tensors::Origin;
 use super::{GrowError, GrowOptions, Growth, Start};
 use crate::arch::graph::TensorSpec;
 use crate::arch::{Architecture, Graph};
 use crate::cpu::{Classifier, CompileOptions};
-use crate::data::{Preprocessing, Resize};
+use crate::data::{ClassNames, Preprocessing, Resize};
 use crate::params::{
     HostTensor, ModelConfig, ModelFolder, Params, TensorMap, WeightError, default_class_names,
     initial_values, write_new_model,
@@ -66,7 +66,7 @@ pub fn grow(
     model: &ModelFolder,
     name: &str,
     to: &Architecture,
-    classes: Option<Vec<String>>,
+    classes: Option<ClassNames>,
     options: GrowOptions,
 ) -> Result<Grown, GrowError> {
     let (classes, rows) = classes_and_rows(&model.config.classes, to, classes)?;
@@ -105,19 +105,22 @@ impl Grown {
 
 /// The names of the larger network's classes, and for each its row in the model.
 fn classes_and_rows(
-    model: &[String],
+    model: &ClassNames,
     to: &Architecture,
-    names: Option<Vec<String>>,
-) -> Result<(Vec<String>, Vec<Option<usize>>), GrowError> {
-    let count = to.num_classes;
+    names: Option<ClassNames>,
+) -> Result<(ClassNames, Vec<Option<usize>>), GrowError> {
+    let expected = to.num_classes;
     match names {
+        Some(names) if names.len() != expected => Err(GrowError::ClassNames {
+            expected,
+            found: names.len(),
+        }),
         Some(names) => {
-            check_names(&names, count)?;
             let rows = matching_rows(model, &names);
             Ok((names, rows))
         }
-        None if model.len() == count => Ok((model.to_vec(), (0..count).map(Some).collect())),
-        None => Ok((default_class_names(count), vec![None; count])),
+        None if model.len() == expected => Ok((model.clone(), (0..expected).map(Some).collect())),
+        None => Ok((default_class_names(expected), vec![None; expected])),
     }
 }
 

@@ -1,8 +1,7 @@
 //! Which rows of a classifier are kept when the classes change.
 
-use super::GrowError;
 use crate::params::HostTensor;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// For each class of `to` its row among the classes of `from`, matched by name.
 ///
@@ -40,21 +39,6 @@ pub(crate) fn with_rows(
     new
 }
 
-/// Checks that there are so many names, all different.
-pub(super) fn check_names(names: &[String], num_classes: usize) -> Result<(), GrowError> {
-    if names.len() != num_classes {
-        return Err(GrowError::ClassNames {
-            expected: num_classes,
-            found: names.len(),
-        });
-    }
-    let mut seen = HashSet::new();
-    match names.iter().find(|name| !seen.insert(name.as_str())) {
-        Some(name) => Err(GrowError::DuplicateClass { name: name.clone() }),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,16 +55,5 @@ mod tests {
         };
         let matched = with_rows(&old, new, &[Some(1), None, Some(0)]);
         assert_eq!(matched.values, [3.0, 4.0, 0.0, 0.0, 1.0, 2.0]);
-    }
-
-    #[test]
-    fn names_that_do_not_fit_are_refused() {
-        let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        let error = |list: &[&str], count| {
-            let error = check_names(&names(list), count).unwrap_err();
-            error.to_string()
-        };
-        assert!(error(&["a"], 2).contains("2 classes, 1 names"));
-        assert!(error(&["a", "a"], 2).contains("`a` is named twice"));
     }
 }

@@ -2,10 +2,14 @@
 
 use super::*;
 use crate::arch::graph::TensorKind;
-use crate::data::Preprocessing;
+use crate::data::{ClassNames, Preprocessing};
 use crate::params::{HostTensor, ModelConfig, ModelFolder, Params, TensorMap};
 
 const TINY: &str = "family = small; width = 0.0625; classes = 3; input = 16";
+
+fn names(names: &[&str]) -> ClassNames {
+    ClassNames::new(names.iter().map(|name| (*name).to_owned()).collect()).unwrap()
+}
 
 /// A model with random weights and running statistics of no simple kind.
 fn model(spec: &str) -> ModelFolder {
@@ -24,7 +28,7 @@ fn model(spec: &str) -> ModelFolder {
         }
     }
     let params = Params::from_source(&graph, &tensors).unwrap();
-    let names = ["cat", "dog", "owl"].map(str::to_owned).to_vec();
+    let names = names(&["cat", "dog", "owl"]);
     let preprocessing = Preprocessing::small(architecture.input_size);
     ModelFolder {
         config: ModelConfig::new(&architecture, names, preprocessing, "Trained on pictures."),
@@ -243,8 +247,7 @@ fn rows_of_known_classes_move_with_their_names() {
     let base = model(&tiny("A: I + F; B: I + F; C: I + F"));
     let to = tiny("A: 2-way; B: I + F; C: I + F; classes = 4").replace("classes = 3; ", "");
     let to: Architecture = to.parse().unwrap();
-    let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
-    let classes = names(&["owl", "fox", "cat", "elk"]);
+    let classes = Some(names(&["owl", "fox", "cat", "elk"]));
     let grown = grow(&base, "base", &to, classes, same_function()).unwrap();
     let (old, new) = (base.params.to_map(), grown.params.to_map());
     let row = |tensor: &HostTensor, index: usize| {
@@ -261,7 +264,14 @@ fn rows_of_known_classes_move_with_their_names() {
     let grown = grow(&base, "base", &to, None, GrowOptions::default()).unwrap();
     assert_eq!(grown.report.difference.classes, 0);
     assert_eq!(grown.config.classes[3], "class 3");
-    let error = grow(&base, "base", &to, names(&["a", "b"]), same_function()).unwrap_err();
+    let error = grow(
+        &base,
+        "base",
+        &to,
+        Some(names(&["a", "b"])),
+        same_function(),
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("4 classes, 2 names"), "{error}");
 }
 

@@ -54,6 +54,16 @@ impl WeightError {
         }
     }
 
+    /// What is wrong, without the file's name.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Invalid { message, .. } => message.clone(),
+            Self::Io { action, source, .. } => format!("cannot {action}: {source}"),
+            Self::Mismatch { mismatch, .. } => mismatch.to_string(),
+            Self::NoPort(message) => message.clone(),
+        }
+    }
+
     pub(crate) fn mismatch(path: &Path, mismatch: TensorMismatch) -> Self {
         Self::Mismatch {
             path: path.to_owned(),

@@ -1,7 +1,7 @@
 //! Weight files: safetensors.
 
 use super::WeightError;
-use super::tensors::{HostTensor, TensorMap, TensorMismatch};
+use super::tensors::{HostTensor, TensorMap, TensorMismatch, finite};
 use polynet_kernels::file::{read_at, read_f32_at};
 use safetensors::tensor::{Dtype, Metadata, View};
 use std::borrow::Cow;
@@ -11,32 +11,26 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-#[cfg(feature = "train")]
-/// Reads the floating-point tensors of a `.safetensors` file or, by any other ending, of a PyTorch
-/// file. Tensors of whole numbers (PyTorch's batch counters) are left out.
+/// Opens a `.safetensors` file or, by any other ending, a PyTorch file.
 ///
 /// # Errors
 /// If the file cannot be read or is neither.
-pub fn read_weights(path: &Path) -> Result<TensorMap, WeightError> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("safetensors") => read_safetensors(path),
-        _ => super::pytorch::read(path),
-    }
+#[cfg(feature = "train")]
+pub fn open_weights(path: &Path) -> Result<Box<dyn TensorSource>, WeightError> {
+    Ok(
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("safetensors") => Box::new(WeightFile::open(path)?),
+            _ => Box::new(super::pytorch::PyTorchFile::open(path)?),
+        },
+    )
 }
 
-/// Reads the floating-point tensors of a safetensors file as `f32`.
+/// Reads the floating-point tensors of a safetensors file as `f32`, whatever their values.
 ///
 /// # Errors
 /// If the file cannot be read or is not in the format.
 pub fn read_safetensors(path: &Path) -> Result<TensorMap, WeightError> {
-    let file = WeightFile::open(path)?;
-    let tensors = file.entries.iter().map(|(name, entry)| {
-        let values = file.read(entry);
-        let values = values.map_err(WeightError::io(path, "read the weights"))?;
-        let shape = entry.shape.clone();
-        Ok((name.clone(), HostTensor { shape, values }))
-    });
-    tensors.collect()
+    WeightFile::open(path)?.read_all(path)
 }
 
 /// Tensors by name, read where they are.
@@ -44,10 +38,15 @@ pub trait TensorSource: Sync {
     /// Names and shapes of all.
     fn shapes(&self) -> Box<dyn Iterator<Item = (&str, &[usize])> + '_>;
 
+    /// Names and types of tensors that are no floating-point numbers.
+    fn others(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// The elements of a tensor in row-major order.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// If they cannot be read, or one is infinite or no number.
     ///
     /// # Panics
     /// If there is no such tensor: check the names and shapes first.
@@ -60,7 +59,9 @@ impl TensorSource for TensorMap {
     }
 
     fn values(&self, name: &str) -> Result<Cow<'_, [f32]>, TensorMismatch> {
-        Ok(Cow::Borrowed(&self[name].values))
+        let values = &self[name].values;
+        finite(name, values)?;
+        Ok(Cow::Borrowed(values))
     }
 }
 
@@ -69,6 +70,10 @@ impl TensorSource for TensorMap {
 pub struct WeightFile {
     file: File,
     entries: HashMap<String, Entry>,
+    /// Tensors of other types, which are not read.
+    others: Vec<(String, String)>,
+    /// What the header says beside the tensors.
+    pub(crate) metadata: HashMap<String, String>,
 }
 
 /// Where a tensor lies in its file.
@@ -115,19 +120,36 @@ impl WeightFile {
                 "its header asks for {expected} bytes, it has {len}"
             )));
         }
-        let tensors = metadata.tensors().into_iter();
-        let entries = tensors
-            .filter(|(_, info)| is_floating_point(info.dtype))
-            .map(|(name, info)| {
-                let entry = Entry {
-                    shape: info.shape.clone(),
-                    dtype: info.dtype,
-                    range: start + info.data_offsets.0 as u64..start + info.data_offsets.1 as u64,
-                };
-                (name, entry)
-            })
-            .collect();
-        Ok(Self { file, entries })
+        let (mut entries, mut others) = (HashMap::new(), Vec::new());
+        for (name, info) in metadata.tensors() {
+            if !is_floating_point(info.dtype) {
+                others.push((name, info.dtype.to_string()));
+                continue;
+            }
+            let entry = Entry {
+                shape: info.shape.clone(),
+                dtype: info.dtype,
+                range: start + info.data_offsets.0 as u64..start + info.data_offsets.1 as u64,
+            };
+            entries.insert(name, entry);
+        }
+        Ok(Self {
+            file,
+            entries,
+            others,
+            metadata: metadata.metadata().clone().unwrap_or_default(),
+        })
+    }
+
+    /// All tensors; `path` is the file's.
+    pub(crate) fn read_all(&self, path: &Path) -> Result<TensorMap, WeightError> {
+        let tensors = self.entries.iter().map(|(name, entry)| {
+            let values = self.read(entry);
+            let values = values.map_err(WeightError::io(path, "read the weights"))?;
+            let shape = entry.shape.clone();
+            Ok((name.clone(), HostTensor { shape, values }))
+        });
+        tensors.collect()
     }
 
     /// The elements of a tensor.
@@ -154,11 +176,15 @@ impl TensorSource for WeightFile {
         Box::new(entries.map(|(name, entry)| (name.as_str(), entry.shape.as_slice())))
     }
 
+    fn others(&self) -> Vec<(String, String)> {
+        self.others.clone()
+    }
+
     fn values(&self, name: &str) -> Result<Cow<'_, [f32]>, TensorMismatch> {
         let values = self.read(&self.entries[name]);
-        Ok(values
-            .map_err(|error| TensorMismatch::unreadable(name, &error))?
-            .into())
+        let values = values.map_err(|error| TensorMismatch::unreadable(name, &error))?;
+        finite(name, &values)?;
+        Ok(values.into())
     }
 }
 
@@ -260,7 +286,7 @@ mod tests {
         };
         let written = TensorRef::new("t", &tensor.shape, &tensor.values);
         write_safetensors(&path, &[written], None).unwrap();
-        assert_eq!(read_weights(&path).unwrap()["t"], tensor);
+        assert_eq!(read_safetensors(&path).unwrap()["t"], tensor);
     }
 
     #[test]
@@ -269,7 +295,7 @@ mod tests {
         for name in ["a.safetensors", "a.pth"] {
             let path = folder.path().join(name);
             std::fs::write(&path, "hello, this is no weight file at all").unwrap();
-            let error = read_weights(&path).unwrap_err().to_string();
+            let error = open_weights(&path).err().unwrap().to_string();
             assert!(error.contains(name) && error.contains("not a"), "{error}");
         }
     }
@@ -300,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_an_error_with_its_path() {
-        let error = read_weights(Path::new("no/such.pth")).unwrap_err();
+        let error = open_weights(Path::new("no/such.pth")).err().unwrap();
         assert!(error.to_string().starts_with("no/such.pth: cannot read"));
     }
 }

@@ -27,7 +27,7 @@ pub use classes::default_class_names;
 pub use error::WeightError;
 pub use file::{TensorRef, TensorSource, WeightFile, read_safetensors};
 #[cfg(feature = "train")]
-pub use file::{read_weights, write_safetensors};
+pub use file::{open_weights, write_safetensors};
 #[cfg(feature = "train")]
 pub use import::{Imported, import_weights};
 #[cfg(feature = "train")]

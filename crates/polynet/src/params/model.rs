@@ -2,7 +2,7 @@
 
 use super::{Params, TensorRef, WeightError, WeightFile};
 use crate::arch::{Architecture, Graph};
-use crate::data::Preprocessing;
+use crate::data::{ClassNames, Preprocessing};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub struct ModelConfig {
     /// The network in the algebra's language, every setting spelled out.
     pub architecture: String,
     /// Class names in the order of the logits.
-    pub classes: Vec<String>,
+    pub classes: ClassNames,
     /// What is done to an image before the network sees it.
     pub preprocessing: Preprocessing,
     /// Where the weights come from, for the model card.
@@ -37,7 +37,7 @@ impl ModelConfig {
     /// The config of a model.
     pub fn new(
         architecture: &Architecture,
-        classes: Vec<String>,
+        classes: ClassNames,
         preprocessing: Preprocessing,
         origin: impl Into<String>,
     ) -> Self {

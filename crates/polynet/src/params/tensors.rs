@@ -3,6 +3,7 @@
 use super::file::{TensorRef, TensorSource};
 use crate::arch::graph::{Graph, TensorSpec};
 use crate::step::NormStatistics;
+use polynet_algebra::nearest;
 use polynet_kernels::layout::Arena;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,6 +15,9 @@ const NORM_MOMENTUM: f64 = 0.1;
 
 /// Elements of a cache line, at which every tensor begins.
 const LINE: usize = 16;
+
+/// Names that are shown of tensors that do not fit.
+const LINES: usize = 9;
 
 /// Tensors by name.
 pub type TensorMap = HashMap<String, HostTensor>;
@@ -36,11 +40,31 @@ pub struct TensorMismatch {
     pub extra: Vec<String>,
     /// Names with the expected and the found shape.
     pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// Names whose elements are no floating-point numbers, and what they are.
+    pub not_floating: Vec<(String, String)>,
     /// The name of a tensor that could not be read, and why.
     pub unreadable: Option<(String, String)>,
 }
 
 impl TensorMismatch {
+    /// Whether a source's tensors are those of a network, by name, shape and type.
+    ///
+    /// # Errors
+    /// If anything differs.
+    pub fn of(graph: &Graph, source: &dyn TensorSource) -> Result<(), Self> {
+        Self::check(graph.tensors(), source.shapes())
+            .map_err(|mismatch| mismatch.with_types(source.others()))
+    }
+
+    /// Names of the missing that are there as something else than floating-point numbers.
+    pub(super) fn with_types(mut self, mut others: Vec<(String, String)>) -> Self {
+        others.retain(|(name, _)| self.missing.contains(name));
+        self.missing
+            .retain(|name| !others.iter().any(|(other, _)| other == name));
+        self.not_floating = others;
+        self
+    }
+
     /// A tensor that could not be read.
     pub(super) fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Self {
         Self {
@@ -85,22 +109,38 @@ impl std::fmt::Display for TensorMismatch {
             return write!(f, "cannot read the tensor {name}: {error}");
         }
         let (missing, extra) = (self.missing.len(), self.extra.len());
-        let misshapen = self.misshapen.len();
+        let (misshapen, others) = (self.misshapen.len(), self.not_floating.len());
         write!(
             f,
             "the tensors do not fit the architecture: {missing} missing, {extra} extra, \
              {misshapen} misshapen"
         )?;
-        for name in &self.missing {
-            write!(f, "\n  missing   {name}")?;
+        if others > 0 {
+            write!(f, ", {others} of whole numbers")?;
         }
-        for name in &self.extra {
+        let kinds = [missing, extra, misshapen, others];
+        let shown = LINES / kinds.iter().filter(|&&count| count > 0).count().max(1);
+        for name in self.missing.iter().take(shown) {
+            write!(f, "\n  missing   {name}")?;
+            let extra = self.extra.iter().map(String::as_str);
+            if let Some(like) = nearest(name, extra) {
+                write!(f, " (the file has {like})")?;
+            }
+        }
+        for name in self.extra.iter().take(shown) {
             write!(f, "\n  extra     {name}")?;
         }
-        for (name, expected, found) in &self.misshapen {
+        for (name, expected, found) in self.misshapen.iter().take(shown) {
             write!(
                 f,
                 "\n  misshapen {name}: expected {expected:?}, found {found:?}"
+            )?;
+        }
+        for (name, found) in self.not_floating.iter().take(shown) {
+            write!(
+                f,
+                "\n  {found:9} {name}: write it as floating-point numbers; quantized weights are \
+                 not read"
             )?;
         }
         Ok(())
@@ -108,6 +148,22 @@ impl std::fmt::Display for TensorMismatch {
 }
 
 impl std::error::Error for TensorMismatch {}
+
+/// Refuses elements of a file's tensor that are no numbers.
+pub(super) fn finite(name: &str, values: &[f32]) -> Result<(), TensorMismatch> {
+    const INFINITE: u32 = f32::INFINITY.to_bits();
+    let largest = |largest: u32, value: &f32| largest.max(value.abs().to_bits());
+    if values.iter().fold(0, largest) < INFINITE {
+        return Ok(());
+    }
+    let (place, value) = (values.iter().enumerate())
+        .find(|(_, value)| !value.is_finite())
+        .unwrap_or((0, &f32::NAN));
+    Err(TensorMismatch::unreadable(
+        name,
+        &format!("expected finite numbers, its element {place} is {value}"),
+    ))
+}
 
 /// A network's parameters and running statistics: one buffer in which every tensor begins at a cache
 /// line, flat, in the order of [`Graph::tensors`]. `params[index]` are the elements of a tensor in
@@ -186,7 +242,7 @@ impl Params {
     /// # Errors
     /// If a name or shape does not fit the graph.
     pub fn from_source(graph: &Graph, source: &dyn TensorSource) -> Result<Self, TensorMismatch> {
-        TensorMismatch::check(graph.tensors(), source.shapes())?;
+        TensorMismatch::of(graph, source)?;
         let mut params = Self::zeros(graph);
         for index in 0..params.len() {
             let layout = Arc::clone(&params.layout);
@@ -344,6 +400,36 @@ mod tests {
         assert_eq!(error.missing, ["head.linear.bias"]);
         assert_eq!(error.extra, ["other"]);
         assert_eq!(error.misshapen.len(), 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_in_ten_lines_with_the_nearest_names() {
+        let graph = graph("small-polynet");
+        let mut tensors = Params::init(&graph, 7).to_map();
+        let misspelt = |name: String| name.replace(".conv.weight", ".conv.wieght");
+        tensors = tensors.into_iter().map(|(n, t)| (misspelt(n), t)).collect();
+        let first = tensors.get_mut("stem.0.norm.weight").unwrap();
+        first.shape = vec![4, 8];
+        let error = Params::from_source(&graph, &tensors).unwrap_err();
+        assert!(error.missing.len() > 10 && error.extra.len() == error.missing.len());
+        let told = error.to_string();
+        assert!(told.lines().count() <= 10, "{told}");
+        let nearest = "missing   stem.0.conv.weight (the file has stem.0.conv.wieght)";
+        assert!(told.contains(nearest), "{told}");
+    }
+
+    #[test]
+    fn a_model_is_not_made_of_what_is_no_number() {
+        let graph = graph("small-ir-1-2-1");
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut tensors = Params::init(&graph, 7).to_map();
+            tensors.get_mut("stem.0.norm.weight").unwrap().values[2] = wrong;
+            let error = Params::from_source(&graph, &tensors).unwrap_err();
+            let told = error.to_string();
+            let expected =
+                format!("stem.0.norm.weight: expected finite numbers, its element 2 is {wrong}");
+            assert!(told.contains(&expected), "{told}");
+        }
     }
 
     #[test]

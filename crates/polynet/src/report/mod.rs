@@ -29,7 +29,7 @@ pub use metrics::{
     read_metrics,
 };
 pub use network::{ClaimReport, ModuleReport, NetworkReport, PartReport, graph_json};
-pub use run_folder::{RunFolder, RunFolderError, RunOwner};
+pub use run_folder::{RunFolder, RunFolderError};
 
 /// Leaves a copy of a tested picture to look at where `POLYNET_PICTURES` names a folder.
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! recipe.toml     the resolved recipe: every default written out
+//! data.json       the data that the run began with, as classes, counts and digests
 //! command.txt     each start: command line, version, platform, threads, CPU features
 //! metrics.jsonl   one record a line        (see `metrics`)
 //! metrics.csv     the same as a table
@@ -16,25 +17,19 @@
 //! A file is written whole or not at all; records are added to the metrics line by line.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use super::metrics::{MetricsError, read_metrics};
 use super::{EvalReport, confusion_matrix, curves};
-use crate::files::{WriteError, write_text};
+use crate::files::{FolderLock, LockError, WriteError, write_text};
 
 /// The folder of one run, with all that is needed to repeat it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     root: PathBuf,
-}
-
-/// Keeps a run folder for this process.
-#[derive(Debug)]
-pub struct RunOwner {
-    _file: File,
 }
 
 /// A run folder that can't be used.
@@ -139,38 +134,16 @@ impl RunFolder {
         Err(RunFolderError::NotARun { path, came })
     }
 
-    /// Takes the folder for this process, until the result is dropped or the process ends in whatever
-    /// way. File systems that know no locks are used without.
+    /// Takes the folder for this process.
     ///
     /// # Errors
     /// When another process has it, or the file of the lock can't be made.
-    pub fn own(&self) -> Result<RunOwner, RunFolderError> {
-        let fail = |source| RunFolderError::Folder {
-            path: self.root.clone(),
-            source,
-        };
-        let path = self.root.join(".lock");
-        let mut options = File::options();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&path).map_err(fail)?;
-        match file.try_lock() {
-            Ok(()) => {
-                file.set_len(0).map_err(fail)?;
-                write!(file, "process {}", std::process::id()).map_err(fail)?;
-            }
-            Err(TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                // What it says is a help, no more.
-                let _ = file.read_to_string(&mut owner);
-                return Err(RunFolderError::Owned {
-                    path: self.root.clone(),
-                    owner,
-                });
-            }
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(fail(error)),
-        }
-        Ok(RunOwner { _file: file })
+    pub fn own(&self) -> Result<FolderLock, RunFolderError> {
+        let path = self.root.clone();
+        FolderLock::take(&self.root).map_err(|error| match error {
+            LockError::Taken(owner) => RunFolderError::Owned { path, owner },
+            LockError::Io(source) => RunFolderError::Folder { path, source },
+        })
     }
 
     /// The folder itself.
@@ -186,6 +159,11 @@ impl RunFolder {
     /// `command.txt`
     pub fn command(&self) -> PathBuf {
         self.root.join("command.txt")
+    }
+
+    /// `data.json`
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data.json")
     }
 
     /// `metrics.jsonl`

@@ -10,8 +10,9 @@
 //! ```
 
 use super::{Job, Ledger, StudyError};
+use crate::files::FolderLock;
 use crate::files::write_text;
-use crate::report::{RunFolder, RunFolderError, RunOwner};
+use crate::report::{RunFolder, RunFolderError};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,7 +74,7 @@ impl StudyFolder {
     }
 
     /// Takes a job for this thread, unless somebody else has it.
-    pub(super) fn take(&self, id: &str) -> Result<Option<RunOwner>, StudyError> {
+    pub(super) fn take(&self, id: &str) -> Result<Option<FolderLock>, StudyError> {
         let folder = self.job(id);
         fs::create_dir_all(&folder).map_err(StudyError::file(&folder))?;
         match RunFolder::of_writer(&folder).own() {

@@ -8,7 +8,8 @@ use super::job::{Ended, Workplace, is_run_of};
 use super::ledger::{Entry, Machine, Outcome};
 use super::watch::Event;
 use super::{Job, Study, StudyError, StudyFolder, Watch};
-use crate::report::{RunOwner, forget_peak_memory, processor};
+use crate::files::FolderLock;
+use crate::report::{forget_peak_memory, processor};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -134,7 +135,7 @@ type Records = HashMap<String, Entry>;
 
 /// What there is to do.
 enum Next<'r> {
-    Job(&'r Job, RunOwner, Records),
+    Job(&'r Job, FolderLock, Records),
     /// Others do the rest.
     Wait(usize),
     Nothing,

@@ -9,10 +9,10 @@ use super::average::WeightAverage;
 use super::optimizer::Optimizer;
 use super::paths::PathState;
 use super::window::Window;
-use crate::params::{Params, TensorMap, WeightError, read_safetensors, write_safetensors};
-use safetensors::SafeTensors;
+use crate::params::{Params, TensorMap, WeightError, WeightFile, write_safetensors};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Key of the position in the file's metadata.
@@ -36,6 +36,9 @@ pub struct Position {
     /// What the rule of stochastic paths remembers.
     #[serde(default)]
     pub paths: PathState,
+    /// Whether the validation after these steps is still to be made: the last one ended in an error.
+    #[serde(default)]
+    pub validation_due: bool,
 }
 
 /// Writes the checkpoint of a position and removes the oldest beyond two.
@@ -64,28 +67,70 @@ pub(super) fn save(
     Ok(())
 }
 
-/// The newest checkpoint of a folder, or `None` where there is none.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn load_newest(folder: &Path) -> Result<Option<(Position, TensorMap)>, WeightError> {
-    let Some((_, path)) = list(folder)?.pop() else {
-        return Ok(None);
-    };
-    let position = read_position(&path)?;
-    Ok(Some((position, read_safetensors(&path)?)))
+/// A checkpoint as it was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Where the run stood.
+    pub position: Position,
+    /// The network's tensors, the optimizer's and averages.
+    pub tensors: TensorMap,
+    /// Newer checkpoints that are damaged, and what is wrong with each.
+    pub damaged: Vec<(PathBuf, WeightError)>,
 }
 
-fn read_position(path: &Path) -> Result<Position, WeightError> {
-    let invalid = |message: &dyn std::fmt::Display| WeightError::invalid(path, message);
-    let bytes = std::fs::read(path).map_err(WeightError::io(path, "read the checkpoint"))?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| invalid(&error))?;
-    let json = metadata
-        .metadata()
-        .as_ref()
-        .and_then(|map| map.get(POSITION));
-    let json = json.ok_or_else(|| invalid(&"not a checkpoint: it has no position"))?;
-    serde_json::from_str(json).map_err(|error| invalid(&error))
+/// The newest checkpoint of a folder that can be used, or `None` where there is none.
+///
+/// # Errors
+/// If one can't be read, or all are damaged.
+pub fn load_newest(folder: &Path) -> Result<Option<Loaded>, WeightError> {
+    let mut damaged = Vec::new();
+    for (_, path) in list(folder)?.into_iter().rev() {
+        match load(&path) {
+            Ok((position, tensors)) => {
+                return Ok(Some(Loaded {
+                    position,
+                    tensors,
+                    damaged,
+                }));
+            }
+            Err(error @ WeightError::Invalid { .. }) => damaged.push((path, error)),
+            // Another rank has set it aside.
+            Err(WeightError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match damaged.pop() {
+        None => Ok(None),
+        Some((path, error)) => {
+            let why = "no older checkpoint is there to go on from; start the run anew, or remove \
+                       the file to begin at step 0";
+            Err(WeightError::invalid(
+                &path,
+                format!("{}; {why}", error.message()),
+            ))
+        }
+    }
+}
+
+/// Gives a damaged checkpoint another name, under which nothing looks for it; says which.
+///
+/// # Errors
+/// If it can't be renamed.
+pub(super) fn set_aside(path: &Path) -> Result<PathBuf, WeightError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".damaged");
+    let aside = PathBuf::from(name);
+    std::fs::rename(path, &aside).map_err(WeightError::io(path, "set the damaged file aside"))?;
+    Ok(aside)
+}
+
+fn load(path: &Path) -> Result<(Position, TensorMap), WeightError> {
+    let file = WeightFile::open(path)?;
+    let json = file.metadata.get(POSITION);
+    let json =
+        json.ok_or_else(|| WeightError::invalid(path, "not a checkpoint: it has no position"))?;
+    let position = serde_json::from_str(json).map_err(|error| WeightError::invalid(path, error))?;
+    Ok((position, file.read_all(path)?))
 }
 
 /// The checkpoints of a folder by step, oldest first.

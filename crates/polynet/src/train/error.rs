@@ -88,6 +88,31 @@ pub enum TrainError {
         /// The tensor's name.
         tensor: String,
     },
+    /// No image can be decoded.
+    #[error(
+        "{}: none of the {split} images can be used; `polynet data check` says what is wrong with \
+         each", path.display()
+    )]
+    Unusable {
+        /// The data.
+        path: PathBuf,
+        /// Which of its splits.
+        split: &'static str,
+    },
+    /// The data is not what the run began with.
+    #[error(
+        "{}: the data is not what the run began with\n  {}\nto go on all the same: polynet train \
+         --resume {} --accept-changed-data", path.display(), differences.join("\n  "),
+        folder.display()
+    )]
+    DataChanged {
+        /// The data.
+        path: PathBuf,
+        /// The run's folder.
+        folder: PathBuf,
+        /// What is different, a sentence each.
+        differences: Vec<String>,
+    },
     #[error(transparent)]
     Launch(#[from] crate::distributed::LaunchError),
     #[error(transparent)]

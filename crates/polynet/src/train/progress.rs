@@ -16,6 +16,7 @@
 
 use std::path::PathBuf;
 
+use crate::data::printable;
 use crate::report::ValidationRecord;
 
 /// A run as it starts or is resumed.
@@ -92,27 +93,28 @@ pub enum Warning {
         /// The line, from 1.
         line: usize,
     },
-    /// Images were left out.
+    /// An image is left out.
     #[error(
-        "skipped {count} images that can't be decoded, the first is {}: {reason}; replace or \
-         remove them, or stop at the first with data.on_error = \"fail\"", first.display()
+        "left out {}: {}; replace or remove it, or stop at such images with data.on_error = \"fail\"",
+        printable(path),
+        printable(reason)
     )]
-    SkippedImages {
-        /// How many.
-        count: u64,
-        /// One of them.
-        first: PathBuf,
-        /// What is wrong with that one.
+    SkippedImage {
+        /// Where it lies.
+        path: String,
+        /// What is wrong with it.
         reason: String,
     },
-    /// There is nothing to validate on.
+    /// The newest checkpoint can't be used.
     #[error(
-        "{}: no images to validate on, the accuracy of the model will stay unknown; add a folder \
-         `val`, or hold some out with data.validation_fraction = 0.1", path.display()
+        "{reason}: the checkpoint is damaged; it is now {}, and the run goes on from the one before",
+        aside.display()
     )]
-    NoValidation {
-        /// The data set.
-        path: PathBuf,
+    DamagedCheckpoint {
+        /// Its new name.
+        aside: PathBuf,
+        /// What is wrong, with its old name.
+        reason: String,
     },
     /// The run ends before its warm-up does.
     #[error(

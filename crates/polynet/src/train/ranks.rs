@@ -34,8 +34,7 @@ pub(super) struct StepStart {
     /// Images of each part of the batch, those left out not counted.
     pub(super) images: Vec<usize>,
     /// Images left out.
-    pub(super) skipped: u64,
-    pub(super) first_skipped: Option<Skipped>,
+    pub(super) skipped: Vec<Skipped>,
     /// Whether some rank was asked to stop.
     pub(super) stop: bool,
 }
@@ -44,8 +43,7 @@ pub(super) struct StepStart {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Ready {
     images: Vec<usize>,
-    skipped: u64,
-    first_skipped: Option<(String, String)>,
+    skipped: Vec<Skipped>,
     stop: bool,
     error: Option<String>,
 }
@@ -208,11 +206,7 @@ impl Ranks {
         };
         Ready {
             images: self.own_parts().map(images).collect(),
-            skipped: batch.skipped.len() as u64,
-            first_skipped: batch
-                .skipped
-                .first()
-                .map(|skipped| (skipped.path.clone(), skipped.reason.clone())),
+            skipped: batch.skipped.clone(),
             stop,
             error: None,
         }
@@ -255,11 +249,8 @@ impl StepStart {
         let mut start = Self::default();
         for ready in all {
             start.images.extend(ready.images);
-            start.skipped += ready.skipped;
+            start.skipped.extend(ready.skipped);
             start.stop |= ready.stop;
-            let first = ready.first_skipped;
-            let first = first.map(|(path, reason)| Skipped { path, reason });
-            start.first_skipped = start.first_skipped.or(first);
         }
         start
     }

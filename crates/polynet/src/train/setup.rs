@@ -8,18 +8,19 @@ use super::ranks::Ranks;
 use super::recipe::{
     AugmentationSection, NormGroup, OnError, Recipe, Resize as RecipeResize, When,
 };
+use super::run_data::{DataRecord, RunData};
 use super::{Epoch, Schedule};
 use crate::arch::{Architecture, Family, Graph};
 use crate::data::{
-    self, Augmentation, Dataset, HoldOut, LastBatch, Loader, LoaderConfig, Order, PadFill,
-    Preprocessing, Resize, Share, Side, Split, Splitting, View,
+    self, Augmentation, ClassNames, Dataset, LastBatch, Loader, LoaderConfig, Order, PadFill,
+    Preprocessing, Resize, Share, View,
 };
 use crate::distributed;
 use crate::engine::Device;
 use crate::eval;
 use crate::params::{ModelConfig, ModelFolder, Params, TensorMap, WeightError};
 use crate::step::Precision;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Images that batch norm should see at a time (paper §4: at least 16 for each GPU).
@@ -29,11 +30,15 @@ const VALIDATION_BATCH: u64 = 100;
 
 /// All that a run needs and a recipe names.
 pub(super) struct Setup {
+    /// What the run remembers of its data.
+    pub(super) data: DataRecord,
+    /// The model that it begins with, where it lies.
+    pub(super) init: Option<PathBuf>,
     pub(super) architecture: Architecture,
-    pub(super) classes: Vec<String>,
+    pub(super) classes: ClassNames,
     pub(super) preprocessing: Preprocessing,
     pub(super) training: Loader,
-    pub(super) validation: Option<Loader>,
+    pub(super) validation: Loader,
     pub(super) epoch: Epoch,
     pub(super) schedule: Schedule,
     pub(super) fine_tuning: FineTuning,
@@ -46,10 +51,12 @@ pub(super) struct Setup {
 }
 
 impl Setup {
+    /// `open` opens the data, once all is right that is known without it.
     pub(super) fn new(
         recipe: &Recipe,
         ranks: &Ranks,
         progress: &mut dyn Progress,
+        open: impl FnOnce(&mut dyn Progress) -> Result<RunData, TrainError>,
     ) -> Result<Self, TrainError> {
         let device = recipe.device.parse::<Device>()?;
         let device = device
@@ -64,8 +71,8 @@ impl Setup {
         let fine_tuning = FineTuning::new(&recipe.fine_tuning, &architecture, &graph)?;
         let scaled = scaled(recipe, &architecture)?;
         let preprocessing = preprocessing(recipe, &architecture);
-        let dataset = open(recipe, Split::Train)?;
-        let classes = dataset.classes().to_vec();
+        let data = open(progress)?;
+        let classes = ClassNames::new(data.train.classes().to_vec())?;
         if classes.len() != architecture.num_classes {
             return Err(TrainError::Classes {
                 expected: architecture.num_classes,
@@ -73,7 +80,7 @@ impl Setup {
                 path: recipe.data.path.clone(),
             });
         }
-        let epoch = Epoch::new(dataset.len() as u64, recipe.training.batch_size)?;
+        let epoch = Epoch::new(data.train.len() as u64, recipe.training.batch_size)?;
         let config = LoaderConfig {
             last: LastBatch::Drop,
             share: Share::OfBatch(ranks.own_positions()),
@@ -85,13 +92,15 @@ impl Setup {
                 },
             )
         };
-        let training = Loader::new(Arc::new(dataset), config)?;
-        let validation = validation(recipe, ranks, (&classes, &preprocessing), progress)?;
+        let training = Loader::new(Arc::new(data.train), config)?;
+        let validation = validation(recipe, data.validation, ranks, &preprocessing)?;
         let schedule = recipe.schedule.resolve(&epoch);
         let paths = PathSchedule::new(&recipe.stochastic_paths, &epoch);
         warn_of_warm_up(recipe, &epoch, &schedule, progress);
         warn_of_small_groups(recipe, progress);
         Ok(Self {
+            data: data.record,
+            init: recipe.model.init.clone(),
             architecture,
             classes,
             preprocessing,
@@ -113,7 +122,7 @@ impl Setup {
         recipe: &Recipe,
         progress: &mut dyn Progress,
     ) -> Result<Params, TrainError> {
-        let Some(folder) = &recipe.model.init else {
+        let Some(folder) = &self.init else {
             return Ok(Params::init(&self.graph, recipe.seed));
         };
         let model = ModelFolder::open(folder)?;
@@ -195,42 +204,12 @@ fn loader_config(recipe: &Recipe, view: View) -> LoaderConfig {
     }
 }
 
-fn open(recipe: &Recipe, split: Split) -> Result<Dataset, TrainError> {
-    let mut splitting = Splitting {
-        seed: recipe.seed,
-        ..Splitting::default()
-    };
-    if let Some(fraction) = recipe.data.validation_fraction {
-        splitting.validation_fraction = fraction;
-    }
-    let Some(images) = recipe.data.hold_out else {
-        return Ok(Dataset::open_with(&recipe.data.path, split, splitting)?);
-    };
-    let hold_out = HoldOut {
-        images: usize::try_from(images).unwrap_or(usize::MAX),
-        seed: recipe.data.hold_out_seed,
-    };
-    let side = match split {
-        Split::Validation => Side::HeldOut,
-        Split::Train | Split::All => Side::Kept,
-    };
-    let training = Dataset::open_with(&recipe.data.path, Split::Train, splitting)?;
-    Ok(training.side(hold_out, side)?)
-}
-
 fn validation(
     recipe: &Recipe,
+    dataset: Dataset,
     ranks: &Ranks,
-    (classes, preprocessing): (&[String], &Preprocessing),
-    progress: &mut dyn Progress,
-) -> Result<Option<Loader>, TrainError> {
-    let dataset = open(recipe, Split::Validation)?;
-    if dataset.is_empty() {
-        let path = recipe.data.path.clone();
-        progress.warning(&Warning::NoValidation { path });
-        return Ok(None);
-    }
-    let dataset = dataset.with_classes(classes)?;
+    preprocessing: &Preprocessing,
+) -> Result<Loader, TrainError> {
     let config = LoaderConfig {
         order: Order::InOrder,
         share: Share::OfEpoch(eval::share_of(ranks.communicator(), dataset.len(), 1)),
@@ -242,7 +221,7 @@ fn validation(
             },
         )
     };
-    Ok(Some(Loader::new(Arc::new(dataset), config)?))
+    Ok(Loader::new(Arc::new(dataset), config)?)
 }
 
 fn preprocessing(recipe: &Recipe, architecture: &Architecture) -> Preprocessing {
@@ -326,12 +305,12 @@ fn warn_of_small_groups(recipe: &Recipe, progress: &mut dyn Progress) {
 
 /// Where the weights of a run come from, for the model card: the recipe, and the history of the model
 /// that it starts from, as far as that model is still there.
-pub(super) fn origin(recipe: &Recipe) -> String {
+pub(super) fn origin(recipe: &Recipe, setup: &Setup) -> String {
     let trained = format!("Trained by the recipe `{}`", recipe.name);
-    let Some(folder) = &recipe.model.init else {
+    let (Some(name), Some(folder)) = (&recipe.model.init, &setup.init) else {
         return format!("{trained}.");
     };
-    let name = folder.display();
+    let name = name.display();
     match ModelConfig::read(folder) {
         Ok(config) => format!(
             "{trained}, from {name}.\n\nThe history of {name}: {}",

@@ -12,6 +12,7 @@ use super::optimizer::Optimizer;
 use super::progress::{Progress, RunStart, Warning};
 use super::ranks::{self, Ranks};
 use super::recipe::Recipe;
+use super::run_data::{ChangedData, DataRecord, RunData};
 use super::setup::{self, Setup};
 use super::speed::Speed;
 use super::step::GradientRule;
@@ -20,9 +21,11 @@ use crate::cpu::CompileOptions;
 use crate::data::Dataset;
 use crate::distributed::{Communicator, Exchange};
 use crate::engine::{Predictor, TrainingEngine};
-use crate::params::{ModelConfig, ModelFolder, Params, TensorMap};
-use crate::report::{EvalReport, EventRecord, MetricsLog, Record, RunFolder, RunOwner};
-use std::path::Path;
+use crate::files::FolderLock;
+use crate::params::{ModelConfig, ModelFolder, Params, TensorMap, WeightError};
+use crate::report::{EvalReport, EventRecord, MetricsLog, Record, RunFolder};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -32,8 +35,8 @@ mod steps;
 /// How a run ended without an error.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// All steps are made; the last validation, where there is something to validate on.
-    Finished(Option<EvalReport>),
+    /// All steps are made; the last validation.
+    Finished(EvalReport),
     /// It was asked to stop, and saved a checkpoint after `step` steps.
     Interrupted {
         /// Finished steps.
@@ -45,7 +48,28 @@ pub enum Outcome {
 struct Writer {
     metrics: MetricsLog,
     /// The folder is this process's alone.
-    _owner: RunOwner,
+    _owner: FolderLock,
+}
+
+impl Writer {
+    /// Goes on with the records of a run after its first `step` steps.
+    fn resume(
+        owner: FolderLock,
+        folder: &RunFolder,
+        step: u64,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, TrainError> {
+        let (metrics, torn_line) =
+            MetricsLog::resume(&folder.metrics(), &folder.metrics_table(), step)?;
+        if let Some(line) = torn_line {
+            let path = folder.metrics();
+            progress.warning(&Warning::TornMetrics { path, line });
+        }
+        Ok(Self {
+            metrics,
+            _owner: owner,
+        })
+    }
 }
 
 /// A run: recipe, data, network, optimizer and where it stands.
@@ -64,6 +88,8 @@ pub struct Trainer {
     writer: Option<Writer>,
     ranks: Ranks,
     saved_step: Option<u64>,
+    /// The images of which it was told that they are left out.
+    told: HashSet<String>,
     started: Instant,
     speed: Speed,
     exchange: Exchange,
@@ -105,33 +131,27 @@ impl Trainer {
     ) -> Result<Self, TrainError> {
         let mut prepare = || {
             let ranks = Ranks::new(communicator, &mut recipe)?;
-            let setup = Setup::new(&recipe, &ranks, progress)?;
+            let setup = Setup::new(&recipe, &ranks, progress, |_| RunData::open(&recipe))?;
             let params = setup.initial_params(&recipe, progress)?;
-            if !ranks.is_writer() {
-                let folder = RunFolder::of_writer(folder);
-                return Ok(Self::new(
-                    recipe.clone(),
-                    folder,
-                    setup,
-                    params,
-                    None,
-                    ranks,
-                ));
+            let (mut folder, mut writer) = (RunFolder::of_writer(folder), None);
+            if ranks.is_writer() {
+                folder = RunFolder::create(folder.root())?;
+                let owner = folder.own()?;
+                folder.write_recipe(&recipe.to_toml()?)?;
+                setup.data.write(&folder)?;
+                folder.add_command(command)?;
+                let metrics = MetricsLog::create(&folder.metrics(), &folder.metrics_table())?;
+                writer = Some(Writer {
+                    metrics,
+                    _owner: owner,
+                });
             }
-            let folder = RunFolder::create(folder)?;
-            let owner = folder.own()?;
-            folder.write_recipe(&recipe.to_toml()?)?;
-            folder.add_command(command)?;
-            let metrics = MetricsLog::create(&folder.metrics(), &folder.metrics_table())?;
             Ok(Self::new(
                 recipe.clone(),
                 folder,
                 setup,
                 params,
-                Some(Writer {
-                    metrics,
-                    _owner: owner,
-                }),
+                writer,
                 ranks,
             ))
         };
@@ -164,7 +184,21 @@ impl Trainer {
         command: &[String],
         progress: &mut dyn Progress,
     ) -> Result<Self, TrainError> {
-        let prepared = Self::resume_alone(communicator, folder, command, progress);
+        Self::resume_with(communicator, folder, ChangedData::Refuse, command, progress)
+    }
+
+    /// As [`Trainer::resume_on`], saying what becomes of a run whose data is not what it began with.
+    ///
+    /// # Errors
+    /// As [`Trainer::resume_on`].
+    pub fn resume_with(
+        communicator: &Arc<Communicator>,
+        folder: &Path,
+        changed: ChangedData,
+        command: &[String],
+        progress: &mut dyn Progress,
+    ) -> Result<Self, TrainError> {
+        let prepared = Self::resume_alone(communicator, folder, changed, command, progress);
         let trainer = ranks::agree(communicator, prepared)?;
         trainer.compare_ranks()?;
         Ok(trainer)
@@ -173,6 +207,7 @@ impl Trainer {
     fn resume_alone(
         communicator: &Arc<Communicator>,
         folder: &Path,
+        changed: ChangedData,
         command: &[String],
         progress: &mut dyn Progress,
     ) -> Result<Self, TrainError> {
@@ -180,48 +215,60 @@ impl Trainer {
         let mut recipe = Recipe::load(&folder.recipe(), &[])?;
         let ranks = Ranks::new(communicator, &mut recipe)?;
         let owner = ranks.is_writer().then(|| folder.own()).transpose()?;
-        let setup = Setup::new(&recipe, &ranks, progress)?;
-        let saved = checkpoint::load_newest(&folder.checkpoints())?;
-        let (params, saved) = match saved {
-            Some((position, mut tensors)) => {
+        let kept = DataRecord::read(&folder)?;
+        let placed = match &kept {
+            Some(kept) => kept.placed(&recipe),
+            None => recipe.clone(),
+        };
+        let mut differences = Vec::new();
+        let mut setup = Setup::new(&placed, &ranks, progress, |progress| {
+            let data = RunData::open(&placed)?;
+            differences = compare_data(kept.as_ref(), &data, changed, &folder, progress)?;
+            Ok(data)
+        })?;
+        let loaded = checkpoint::load_newest(&folder.checkpoints())?;
+        let (params, saved) = match loaded {
+            Some(loaded) => {
+                if ranks.is_writer() {
+                    set_aside(&loaded.damaged, progress)?;
+                }
+                let (position, mut tensors) = (loaded.position, loaded.tensors);
                 let params = setup.params_from(&folder.checkpoints(), &mut tensors)?;
                 (params, Some((position, tensors)))
             }
             None => (setup.initial_params(&recipe, progress)?, None),
         };
         let step = saved.as_ref().map_or(0, |(position, _)| position.step);
-        let mut writer = None;
-        if let Some(owner) = owner {
+        if let Some(kept) = kept {
+            setup.data = kept.changed_to(setup.data, step, &differences);
+        }
+        let writer = match owner {
+            Some(owner) => Some(Writer::resume(owner, &folder, step, progress)?),
+            None => None,
+        };
+        if writer.is_some() {
             folder.write_recipe(&recipe.to_toml()?)?;
             folder.add_command(command)?;
-            let (log, torn_line) =
-                MetricsLog::resume(&folder.metrics(), &folder.metrics_table(), step)?;
-            if let Some(line) = torn_line {
-                let path = folder.metrics();
-                progress.warning(&Warning::TornMetrics { path, line });
-            }
-            writer = Some(Writer {
-                metrics: log,
-                _owner: owner,
-            });
+            setup.data.write(&folder)?;
         }
         let mut trainer = Self::new(recipe, folder, setup, params, writer, ranks);
         if let Some((position, tensors)) = saved {
             trainer.restore(position, tensors)?;
+        }
+        for difference in differences {
+            trainer.record_event(&format!("goes on with changed data: {difference}"))?;
         }
         Ok(trainer)
     }
 
     /// Whether all ranks would compute the same.
     fn compare_ranks(&self) -> Result<(), TrainError> {
-        let images = self.setup.training.dataset().len();
-        let validation = self.validation().map_or(0, Dataset::len);
         self.ranks.compare(&format!(
-            "polynet {}, kernels for {}, from step {}, {images} training and {validation} validation \
-             images\n{}",
+            "polynet {}, kernels for {}, from step {}\n{}\n{}",
             env!("CARGO_PKG_VERSION"),
             polynet_kernels::Isa::best(),
             self.position.step,
+            self.setup.data.summary(),
             self.recipe.to_toml().unwrap_or_default(),
         ))
     }
@@ -234,7 +281,7 @@ impl Trainer {
         writer: Option<Writer>,
         ranks: Ranks,
     ) -> Self {
-        let origin = setup::origin(&recipe);
+        let origin = setup::origin(&recipe, &setup);
         let config = ModelConfig::new(
             &setup.architecture,
             setup.classes.clone(),
@@ -256,6 +303,7 @@ impl Trainer {
             writer,
             ranks,
             saved_step: None,
+            told: HashSet::new(),
             started: Instant::now(),
             speed: Speed::default(),
             exchange: Exchange::default(),
@@ -323,10 +371,9 @@ impl Trainer {
         self.setup.training.dataset()
     }
 
-    /// The held-out images, where there are any.
-    pub fn validation(&self) -> Option<&Dataset> {
-        let loader = self.setup.validation.as_ref()?;
-        Some(loader.dataset())
+    /// The held-out images.
+    pub fn validation(&self) -> &Dataset {
+        self.setup.validation.dataset()
     }
 
     /// The run's folder.
@@ -373,6 +420,12 @@ impl Trainer {
         let total = self.total_steps();
         let epoch_steps = self.setup.epoch.steps();
         self.started = Instant::now();
+        if self.position.validation_due {
+            self.validate_between_steps(progress)?;
+            // Now of a position without the validation.
+            self.saved_step = None;
+            self.save_checkpoint()?;
+        }
         while self.position.step < total {
             let epoch = self.position.step / epoch_steps;
             let first = (self.position.step % epoch_steps) as usize;
@@ -408,15 +461,13 @@ impl Trainer {
     }
 
     fn finish(&mut self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
-        let report = self.validate(progress)?;
+        let report = self.validate_or_save(progress)?;
         self.announce(self.position.paths.summary(), progress)?;
         self.save_model()?;
         self.save_checkpoint()?;
         if self.ranks.is_writer() {
             self.folder.write_curves(&self.recipe.name)?;
-            if let Some(report) = &report {
-                self.folder.write_report(report)?;
-            }
+            self.folder.write_report(&report)?;
         }
         Ok(Outcome::Finished(report))
     }
@@ -467,4 +518,46 @@ impl Trainer {
     fn epoch(&self) -> f64 {
         self.setup.epoch.epochs(self.position.step)
     }
+}
+
+/// What of a run's data has changed since it began, and is let through.
+fn compare_data(
+    kept: Option<&DataRecord>,
+    data: &RunData,
+    changed: ChangedData,
+    folder: &RunFolder,
+    progress: &mut dyn Progress,
+) -> Result<Vec<String>, TrainError> {
+    let Some(kept) = kept else {
+        progress.message(
+            "the run began with a version that remembers nothing of its data; whether it is the \
+             same is unchecked",
+        );
+        return Ok(Vec::new());
+    };
+    let differences = kept.differences(&data.record);
+    if !differences.is_empty() && changed == ChangedData::Refuse {
+        return Err(TrainError::DataChanged {
+            path: data.train.path().to_owned(),
+            folder: folder.root().to_owned(),
+            differences,
+        });
+    }
+    for difference in &differences {
+        progress.message(&format!("going on with changed data: {difference}"));
+    }
+    Ok(differences)
+}
+
+/// Keeps damaged checkpoints out of the way, and says so.
+fn set_aside(
+    damaged: &[(PathBuf, WeightError)],
+    progress: &mut dyn Progress,
+) -> Result<(), TrainError> {
+    for (path, error) in damaged {
+        let aside = checkpoint::set_aside(path)?;
+        let reason = error.to_string();
+        progress.warning(&Warning::DamagedCheckpoint { aside, reason });
+    }
+    Ok(())
 }

@@ -20,8 +20,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::data::{
+    classes::key,
     error::{DataError, DataErrorKind},
-    index::{Dataset, Reading, Split, class_key as key},
+    index::{Dataset, Reading, Split},
 };
 
 use self::inspection::Inspection;

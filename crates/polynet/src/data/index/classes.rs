@@ -7,36 +7,19 @@ use std::collections::HashMap;
 
 use polynet_algebra::nearest;
 
-use crate::data::error::{DataError, DataErrorKind};
+use crate::data::{
+    ClassNames,
+    classes::key,
+    error::{DataError, DataErrorKind},
+};
 
 /// How many unknown names an error shows.
 const SHOWN: usize = 10;
 
-/// What a class is known by: the synset that its name begins with (`n01440764 tench, Tinca tinca`,
-/// as in ILSVRC's lists), or else its name.
-pub(crate) fn key(name: &str) -> &str {
-    let first = name.split_whitespace().next().unwrap_or(name);
-    if is_synset(first) { first } else { name }
-}
-
-/// Whether it reads like `n01440764`.
-pub(crate) fn is_synset(word: &str) -> bool {
-    word.len() == 9
-        && word
-            .strip_prefix('n')
-            .is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
-}
-
 /// The position of each name of `classes` in `known`.
 pub(crate) fn positions(classes: &[String], known: &[String]) -> Result<Vec<u32>, DataError> {
-    let mut by_name = HashMap::with_capacity(known.len());
-    for (position, name) in (0u32..).zip(known) {
-        if by_name.insert(key(name), position).is_some() {
-            return Err(DataError::configuration(format!(
-                "expected each class of the model once, {name} is there twice"
-            )));
-        }
-    }
+    ClassNames::check(known)?;
+    let by_name: HashMap<&str, u32> = known.iter().map(|name| key(name)).zip(0..).collect();
     let unknown: Vec<_> = classes
         .iter()
         .filter(|name| !by_name.contains_key(key(name)))
@@ -112,10 +95,5 @@ mod tests {
         let classes: Vec<_> = (0..25).map(|n| format!("class {n}")).collect();
         let text = positions(&classes, &names(&["x"])).unwrap_err().to_string();
         assert!(text.contains("and 15 more"), "{text}");
-    }
-
-    #[test]
-    fn a_model_that_names_a_class_twice_is_refused() {
-        assert!(positions(&names(&["a"]), &names(&["a", "a"])).is_err());
     }
 }

@@ -3,11 +3,11 @@
 //! ```no_run
 //! use polynet::data::{Dataset, Split, SplitDigest};
 //!
-//! let digest = Dataset::open("photos", Split::Train)?.digest()?;
+//! let digest = Dataset::open("photos", Split::Train)?.digest(0);
 //! let kept = serde_json::to_string(&digest).unwrap();
 //! // Later:
 //! let kept: SplitDigest = serde_json::from_str(&kept).unwrap();
-//! let now = Dataset::open("photos", Split::Train)?.digest()?;
+//! let now = Dataset::open("photos", Split::Train)?.digest(0);
 //! assert_eq!(kept.difference(&now), None);
 //! # Ok::<(), polynet::data::DataError>(())
 //! ```
@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{dataset::Dataset, layout::Place, reading::listed};
-use crate::data::error::DataError;
 
 /// What a split is made of: classes, names and sizes.
 ///
@@ -119,16 +118,13 @@ impl ContentDigest {
 }
 
 impl Dataset {
-    /// What the split is made of. Of files of their own the sizes are asked for; nothing is read.
-    ///
-    /// # Errors
-    /// If a file is gone.
-    pub fn digest(&self) -> Result<SplitDigest, DataError> {
-        let sizes: Result<Vec<u64>, DataError> = (0..self.len())
+    /// What the split is made of: of files of their own the sizes are asked for, and what they hold is
+    /// read where all have at most `read_up_to` bytes together. A file that is gone has no bytes.
+    pub fn digest(&self, read_up_to: u64) -> SplitDigest {
+        let sizes: Vec<u64> = (0..self.len())
             .into_par_iter()
             .map(|index| self.size(index))
             .collect();
-        let sizes = sizes?;
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by_key(|&index| self.sample(index).name);
         let mut hash = Sha256::new();
@@ -139,27 +135,37 @@ impl Dataset {
             hash.update((sample.label as u64).to_le_bytes());
             hash.update(sizes[index].to_le_bytes());
         }
-        let listing = hash
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Ok(SplitDigest {
+        let listing = hash.finalize();
+        let bytes = sizes.iter().sum();
+        SplitDigest {
             classes: self.classes().to_vec(),
             images: self.len() as u64,
-            bytes: sizes.iter().sum(),
-            listing,
-            contents: None,
-        })
+            bytes,
+            listing: listing.iter().map(|byte| format!("{byte:02x}")).collect(),
+            contents: (bytes <= read_up_to).then(|| self.contents().text()),
+        }
     }
 
-    fn size(&self, index: usize) -> Result<u64, DataError> {
+    /// What all files hold; those that can't be read hold nothing.
+    fn contents(&self) -> ContentDigest {
+        (0..self.len())
+            .into_par_iter()
+            .fold(ContentDigest::default, |mut digest, index| {
+                digest.add(index, &self.read(index).unwrap_or_default());
+                digest
+            })
+            .reduce(ContentDigest::default, |mut one, other| {
+                one.merge(&other);
+                one
+            })
+    }
+
+    fn size(&self, index: usize) -> u64 {
         let image = self.image(index);
         match image.place {
-            Place::Member { size, .. } => Ok(size),
+            Place::Member { size, .. } => size,
             _ => fs::metadata(self.path().join(&*image.real_path()))
-                .map(|metadata| metadata.len())
-                .map_err(|error| DataError::io(self.location(index), &error)),
+                .map_or(0, |metadata| metadata.len()),
         }
     }
 }
@@ -179,7 +185,7 @@ mod tests {
         let (folder, archive) = (root.path().join("set"), root.path().join("set.tar"));
         write_files(&folder, &files);
         write_tar(&archive, &files);
-        let digest = |path| Dataset::open(path, Split::All).unwrap().digest().unwrap();
+        let digest = |path| Dataset::open(path, Split::All).unwrap().digest(0);
         let kept = digest(&folder);
         assert_eq!(kept.difference(&digest(&archive)), None);
         assert_eq!((kept.images, kept.classes.len()), (5, 2));
@@ -199,6 +205,26 @@ mod tests {
         std::fs::rename(folder.join("cat"), folder.join("zcat")).unwrap();
         let told = kept.difference(&digest(&folder)).unwrap();
         assert!(told.contains("gone are cat, new are zcat"), "{told}");
+    }
+
+    #[test]
+    fn files_are_read_only_where_they_are_few_bytes() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |seed: u8| vec![seed; 100];
+        let write = |one, other| {
+            let files = [("a/1.png".to_owned(), one), ("b/2.png".to_owned(), other)];
+            write_files(root.path(), &files);
+            Dataset::open(root.path(), Split::All).unwrap()
+        };
+        let before = write(file(1), file(2));
+        let (kept, unread) = (before.digest(200), before.digest(199));
+        assert_eq!(unread.contents, None);
+        // Of the same names and sizes, and something else inside.
+        let now = write(file(1), file(3));
+        let told = kept.difference(&now.digest(200)).unwrap();
+        assert!(told.contains("hold is something else"), "{told}");
+        assert_eq!(unread.difference(&now.digest(200)), None);
+        assert_eq!(kept.difference(&write(file(1), file(2)).digest(200)), None);
     }
 
     #[test]

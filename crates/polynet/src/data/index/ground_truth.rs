@@ -106,7 +106,7 @@ fn ids_of(text: &str) -> Result<HashMap<&str, String>, DataError> {
 }
 
 fn checked(file: &str, line: usize, synset: &str) -> Result<String, DataError> {
-    if super::classes::is_synset(synset) {
+    if crate::data::classes::is_synset(synset) {
         return Ok(synset.to_owned());
     }
     Err(wrong(format!(

@@ -13,7 +13,6 @@ mod shards;
 mod splitting;
 mod tarball;
 
-pub(crate) use classes::key as class_key;
 pub use dataset::{Dataset, HoldOut, Sample, Side};
 pub use digest::{ContentDigest, SplitDigest};
 pub use folder::image_files;

@@ -10,6 +10,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::data::{
     error::DataError,
     picture::{Augmentation, Preprocessing},
@@ -115,7 +117,7 @@ pub struct Batch {
 }
 
 /// An image that was left out of its batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// The file, or `archive.tar:member`.
     pub path: String,

@@ -2,7 +2,7 @@
 //! checkpoints.
 
 use super::Trainer;
-use crate::data::{Batch, Loader, Share};
+use crate::data::{Batch, Loader, Share, Skipped};
 use crate::engine::Predictor;
 use crate::eval::{self, Scores};
 use crate::report::{EvalReport, Record, TrainRecord, ValidationRecord};
@@ -10,7 +10,6 @@ use crate::train::progress::{Progress, StepReport, Warning};
 use crate::train::ranks::StepStart;
 use crate::train::step::Trainee;
 use crate::train::{Duration, TrainError};
-use std::path::PathBuf;
 use std::time::Instant;
 
 impl Trainer {
@@ -22,12 +21,13 @@ impl Trainer {
         start: &StepStart,
         progress: &mut dyn Progress,
     ) -> Result<(), TrainError> {
-        self.note_skipped(start, progress);
+        self.position.skipped += start.skipped.len() as u64;
+        self.tell_skipped(&start.skipped, progress);
         let step = self.position.step;
         let rate = self.setup.schedule.learning_rate(step, self.total_steps());
         self.position.step += 1;
         if start.total() == 0 {
-            return Ok(());
+            return self.expect_updates();
         }
         let paths = {
             let (graph, state) = (&self.setup.graph, &mut self.position.paths);
@@ -71,18 +71,28 @@ impl Trainer {
         Ok(())
     }
 
-    fn note_skipped(&mut self, start: &StepStart, progress: &mut dyn Progress) {
-        let Some(first) = &start.first_skipped else {
-            return;
-        };
-        if self.position.skipped == 0 {
-            progress.warning(&Warning::SkippedImages {
-                count: start.skipped,
-                first: PathBuf::from(&first.path),
-                reason: first.reason.clone(),
-            });
+    /// Refuses to go on after an epoch, or all steps of a run, without a single image.
+    fn expect_updates(&self) -> Result<(), TrainError> {
+        let tried = self.setup.epoch.steps().min(self.total_steps());
+        if self.position.updates > 0 || self.position.step < tried {
+            return Ok(());
         }
-        self.position.skipped += start.skipped;
+        Err(self.unusable("training"))
+    }
+
+    fn unusable(&self, split: &'static str) -> TrainError {
+        let path = self.dataset().path().to_owned();
+        TrainError::Unusable { path, split }
+    }
+
+    /// Tells of each image that was left out, once.
+    fn tell_skipped(&mut self, skipped: &[Skipped], progress: &mut dyn Progress) {
+        for Skipped { path, reason } in skipped {
+            if self.told.insert(path.clone()) {
+                let (path, reason) = (path.clone(), reason.clone());
+                progress.warning(&Warning::SkippedImage { path, reason });
+            }
+        }
     }
 
     /// Records, validation and checkpoint where the step number asks for them.
@@ -99,12 +109,7 @@ impl Trainer {
             self.record_window()?;
         }
         if validate && !is_last {
-            let report = self.validate(progress)?;
-            if let Some(top1) = report.and_then(|report| report.top1) {
-                let state = &mut self.position.paths;
-                let said = self.setup.paths.observe(state, step, top1);
-                self.announce(said, progress)?;
-            }
+            self.validate_between_steps(progress)?;
         }
         if !is_last {
             self.announce_paths(progress)?;
@@ -113,6 +118,34 @@ impl Trainer {
             self.save_checkpoint()?;
         }
         Ok(())
+    }
+
+    /// Validates, and lets the rule of stochastic paths see it.
+    pub(super) fn validate_between_steps(
+        &mut self,
+        progress: &mut dyn Progress,
+    ) -> Result<(), TrainError> {
+        self.position.validation_due = true;
+        let report = self.validate_or_save(progress)?;
+        self.position.validation_due = false;
+        if let Some(top1) = report.top1 {
+            let (state, step) = (&mut self.position.paths, self.position.step);
+            let said = self.setup.paths.observe(state, step, top1);
+            self.announce(said, progress)?;
+        }
+        Ok(())
+    }
+
+    /// Validates; if that fails, the steps made so far are saved first.
+    pub(super) fn validate_or_save(
+        &mut self,
+        progress: &mut dyn Progress,
+    ) -> Result<EvalReport, TrainError> {
+        let report = self.validate(progress);
+        if report.is_err() {
+            self.save_checkpoint()?;
+        }
+        report
     }
 
     /// Says so if the next step is the first that drops paths, by the recipe alone.
@@ -148,22 +181,18 @@ impl Trainer {
         }))
     }
 
-    pub(super) fn validate(
-        &mut self,
-        progress: &mut dyn Progress,
-    ) -> Result<Option<EvalReport>, TrainError> {
-        let Some(loader) = &self.setup.validation else {
-            return Ok(None);
-        };
+    fn validate(&mut self, progress: &mut dyn Progress) -> Result<EvalReport, TrainError> {
         let paused = Instant::now();
-        let scores = validate(
-            &mut self.predictor(),
-            loader,
-            &self.config.classes,
-            progress,
-        );
-        let scores = self.ranks.agree(scores)?;
-        let report = eval::merged(self.ranks.communicator(), scores)?.report();
+        let (predictor, loader) = (&mut self.predictor(), &self.setup.validation);
+        let scores = validate(predictor, loader, &self.config.classes, progress);
+        let (scores, skipped) = self.ranks.agree(scores)?;
+        let communicator = self.ranks.communicator();
+        let report = eval::merged(communicator, scores)?.report();
+        let skipped = eval::all_skipped(communicator, skipped)?;
+        self.tell_skipped(&skipped, progress);
+        if report.images == 0 {
+            return Err(self.unusable("validation"));
+        }
         let record = ValidationRecord {
             step: self.position.step,
             epoch: self.epoch(),
@@ -177,24 +206,26 @@ impl Trainer {
         self.position.best_top1 = Some(best.map_or(record.top1, |best| best.max(record.top1)));
         self.save_model()?;
         self.started += paused.elapsed();
-        Ok(Some(report))
+        Ok(report)
     }
 }
 
-/// Scores this rank's share of the validation images.
+/// Scores this rank's share of the validation images, and says which were left out.
 fn validate(
     predictor: &mut Predictor,
     loader: &Loader,
     classes: &[String],
     progress: &mut dyn Progress,
-) -> Result<Scores, TrainError> {
+) -> Result<(Scores, Vec<Skipped>), TrainError> {
     let total = match &loader.config().share {
         Share::OfEpoch(images) => images.len() as u64,
         Share::Whole | Share::OfBatch(_) => loader.dataset().len() as u64,
     };
-    let mut done = 0;
-    Ok(eval::score(predictor, classes, loader, |batch| {
+    let (mut done, mut skipped) = (0, Vec::new());
+    let scores = eval::score(predictor, classes, loader, |batch| {
         done += (batch.len() + batch.skipped.len()) as u64;
+        skipped.extend_from_slice(&batch.skipped);
         progress.validating(done, total);
-    })?)
+    })?;
+    Ok((scores, skipped))
 }
