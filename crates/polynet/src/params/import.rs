@@ -45,11 +45,14 @@ pub fn import_weights(path: &Path, architecture: &Architecture) -> Result<Import
         .map_err(|error| WeightError::invalid(path, error))?;
     let file = open_weights(path)?;
     let found: HashMap<&str, &[usize]> = file.shapes().collect();
-    let matched = recognize(architecture, &graph, &found)?;
+    let others = file.others();
+    let unread = others.iter().map(|(name, _)| name.as_str());
+    let present: Vec<&str> = found.keys().copied().chain(unread).collect();
+    let matched = recognize(architecture, &graph, &present)?;
     let background_dropped = matched.fit(&graph, &found).map_err(|mismatch| {
-        let others = file.others().into_iter();
-        let others =
-            others.filter_map(|(name, dtype)| Some((matched.without_wrapper(&name)?, dtype)));
+        let others = others
+            .iter()
+            .filter_map(|(name, dtype)| Some((matched.without_wrapper(name)?, dtype.clone())));
         WeightError::mismatch(path, mismatch.with_types(others.collect()))
     })?;
     let Match {
@@ -129,10 +132,10 @@ impl Match {
 fn recognize(
     architecture: &Architecture,
     graph: &Graph,
-    found: &HashMap<&str, &[usize]>,
+    present: &[&str],
 ) -> Result<Match, WeightError> {
     let own: Vec<String> = graph.tensors().map(|spec| spec.name).collect();
-    let wrappers = wrappers(&own, found);
+    let wrappers = wrappers(&own, present);
     let (mut most, mut best) = (0, None);
     let mut consider = |naming, names: Vec<String>, wrappers: Vec<(usize, String)>| {
         let (count, wrapper) = wrappers.first().cloned().unwrap_or_default();
@@ -156,7 +159,7 @@ fn recognize(
     for &naming in Naming::of(architecture.family) {
         match naming.names(architecture, graph) {
             Ok(names) => {
-                let wrappers = self::wrappers(&names, found);
+                let wrappers = self::wrappers(&names, present);
                 consider(Some(naming), names, wrappers);
             }
             Err(_) if !is_foreign => {}
@@ -172,10 +175,10 @@ fn recognize(
 
 /// What stands before any of `names` in a file, with how many of them it stands before, the most
 /// first; of equals averages of weights, and then what is shorter.
-fn wrappers(names: &[String], found: &HashMap<&str, &[usize]>) -> Vec<(usize, String)> {
+fn wrappers(names: &[String], present: &[&str]) -> Vec<(usize, String)> {
     let names: HashSet<&str> = names.iter().map(String::as_str).collect();
     let mut counts: HashMap<&str, usize> = HashMap::new();
-    for name in found.keys() {
+    for name in present {
         let dots = name.match_indices('.').map(|(dot, _)| dot + 1);
         for start in std::iter::once(0).chain(dots) {
             if names.contains(&name[start..]) {

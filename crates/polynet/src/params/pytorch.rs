@@ -30,8 +30,10 @@ impl PyTorchFile {
     }
 }
 
-/// How the bytes of floating-point elements become `f32`.
-fn conversion(dtype: DType) -> Option<fn(&[u8]) -> Vec<f32>> {
+/// What makes `f32` of the bytes of floating-point elements.
+type Conversion = fn(&[u8]) -> Vec<f32>;
+
+fn conversion(dtype: DType) -> Option<Conversion> {
     match dtype {
         DType::F32 => Some(f32_values),
         DType::F64 => Some(f64_values),

@@ -43,7 +43,7 @@ pub struct TensorMismatch {
     /// Names whose elements are no floating-point numbers, and what they are.
     pub not_floating: Vec<(String, String)>,
     /// The name of a tensor that could not be read, and why.
-    pub unreadable: Option<(String, String)>,
+    pub unreadable: Option<Box<(String, String)>>,
 }
 
 impl TensorMismatch {
@@ -68,7 +68,7 @@ impl TensorMismatch {
     /// A tensor that could not be read.
     pub(super) fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Self {
         Self {
-            unreadable: Some((name.to_owned(), error.to_string())),
+            unreadable: Some(Box::new((name.to_owned(), error.to_string()))),
             ..Self::default()
         }
     }
@@ -105,7 +105,7 @@ impl TensorMismatch {
 
 impl std::fmt::Display for TensorMismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some((name, error)) = &self.unreadable {
+        if let Some((name, error)) = self.unreadable.as_deref() {
             return write!(f, "cannot read the tensor {name}: {error}");
         }
         let (missing, extra) = (self.missing.len(), self.extra.len());

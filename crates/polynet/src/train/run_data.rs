@@ -17,7 +17,7 @@ use crate::report::{RunFolder, RunFolderError};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Bytes of a split's files up to which they are read and compared themselves; of larger splits names,
 /// labels and sizes.
@@ -128,9 +128,9 @@ impl DataRecord {
     pub(super) fn placed(&self, recipe: &Recipe) -> Recipe {
         let mut recipe = recipe.clone();
         if let Some(directory) = &self.directory {
-            let place = |path: &Path| directory.join(path);
-            recipe.data.path = place(&recipe.data.path);
-            recipe.model.init = recipe.model.init.as_deref().map(place);
+            recipe.data.path = directory.join(&recipe.data.path);
+            let init = recipe.model.init.as_deref();
+            recipe.model.init = init.map(|path| directory.join(path));
         }
         recipe
     }
