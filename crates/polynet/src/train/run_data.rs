@@ -181,6 +181,7 @@ impl DataRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn digest(images: u64, listing: &str) -> SplitDigest {
         SplitDigest {
