@@ -183,7 +183,7 @@ impl CropView {
             height: scale as f64 * down,
         };
         let interpolation = self.preprocessing.interpolation;
-        let pixels = with_resized(image, region, scale, interpolation, <[u8]>::to_vec);
+        let pixels = with_resized(image, region, [scale; 2], interpolation, <[u8]>::to_vec);
         let side = scale as u32;
         let square = RgbImage::from_raw(side, side, pixels).unwrap_or_default();
         let size = self.preprocessing.input_size;
