@@ -6,8 +6,9 @@ A line is a case: filter, width and height of the picture, left, top, width and 
 of the result, and the FNV-1a hash of its RGB bytes. The picture is drawn by a formula that the test draws too. The
 part's numbers are those that Pillow computes with, 32-bit floats.
 
-Up to version 12 Pillow resamples rows before columns, as we do. Pillow 13 begins with the columns where a picture's
-height shrinks by more than twice as many pixels as its width; there it is called for each direction by itself.
+Rows are resampled before columns. Pillow 13 does so unless a picture's height shrinks by more than twice as many
+pixels as its width; there it is called for each direction by itself. (Up to version 12 it begins with the columns of
+pictures that are more than 100 times as high as wide.)
 """
 
 import argparse

@@ -128,13 +128,7 @@ impl Resampler {
         if to.is_empty() {
             return;
         }
-        let (reach, rows) = (across.reach(), down.reach());
-        assert!(reach.end <= width, "windows within a row");
-        assert!(
-            picture.len().is_multiple_of(CHANNELS * width)
-                && rows.end <= picture.len() / (CHANNELS * width),
-            "whole rows, and windows within them"
-        );
+        let [reach, rows] = reaches((picture, width), [across, down]);
         let used = CHANNELS * reach.start..CHANNELS * reach.end;
         let stride = line.next_multiple_of(PART);
         let longest = down.windows.iter().map(|window| window.count).max();
@@ -173,6 +167,18 @@ impl Resampler {
             unsafe { dispatch!(isa, sum_down(ring: &Ring<'_>, weights: &[i32], line: &mut [u8])) }
         }
     }
+}
+
+/// The old columns and rows that count.
+fn reaches((picture, width): (&[u8], usize), [across, down]: [&Taps; 2]) -> [Range<usize>; 2] {
+    let (reach, rows) = (across.reach(), down.reach());
+    assert!(reach.end <= width, "windows within a row");
+    assert!(
+        picture.len().is_multiple_of(CHANNELS * width)
+            && rows.end <= picture.len() / (CHANNELS * width),
+        "whole rows, and windows within them"
+    );
+    [reach, rows]
 }
 
 /// Resamples sixteen rows into their slots of the ring.
