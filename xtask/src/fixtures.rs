@@ -21,8 +21,8 @@ pub(crate) struct Arguments {
 const REQUIREMENTS: &str = "peers/requirements.txt";
 const SCRIPTS: [&str; 2] = ["peers/fixtures_polynet.py", "peers/fixtures_networks.py"];
 /// Scripts that need no seed, and where their fixtures go: training steps, optimizers' steps, crops,
-/// images and JPEGs.
-const SEEDLESS: [[&str; 3]; 5] = [
+/// images, JPEGs and resized pictures.
+const SEEDLESS: [[&str; 3]; 6] = [
     [
         "peers/fixtures_oracle.py",
         "--out",
@@ -47,6 +47,11 @@ const SEEDLESS: [[&str; 3]; 5] = [
         "peers/fixtures_jpeg.py",
         "--out",
         "crates/polynet/src/data/fixtures/jpeg.bin",
+    ],
+    [
+        "peers/fixtures_resample.py",
+        "--out",
+        "crates/polynet/src/data/fixtures/resample.txt",
     ],
 ];
 

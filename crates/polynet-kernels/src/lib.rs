@@ -15,6 +15,7 @@
 //! | [`norm`] | batch norm |
 //! | [`pool`] | pools |
 //! | [`conv`] | convolutions, direct and transformed, and their gradients |
+//! | [`resample`] | RGB pictures of another size |
 //! | [`plan`] | where maps lie in an arena |
 //! | [`memory`] | the allocator |
 //! | [`peak`] | what a core can do at most |
@@ -29,6 +30,7 @@ pub mod norm;
 pub mod peak;
 pub mod plan;
 pub mod pool;
+pub mod resample;
 mod simd;
 mod window;
 

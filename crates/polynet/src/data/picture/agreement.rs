@@ -1,4 +1,5 @@
-//! Our pixels beside Pillow's. Its files are made by `peers/fixtures_images.py`.
+//! Our pixels beside Pillow's. Its files are made by `peers/fixtures_images.py`, `fixtures_jpeg.py` and
+//! `fixtures_resample.py`.
 
 use std::{fs, path::PathBuf};
 
@@ -9,7 +10,7 @@ use super::{
     excerpt::{Target, decode_region},
     resample::{Interpolation, Region, with_resized},
 };
-use crate::random::fnv1a;
+use crate::{data::sample_images::pattern, random::fnv1a};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/data/fixtures/images")
@@ -82,7 +83,7 @@ fn files_that_end_early_are_refused_as_by_pillow() {
 }
 
 #[test]
-fn regions_resize_as_with_pillow_within_one_of_255_on_average() {
+fn regions_resize_as_with_pillow_to_the_bit_and_of_a_smaller_decoded_picture_within_one_of_255() {
     let photo = fixture("photo.jpg");
     let image = decode(&photo).unwrap();
     let mut seen = 0;
@@ -114,17 +115,18 @@ fn regions_resize_as_with_pillow_within_one_of_255_on_average() {
             with_resized(
                 image,
                 region,
-                target.size,
+                [target.size; 2],
                 target.interpolation,
                 <[u8]>::to_vec,
             )
         };
-        let (mean, _) = differences(&resized(&image, region), &pillows);
-        assert!(mean < 0.5, "{name}, all decoded: {mean}");
+        let pillows = pillows.into_raw();
+        assert!(resized(&image, region) == pillows, "{name}, all decoded");
         let excerpt = decode_region(&photo, &target, |_, _| region).unwrap();
-        let (mean, _) = differences(&resized(&excerpt.image, excerpt.region), &pillows);
+        let (mean, most) = differences(&resized(&excerpt.image, excerpt.region), &pillows);
         assert!(mean < 1.0, "{name}, decoded in part: {mean}");
         let shrinks = width.min(height) / size >= 6.0;
+        assert!(shrinks || most == 0, "{name}, decoded in part: {most}");
         let pixels = |image: &RgbImage| image.width() * image.height();
         assert_eq!(
             shrinks,
@@ -133,6 +135,51 @@ fn regions_resize_as_with_pillow_within_one_of_255_on_average() {
         );
     }
     assert_eq!(seen, 6);
+}
+
+#[test]
+fn several_hundred_pictures_are_resized_as_with_pillow_to_the_bit() {
+    let cases = include_str!("../fixtures/resample.txt");
+    let mut wrong = Vec::new();
+    for case in cases.lines() {
+        let (kind, rest) = case.split_once(' ').unwrap();
+        let (numbers, hash) = rest.rsplit_once(' ').unwrap();
+        let numbers: Vec<f64> = numbers.split(' ').map(|n| n.parse().unwrap()).collect();
+        let &[
+            picture_width,
+            picture_height,
+            left,
+            top,
+            width,
+            height,
+            columns,
+            rows,
+        ] = numbers.as_slice()
+        else {
+            panic!("{case}");
+        };
+        let region = Region {
+            left,
+            top,
+            width,
+            height,
+        };
+        let interpolation = match kind {
+            "bilinear" => Interpolation::Bilinear,
+            "bicubic" => Interpolation::Bicubic,
+            _ => Interpolation::Lanczos,
+        };
+        let image = pattern(picture_width as u32, picture_height as u32);
+        let size = [columns as usize, rows as usize];
+        let got = with_resized(&image, region, size, interpolation, |pixels| {
+            fnv1a(pixels.iter().copied())
+        });
+        if format!("{got:016x}") != hash {
+            wrong.push(case);
+        }
+    }
+    assert_eq!(cases.lines().count(), 400);
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// A picture of `fixtures/jpeg.bin`.

@@ -16,7 +16,8 @@ use std::sync::OnceLock;
 use crate::data::error::{DataError, DataErrorKind};
 
 /// How much memory decoding one picture may take, its pixels included. More is refused before it
-/// is asked for. Threads that load each decode one picture at a time.
+/// is asked for. Threads that load each decode one picture at a time. Resizing it takes about 100 bytes more for each
+/// row and column.
 ///
 /// The limit of the process is 2 GiB, which reads any grey or colour JPEG of 200 megapixels, or what the
 /// environment variable `POLYNET_IMAGE_MEMORY` says: bytes, or a number with `MiB` or `GiB`.
