@@ -118,7 +118,7 @@ impl Place {
                             - fs::read_to_string(entry.path())
                                 .unwrap_or_default()
                                 .replace('\n', "")
-                                .len()
+                                .len();
                     }
                     false if entry.path().is_dir() => folders.push(entry.path()),
                     false => {}

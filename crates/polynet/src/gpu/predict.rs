@@ -25,7 +25,7 @@ impl Predictor {
     /// Carries the tensors of a graph's names to the GPU.
     ///
     /// # Errors
-    /// If a name or shape does not fit the graph.
+    /// If a name or shape does not fit the graph, or a tensor cannot be read.
     ///
     /// # Panics
     /// If the machine has no such GPU.
@@ -37,10 +37,11 @@ impl Predictor {
         TensorMismatch::of(graph, tensors)?;
         let device = gpu.open();
         let carry = |spec: TensorSpec| {
-            on_device(tensors.values(&spec.name), [spec.num_elements()], &device)
+            let values = tensors.values(&spec.name)?;
+            Ok(on_device(values, [spec.num_elements()], &device))
         };
         Ok(Self {
-            tensors: graph.tensors().map(carry).collect(),
+            tensors: graph.tensors().map(carry).collect::<Result<_, _>>()?,
             paths: Paths::all(graph),
             graph: graph.clone(),
             device,

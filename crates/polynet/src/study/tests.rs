@@ -12,7 +12,7 @@ fn fault(text: &str) -> String {
 #[test]
 fn unknown_keys_are_refused_with_the_nearest_name() {
     for (text, expected) in [
-        (format!("sedes = [1]\n{LEAST}"), "the nearest is `seeds`"),
+        (format!("seds = [1]\n{LEAST}"), "the nearest is `seeds`"),
         (
             format!("{LEAST}netwrk = 'x'"),
             "[[architectures]]: `netwrk` is no key here: the nearest is `network`",

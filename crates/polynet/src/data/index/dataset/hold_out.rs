@@ -136,7 +136,7 @@ mod tests {
         let hold_out = HoldOut { images: 4, seed: 0 };
         let error = set.side(hold_out, Side::Kept).unwrap_err().to_string();
         assert!(
-            error.contains("fewer than its 4 training images"),
+            error.contains("fewer than its 2 training images"),
             "{error}"
         );
     }
