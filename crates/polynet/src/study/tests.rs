@@ -18,7 +18,7 @@ fn unknown_keys_are_refused_with_the_nearest_name() {
             "[[architectures]]: `netwrk` is no key here: the nearest is `network`",
         ),
         (
-            format!("{LEAST}[[variants]]\nname = 'a'\ngrow = {{ form = 'residual' }}"),
+            format!("{LEAST}[[variants]]\nname = 'a'\ngrow = {{ frm = 'residual' }}"),
             "the nearest is `from`",
         ),
         // A recipe's own keys.
