@@ -148,6 +148,15 @@ fn the_table_of_keys_in_the_docs_is_true() {
 }
 
 #[test]
+fn the_results_of_studies_in_the_docs_are_those_of_their_ledgers() {
+    let document = std::fs::read_to_string(workspace().join("docs/results.md")).unwrap();
+    let help =
+        "write it anew: polynet study results docs/results recipes/studies > docs/results.md";
+    let results = ["study", "results", "docs/results", "recipes/studies"];
+    assert_eq!(stdout(&results), document, "{help}");
+}
+
+#[test]
 fn the_keys_of_a_recipe_are_listed_as_text_and_as_json() {
     let text = stdout(&["train", "--keys"]);
     let line = |start: &str| {

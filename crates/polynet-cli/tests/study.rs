@@ -4,9 +4,10 @@
 
 use polynet::study::{Entry, StudyFolder};
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::sync::OnceLock;
 
 /// Three jobs a seed, one of which starts from another's model.
 const STUDY: &str = r#"
@@ -37,8 +38,6 @@ name = "grown"
 architectures = ["2-way"]
 grow = { from = "residual" }
 "#;
-/// Training and validation records of the whole study: 6 jobs, each 6 of steps and 2 of validations.
-const RECORDS: usize = 48;
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -52,22 +51,27 @@ fn polynet(arguments: &[&str]) -> Command {
 
 /// A place with the study file, and the folder that it is run in.
 struct Place {
-    root: tempfile::TempDir,
+    root: PathBuf,
 }
 
 impl Place {
-    fn new(study: &str) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join("study.toml"), study).unwrap();
+    /// A new place of that name; what an earlier test left there goes.
+    fn new(name: &str, study: &str) -> Self {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join("study")
+            .join(name);
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join("study.toml"), study).unwrap();
         Self { root }
     }
 
     fn folder(&self) -> StudyFolder {
-        StudyFolder::new(self.root.path().join("out"))
+        StudyFolder::new(self.root.join("out"))
     }
 
     fn command(&self, more: &[&str]) -> Command {
-        let study = self.root.path().join("study.toml");
+        let study = self.root.join("study.toml");
         let mut command = polynet(&["study"]);
         command
             .arg(study)
@@ -87,9 +91,22 @@ impl Place {
         assert!(output.status.success(), "{errors}");
     }
 
+    /// Begins the study and kills the process once it has told of so many validations, each job's two
+    /// counted, if it does not end before.
+    fn kill_after(&self, validations: usize) {
+        let mut process = self.start();
+        let told = BufReader::new(process.stderr.take().unwrap()).lines();
+        let told = told.map_while(Result::ok);
+        let validated = told.filter(|line| line.contains("validation: loss"));
+        validated.take(validations).for_each(drop);
+        // It may have ended.
+        let _ = process.kill();
+        process.wait().unwrap();
+    }
+
     fn start(&self) -> Child {
         let mut command = self.command(&["--threads", "1"]);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
 
@@ -104,39 +121,16 @@ impl Place {
     fn model(&self, job: &str) -> Vec<u8> {
         fs::read(self.folder().model(job).join("model.safetensors")).unwrap()
     }
+}
 
-    /// Lines of the metrics of all jobs.
-    fn records(&self) -> usize {
-        let mut folders = vec![self.folder().root().to_owned()];
-        let mut lines = 0;
-        while let Some(folder) = folders.pop() {
-            // It may not be there yet.
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                match entry.file_name() == "metrics.jsonl" {
-                    true => {
-                        lines += fs::read(entry.path()).unwrap_or_default().len()
-                            - fs::read_to_string(entry.path())
-                                .unwrap_or_default()
-                                .replace('\n', "")
-                                .len();
-                    }
-                    false if entry.path().is_dir() => folders.push(entry.path()),
-                    false => {}
-                }
-            }
-        }
-        lines
-    }
-
-    /// Kills the process once the study has so many records, if it does not end before.
-    fn kill_at(&self, records: usize, process: &mut Child) {
-        while self.records() < records && process.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        // It may have ended.
-        let _ = process.kill();
-        process.wait().unwrap();
-    }
+/// The study as it is when nothing disturbs it.
+fn undisturbed() -> &'static Place {
+    static PLACE: OnceLock<Place> = OnceLock::new();
+    PLACE.get_or_init(|| {
+        let place = Place::new("undisturbed", STUDY);
+        place.to_the_end();
+        place
+    })
 }
 
 fn jobs(entries: &[Entry]) -> Vec<&str> {
@@ -145,8 +139,7 @@ fn jobs(entries: &[Entry]) -> Vec<&str> {
 
 #[test]
 fn a_study_that_is_killed_again_and_again_gives_the_figures_of_one_that_is_not() {
-    let (whole, killed) = (Place::new(STUDY), Place::new(STUDY));
-    whole.to_the_end();
+    let (whole, killed) = (undisturbed(), Place::new("killed", STUDY));
     let expected = whole.figures();
     assert_eq!(
         jobs(&expected),
@@ -159,9 +152,9 @@ fn a_study_that_is_killed_again_and_again_gives_the_figures_of_one_that_is_not()
             "residual/random/2"
         ]
     );
-    // In the first job, at the end of a job, in a grown one, and late.
-    for records in [2, 9, 20, 33, 44] {
-        killed.kill_at(records, &mut killed.start());
+    // Inside a job, at the end of one, and in one that goes on.
+    for validations in [1, 2, 3, 1] {
+        killed.kill_after(validations);
         // A record that a machine's end has cut.
         let ledger = killed.folder().ledger();
         let mut bytes = fs::read(ledger.path()).unwrap_or_default();
@@ -177,12 +170,13 @@ fn a_study_that_is_killed_again_and_again_gives_the_figures_of_one_that_is_not()
 
 #[test]
 fn two_processes_share_a_study_and_one_of_them_may_die() {
-    let (whole, shared) = (Place::new(STUDY), Place::new(STUDY));
-    whole.to_the_end();
-    let (mut one, mut other) = (shared.start(), shared.start());
-    shared.kill_at(RECORDS / 3, &mut one);
-    assert!(other.wait().unwrap().success());
-    assert_eq!(shared.figures(), whole.figures());
+    let shared = Place::new("shared", STUDY);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| shared.to_the_end());
+        shared.kill_after(2);
+        other.join().unwrap();
+    });
+    assert_eq!(shared.figures(), undisturbed().figures());
     // No job was done twice: each has one record.
     let text = fs::read_to_string(shared.folder().ledger().path()).unwrap();
     assert_eq!(text.lines().count(), 6);
@@ -190,8 +184,7 @@ fn two_processes_share_a_study_and_one_of_them_may_die() {
 
 #[test]
 fn a_finished_study_is_small_and_has_nothing_left_to_do() {
-    let place = Place::new(STUDY);
-    place.to_the_end();
+    let place = undisturbed();
     let job = place.folder().job("2-way/grown/1");
     assert!(
         place
@@ -223,13 +216,30 @@ fn a_finished_study_is_small_and_has_nothing_left_to_do() {
 }
 
 #[test]
+fn a_report_is_written_of_a_study_from_any_folder() {
+    let place = undisturbed();
+    let out = place.root.join("report");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_polynet"));
+    let command = command.current_dir(&place.root).args(["study", "report"]);
+    let output = command.arg("out").arg("--out").arg(&out).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("All 6 runs are done."), "{table}");
+    assert!(table.contains("2-way/grown"), "{table}");
+    let plot = fs::read_to_string(out.join("errors.svg")).unwrap();
+    let page = fs::read_to_string(out.join("index.html")).unwrap();
+    assert!(page.contains(&plot));
+}
+
+#[test]
 fn a_job_that_fails_is_recorded_and_the_others_go_on() {
     let broken = STUDY.replace(
         r#"network = "small-ir-1-2-1""#,
         r#"network = "small-ir-1-2-1; classes = 9""#,
     );
     assert_ne!(broken, STUDY);
-    let place = Place::new(&broken);
+    let place = Place::new("broken", &broken);
     assert_eq!(place.run(&["--jobs", "2"]).status.code(), Some(1));
     let failed = |entries: &[Entry]| {
         let failed = entries.iter().filter(|entry| entry.figures().is_none());
@@ -250,12 +260,12 @@ fn a_job_that_fails_is_recorded_and_the_others_go_on() {
         "{ledger}"
     );
     // Mended, they are done; what was finished stays.
-    fs::write(place.root.path().join("study.toml"), STUDY).unwrap();
+    fs::write(place.root.join("study.toml"), STUDY).unwrap();
     place.to_the_end();
     assert_eq!(failed(&place.figures()), Vec::<String>::new());
     // What is finished may not become another experiment.
     let other = STUDY.replace("6 steps", "7 steps");
-    fs::write(place.root.path().join("study.toml"), other).unwrap();
+    fs::write(place.root.join("study.toml"), other).unwrap();
     let output = place.run(&[]);
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(errors.contains("was made by another recipe"), "{errors}");
@@ -263,7 +273,7 @@ fn a_job_that_fails_is_recorded_and_the_others_go_on() {
 
 #[test]
 fn a_dry_run_prints_the_grid_and_leaves_nothing() {
-    let place = Place::new(STUDY);
+    let place = Place::new("dry", STUDY);
     let output = place.run(&["--dry-run", "--json", "seed=0"]);
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{errors}");

@@ -7,7 +7,11 @@ use super::train::stop_on_signals;
 use crate::output;
 use crate::progress::in_words;
 use anyhow::{Context, Result};
-use polynet::study::{self, Estimate, FailedBefore, RunOptions, Study, StudyFolder, Summary};
+use polynet::study::{
+    self, Estimate, FailedBefore, Outline, Report, Results, RunOptions, Study, StudyFolder, Summary,
+};
+use polynet::write_text;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -61,13 +65,32 @@ enum Done {
         /// The study's folder
         folder: PathBuf,
     },
+    /// Write what is done of a study as one HTML page and its plots as SVG
+    Report {
+        /// The study's folder
+        folder: PathBuf,
+        /// Where to; `report` in the study's folder by default
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+        /// The study's text; `study.toml` in the study's folder by default
+        #[arg(long, value_name = "STUDY.toml")]
+        study: Option<PathBuf>,
+        /// Print the results as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the results of ledgers as a Markdown document, docs/results.md
+    Results {
+        /// The folder of the ledgers, NAME.jsonl
+        ledgers: PathBuf,
+        /// The folder of their studies, NAME.toml
+        studies: PathBuf,
+    },
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if let Some(Done::Csv { folder }) = &arguments.done {
-        let entries = StudyFolder::new(folder).ledger().read()?;
-        output::line(study::csv(&entries).trim_end())?;
-        return Ok(ExitCode::SUCCESS);
+    if let Some(done) = &arguments.done {
+        return done.run();
     }
     let path = arguments.study.as_deref().context("expected a study")?;
     let study = Study::load(path, &arguments.overrides)?;
@@ -98,11 +121,61 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.json {
         output::json(&entries)?;
     } else {
+        let results = Results::new(&Outline::parse(&study.text)?, &entries);
         output::line(&study.title)?;
-        output::line(table::results(&study, &entries))?;
+        output::line(table::results(&results))?;
         output::line(format_args!("ledger  {}", folder.ledger().path().display()))?;
     }
     Ok(ended(summary, &folder))
+}
+
+impl Done {
+    fn run(&self) -> Result<ExitCode> {
+        match self {
+            Self::Csv { folder } => {
+                let entries = StudyFolder::new(folder).ledger().read()?;
+                output::line(study::csv(&entries).trim_end())?;
+            }
+            Self::Report {
+                folder,
+                out,
+                study,
+                json,
+            } => {
+                let folder = StudyFolder::new(folder);
+                let text = study.clone().unwrap_or_else(|| folder.study());
+                let outline = Outline::load(&text)?;
+                let results = Results::new(&outline, &folder.ledger().read()?);
+                let out = out.clone();
+                let out = out.unwrap_or_else(|| folder.root().join("report"));
+                let page = write_report(&results, &out)?;
+                if *json {
+                    output::json(&results)?;
+                } else {
+                    output::line(&results.title)?;
+                    output::line(table::results(&results))?;
+                    output::line(results.state())?;
+                    output::line(format_args!("page  {}", page.display()))?;
+                }
+            }
+            Self::Results { ledgers, studies } => {
+                output::line(study::markdown(ledgers, studies)?.trim_end())?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Writes the page and the plots; gives the page's path.
+fn write_report(results: &Results, out: &Path) -> Result<PathBuf> {
+    let Report { page, plots } = study::report(results);
+    fs::create_dir_all(out).with_context(|| format!("can't make {}", out.display()))?;
+    for (name, svg) in &plots {
+        write_text(&out.join(format!("{name}.svg")), svg)?;
+    }
+    let path = out.join("index.html");
+    write_text(&path, &page)?;
+    Ok(path)
 }
 
 fn default_folder(study: &Path) -> PathBuf {

@@ -139,7 +139,7 @@ fn label(value: f64, power: i32) -> String {
 }
 
 /// `1234567` as `1 234 567`, with spaces that do not break a line and are no wider than they must be.
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     crate::arch::cost::grouped(number, '\u{202f}')
 }
 

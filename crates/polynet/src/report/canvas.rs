@@ -13,6 +13,11 @@ pub(super) type Point = (f64, f64);
 /// What the viewer's own sans-serif font stands in for.
 const FONT: &str = "Helvetica, Arial, 'Liberation Sans', sans-serif";
 
+/// What an arrow ends in.
+const TIP: &str = "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" \
+    markerHeight=\"7\" orient=\"auto\"><path class=\"ink\" fill=\"currentColor\" d=\"M0 0L8 4L0 8z\"/>\
+    </marker></defs>\n";
+
 /// A colour by its role. Hues are Okabe and Ito's, told apart with any kind of colour blindness;
 /// the fills are the same hues, pale on light paper and deep on dark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -291,14 +296,16 @@ impl Sheet {
         }
         let [light, dark] = looks;
         let (label, body) = (printable(label), self.body);
+        let tip = match body.contains("url(#tip)") {
+            true => TIP,
+            false => "",
+        };
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{label}\" \
              font-family=\"{FONT}\">\n\
              <style>text{{fill:currentColor}}{light}@media (prefers-color-scheme:dark){{{dark}}}</style>\n\
-             <defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" \
-             markerHeight=\"7\" orient=\"auto\"><path class=\"ink\" fill=\"currentColor\" \
-             d=\"M0 0L8 4L0 8z\"/></marker></defs>\n\
+             {tip}\
              <rect class=\"paper\" fill=\"currentColor\" width=\"100%\" height=\"100%\"/>\n\
              {body}</svg>\n"
         )
@@ -320,8 +327,8 @@ impl fmt::Display for Pen {
     }
 }
 
-/// Text as XML may hold it: class names are any text, XML has no control characters.
-fn printable(text: &str) -> String {
+/// Text as XML and HTML may hold it: class names are any text, XML has no control characters.
+pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -118,7 +118,7 @@ impl Chart {
     }
 
     /// Where a value stands on the sheet; beyond an axis's end it stands at that end.
-    fn at(&self, (x, y): Point) -> Point {
+    pub(super) fn at(&self, (x, y): Point) -> Point {
         let Area {
             left,
             top,
@@ -131,10 +131,20 @@ impl Chart {
         )
     }
 
-    /// Draws the chart with its series, the first lowest.
-    pub(super) fn draw(&self, sheet: &mut Sheet, series: &[Series]) {
+    /// What is between the axes.
+    pub(super) fn inner(&self) -> Area {
+        self.inner
+    }
+
+    /// Draws the axes alone.
+    pub(super) fn draw_axes(&self, sheet: &mut Sheet) {
         self.draw_up(sheet);
         self.draw_across(sheet);
+    }
+
+    /// Draws the chart with its series, the first lowest.
+    pub(super) fn draw(&self, sheet: &mut Sheet, series: &[Series]) {
+        self.draw_axes(sheet);
         for series in series {
             let points = || series.points.iter().map(|point| self.at(*point));
             sheet.line(series.stroke.pen(series.color), &Path::through(points()));
@@ -193,20 +203,34 @@ impl Chart {
 
     /// The names of the series, above the right end of the chart.
     fn draw_names(&self, sheet: &mut Sheet, series: &[Series]) {
-        const SAMPLE: f64 = 24.0;
-        let y = self.outer.top + 9.0;
         let mut right = self.inner.right;
         let named = |series: &&Series| !series.name.is_empty() && !series.points.is_empty();
         for series in series.iter().rev().filter(named) {
-            let left = right - TITLE.width(series.name);
-            sheet.text((left, y), series.name, TITLE);
-            let sample = (left - 7.0 - SAMPLE, left - 7.0);
-            let line = Path::from((sample.0, y)).to((sample.1, y));
-            sheet.line(series.stroke.pen(series.color), &line);
-            if matches!(series.stroke, Stroke::Marked | Stroke::Light) {
-                sheet.dot(series.color, (sample.0 + SAMPLE / 2.0, y), 3.2);
-            }
-            right = sample.0 - 20.0;
+            right = self.draw_name(sheet, right, series.name, |sheet, line, middle| {
+                sheet.line(series.stroke.pen(series.color), line);
+                if matches!(series.stroke, Stroke::Marked | Stroke::Light) {
+                    sheet.dot(series.color, middle, 3.2);
+                }
+            });
         }
+    }
+
+    /// A name above the chart that ends at `right`, after a sample that is drawn along a line and around
+    /// its middle; gives where another may end.
+    pub(super) fn draw_name(
+        &self,
+        sheet: &mut Sheet,
+        right: f64,
+        name: &str,
+        sample: impl FnOnce(&mut Sheet, &Path, Point),
+    ) -> f64 {
+        const SAMPLE: f64 = 24.0;
+        let y = self.outer.top + 9.0;
+        let left = right - TITLE.width(name);
+        sheet.text((left, y), name, TITLE);
+        let (from, to) = (left - 7.0 - SAMPLE, left - 7.0);
+        let line = Path::from((from, y)).to((to, y));
+        sample(sheet, &line, (from + SAMPLE / 2.0, y));
+        from - 20.0
     }
 }

@@ -9,6 +9,7 @@
 //! of colour blindness (Okabe and Ito's), and text stays text.
 
 mod axis;
+mod bars;
 mod canvas;
 mod chart;
 mod confusion;
@@ -19,7 +20,11 @@ mod machine;
 mod metrics;
 mod network;
 mod run_folder;
+mod scatter;
 
+pub(crate) use axis::grouped;
+pub(crate) use bars::{Bar, bars};
+pub(crate) use canvas::printable;
 pub use confusion::confusion_matrix;
 pub use curves::curves;
 pub use evaluation::{ClassReport, ConfusionMatrix, EvalReport};
@@ -30,6 +35,7 @@ pub use metrics::{
 };
 pub use network::{ClaimReport, ModuleReport, NetworkReport, PartReport, graph_json};
 pub use run_folder::{RunFolder, RunFolderError};
+pub(crate) use scatter::{Lines, Mark, Marks, Scatter};
 
 /// Leaves a copy of a tested picture to look at where `POLYNET_PICTURES` names a folder.
 #[cfg(test)]

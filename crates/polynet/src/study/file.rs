@@ -21,6 +21,9 @@
 //! settings = "scale = 0.3"
 //! recipe = { training.duration = "1 epoch" }
 //! grow = { from = "residual", variant = "short" }
+//!
+//! [report]                          # how the results are shown: see `outline`
+//! kind = "bars"
 //! ```
 //!
 //! A value of an architecture's `recipe` wins over one of its variant's, which wins over `[recipe]`,
@@ -29,6 +32,7 @@
 use super::StudyError;
 use super::grid::{self, Job};
 use super::keys::{Keys, overrides};
+use super::outline::ReportText;
 use crate::grow::{Placement, Start};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -70,6 +74,7 @@ pub(super) struct Text {
     pub(super) recipe: Vec<String>,
     pub(super) architectures: Vec<ArchitectureText>,
     pub(super) variants: Vec<VariantText>,
+    pub(super) report: ReportText,
 }
 
 pub(super) struct ArchitectureText {
@@ -101,17 +106,7 @@ impl Study {
     /// # Errors
     /// If the file can't be read, and with every fault of its text.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, StudyError> {
-        let fail = |source| StudyError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let length = std::fs::metadata(path).map_err(fail)?.len();
-        if length > LONGEST {
-            let message = format!("expected at most {LONGEST} bytes, came {length}");
-            return Err(StudyError::Faults(vec![message]).at(path));
-        }
-        let text = std::fs::read_to_string(path).map_err(fail)?;
-        Self::parse(&text, overrides).map_err(|error| error.at(path))
+        Self::parse(&text_of(path)?, overrides).map_err(|error| error.at(path))
     }
 
     /// Reads a study's text and then the overrides of its recipe, and checks every job of it.
@@ -119,14 +114,7 @@ impl Study {
     /// # Errors
     /// With every fault of the text.
     pub fn parse(text: &str, overrides: &[String]) -> Result<Self, StudyError> {
-        let table: Table = text
-            .parse()
-            .map_err(|error| StudyError::Faults(vec![format!("expected TOML: {error}")]))?;
-        let mut faults = Vec::new();
-        let read = read(table, &mut faults);
-        if !faults.is_empty() {
-            return Err(StudyError::Faults(faults));
-        }
+        let read = Text::parse(text)?;
         let jobs = grid::jobs(&read, overrides)?;
         let names = |names: &mut dyn Iterator<Item = &String>| names.cloned().collect();
         Ok(Self {
@@ -138,6 +126,35 @@ impl Study {
             jobs,
             text: text.to_owned(),
         })
+    }
+}
+
+/// The text of a study file.
+pub(super) fn text_of(path: &Path) -> Result<String, StudyError> {
+    let fail = |source| StudyError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let length = std::fs::metadata(path).map_err(fail)?.len();
+    if length > LONGEST {
+        let message = format!("expected at most {LONGEST} bytes, came {length}");
+        return Err(StudyError::Faults(vec![message]).at(path));
+    }
+    std::fs::read_to_string(path).map_err(fail)
+}
+
+impl Text {
+    /// Reads a study's text; recipes and networks are not looked at.
+    pub(super) fn parse(text: &str) -> Result<Self, StudyError> {
+        let table: Table = text
+            .parse()
+            .map_err(|error| StudyError::Faults(vec![format!("expected TOML: {error}")]))?;
+        let mut faults = Vec::new();
+        let read = read(table, &mut faults);
+        match faults.is_empty() {
+            true => Ok(read),
+            false => Err(StudyError::Faults(faults)),
+        }
     }
 }
 
@@ -171,6 +188,11 @@ fn read(table: Table, faults: &mut Vec<String>) -> Text {
     check_names(names, "architectures", &mut keys);
     let names = variants.iter().map(|one| one.name.as_str());
     check_names(names, "variants", &mut keys);
+    let report = keys.table("report").map(|table| {
+        let architectures: Vec<&str> = architectures.iter().map(|one| &*one.name).collect();
+        let variants: Vec<&str> = variants.iter().map(|one| &*one.name).collect();
+        ReportText::read(table, &mut keys, &architectures, &variants)
+    });
     keys.finish();
     Text {
         title,
@@ -181,6 +203,7 @@ fn read(table: Table, faults: &mut Vec<String>) -> Text {
         recipe: recipe.unwrap_or_default(),
         architectures,
         variants,
+        report: report.unwrap_or_default(),
     }
 }
 
@@ -237,7 +260,10 @@ fn variant(table: Table, keys: &mut Keys<'_>) -> VariantText {
     text
 }
 
-fn word<T: FromStr<Err = String> + Default>(keys: &mut Keys<'_>, key: &'static str) -> T {
+pub(super) fn word<T: FromStr<Err = String> + Default>(
+    keys: &mut Keys<'_>,
+    key: &'static str,
+) -> T {
     let parsed = keys.text(key).map(|text| text.parse());
     parsed
         .unwrap_or_else(|| Ok(T::default()))

@@ -94,7 +94,7 @@ struct Combination<'t> {
 }
 
 impl VariantText {
-    fn applies_to(&self, architecture: &str) -> bool {
+    pub(super) fn applies_to(&self, architecture: &str) -> bool {
         let named = self.architectures.as_ref();
         named.is_none_or(|names| names.iter().any(|name| name == architecture))
     }

@@ -152,8 +152,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path }
+    /// The file, whether it is there or not.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
     }
 
     /// The file.

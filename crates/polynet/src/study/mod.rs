@@ -41,7 +41,13 @@ mod grid;
 mod job;
 mod keys;
 mod ledger;
+mod markdown;
+mod outline;
+mod page;
+mod plots;
+mod results;
 mod run;
+mod statistics;
 mod watch;
 
 pub use csv::csv;
@@ -51,7 +57,12 @@ pub use file::Study;
 pub use folder::StudyFolder;
 pub use grid::{Growing, Job};
 pub use ledger::{Entry, Figures, Ledger, Machine, Outcome, Validation};
+pub use markdown::markdown;
+pub use outline::{Outline, ReportKind};
+pub use page::{Report, report};
+pub use results::{COLUMNS, ResultRow, Results, SeedResult};
 pub use run::{FailedBefore, RunOptions, Summary, run};
+pub use statistics::{Difference, Spread, Verdict};
 pub use watch::{Event, Watch};
 
 #[cfg(test)]

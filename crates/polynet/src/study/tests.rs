@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod report;
+
 const LEAST: &str = "title = 'least'\n[recipe]\ndata.path = 'photos'\n\
                      [[architectures]]\nname = 'residual'\nnetwork = 'small-ir-1-2-1'\n";
 
@@ -216,12 +218,16 @@ fn a_torn_last_line_is_left_out_and_then_removed() {
     );
 }
 
-/// A study that comes with the project.
-fn shipped(name: &str) -> Study {
+/// The text of a study that comes with the project.
+fn shipped_text(name: &str) -> String {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/studies");
     let text = std::fs::read_to_string(folder.join(name)).unwrap();
     let base = folder.join("base.toml").display().to_string();
-    Study::parse(&text.replace("recipes/studies/base.toml", &base), &[]).unwrap()
+    text.replace("recipes/studies/base.toml", &base)
+}
+
+fn shipped(name: &str) -> Study {
+    Study::parse(&shipped_text(name), &[]).unwrap()
 }
 
 #[test]

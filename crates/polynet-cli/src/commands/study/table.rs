@@ -1,7 +1,7 @@
 //! Tables of a study for the terminal.
 
 use crate::progress::in_words;
-use polynet::study::{Entry, Estimate, Study};
+use polynet::study::{COLUMNS, Estimate, Results};
 use std::time::Duration;
 
 /// Cells in columns: the first to the left, the others to the right.
@@ -60,54 +60,11 @@ pub(super) fn estimates(estimates: &[Estimate]) -> String {
     aligned(&rows)
 }
 
-/// A line for each architecture and variant: means over the seeds, with standard deviations.
-pub(super) fn results(study: &Study, entries: &[Entry]) -> String {
-    let mut rows = vec![row(&[
-        "network",
-        "seeds",
-        "top-1 error %",
-        "best %",
-        "top-5 error %",
-        "ms a step",
-    ])];
-    for architecture in &study.architectures {
-        for variant in &study.variants {
-            let own = entries
-                .iter()
-                .filter(|entry| entry.architecture == *architecture && entry.variant == *variant);
-            let figures: Vec<_> = own.filter_map(Entry::figures).collect();
-            if figures.is_empty() {
-                continue;
-            }
-            let of = |values: Vec<f64>| spread(&values);
-            rows.push(vec![
-                format!("{architecture}/{variant}"),
-                figures.len().to_string(),
-                of(figures.iter().map(|one| 100.0 * one.top1_error).collect()),
-                of(figures
-                    .iter()
-                    .map(|one| 100.0 * one.best_top1_error)
-                    .collect()),
-                of(figures.iter().map(|one| 100.0 * one.top5_error).collect()),
-                of(figures.iter().filter_map(|one| one.ms_per_step).collect()),
-            ]);
-        }
-    }
+/// A line for each network: means over the seeds, and differences to what it is compared with.
+pub(super) fn results(results: &Results) -> String {
+    let mut rows = vec![row(&COLUMNS)];
+    rows.extend(results.table().into_iter().map(Vec::from));
     aligned(&rows)
-}
-
-/// Mean ± standard deviation (over n − 1); of one value that.
-fn spread(values: &[f64]) -> String {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    match values.len() {
-        0 => "-".to_owned(),
-        1 => format!("{mean:.2}"),
-        _ => {
-            let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-            format!("{mean:.2} ± {:.2}", (squares / (count - 1.0)).sqrt())
-        }
-    }
 }
 
 #[cfg(test)]
@@ -115,12 +72,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_spreads_are_over_n_minus_one() {
+    fn the_first_column_is_aligned_to_the_left_and_others_to_the_right() {
         let rows = [row(&["a", "10"]), row(&["long", "7"])];
         assert_eq!(aligned(&rows), "a     10\nlong   7");
-        // Deviations -2, 0, 2: squares 8, over 2.
-        assert_eq!(spread(&[1.0, 3.0, 5.0]), "3.00 ± 2.00");
-        assert_eq!(spread(&[1.5]), "1.50");
-        assert_eq!(spread(&[]), "-");
     }
 }
