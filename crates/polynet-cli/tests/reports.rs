@@ -216,20 +216,32 @@ fn a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken() {
     let (root, run) = (folder.path(), folder.path().join("run"));
     train(root, &[], 0);
     let trained = weights(&run);
+    let newest = checkpoints(&run).pop().unwrap();
     let cut = |path: &Path| {
         let bytes = fs::read(path).unwrap();
         fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
     };
-    let newest = checkpoints(&run).pop().unwrap();
-    cut(&newest);
-    let said = told(root, &["train", "--resume", "run"], 0);
-    assert!(
-        said.contains("step-000000006.safetensors.damaged"),
-        "{said}"
-    );
-    assert!(said.contains("resumed after step 3"), "{said}");
-    assert_eq!(weights(&run), trained);
-    checkpoints(&run).iter().for_each(|path| cut(path));
+    let turn_a_bit = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last - 2] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    for damage in [&cut as &dyn Fn(&Path), &turn_a_bit] {
+        damage(&newest);
+        let said = told(root, &["train", "--resume", "run"], 0);
+        assert!(
+            said.contains("step-000000006.safetensors.damaged"),
+            "{said}"
+        );
+        assert!(said.contains("resumed after step 3"), "{said}");
+        assert_eq!(weights(&run), trained);
+    }
+    let sound = checkpoints(&run);
+    let sound = sound
+        .iter()
+        .filter(|path| path.extension().is_some_and(|it| it == "safetensors"));
+    sound.for_each(|path| cut(path));
     let said = told(root, &["train", "--resume", "run"], 1);
     assert!(said.contains("no older checkpoint"), "{said}");
 }

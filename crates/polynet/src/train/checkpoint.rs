@@ -2,21 +2,26 @@
 //!
 //! A checkpoint is one safetensors file, `checkpoints/step-000001234.safetensors`: the network's
 //! tensors by their names, the optimizer's state as `optimizer.N.NAME`, averaged weights, where there
-//! are any, as `average.NAME`, and the [`Position`] as JSON in the metadata. It appears in one piece, and the one before stays until then. Random
-//! numbers need no state: each is drawn from the seed and the step or sample that it is for.
+//! are any, as `average.NAME`, and the [`Position`] as JSON in the metadata, with a digest of all. It
+//! appears in one piece, and the one before stays until then. Random numbers need no state: each is
+//! drawn from the seed and the step or sample that it is for.
 
 use super::average::WeightAverage;
 use super::optimizer::Optimizer;
 use super::paths::PathState;
 use super::window::Window;
+use crate::bytes;
 use crate::params::{Params, TensorMap, WeightError, WeightFile, write_safetensors};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Key of the position in the file's metadata.
 const POSITION: &str = "polynet.position";
+/// Key of the digest in the file's metadata. Checkpoints of earlier programs have none.
+const DIGEST: &str = "polynet.digest";
 /// Checkpoints kept: the newest, and one to fall back on.
 const KEPT: usize = 2;
 
@@ -58,7 +63,11 @@ pub(super) fn save(
     tensors.extend(average.into_iter().flat_map(WeightAverage::refs));
     let json =
         serde_json::to_string(position).map_err(|error| WeightError::invalid(&path, error))?;
-    let metadata = HashMap::from([(POSITION.to_owned(), json)]);
+    let named = tensors
+        .iter()
+        .map(|tensor| (&*tensor.name, &*tensor.values));
+    let digest = digest(&json, named);
+    let metadata = HashMap::from([(POSITION.to_owned(), json), (DIGEST.to_owned(), digest)]);
     write_safetensors(&path, &tensors, Some(metadata))?;
     let steps = list(folder)?;
     for (_, old) in steps.iter().rev().skip(KEPT) {
@@ -130,7 +139,30 @@ fn load(path: &Path) -> Result<(Position, TensorMap), WeightError> {
     let json =
         json.ok_or_else(|| WeightError::invalid(path, "not a checkpoint: it has no position"))?;
     let position = serde_json::from_str(json).map_err(|error| WeightError::invalid(path, error))?;
-    Ok((position, file.read_all(path)?))
+    let tensors = file.read_all(path)?;
+    let named = tensors.iter();
+    let found = digest(json, named.map(|(name, tensor)| (&**name, &*tensor.values)));
+    match file.metadata.get(DIGEST) {
+        Some(written) if *written != found => Err(WeightError::invalid(
+            path,
+            "its bytes are not those that were written",
+        )),
+        _ => Ok((position, tensors)),
+    }
+}
+
+/// A hash of a position and of tensors, whatever their order.
+fn digest<'a>(position: &str, tensors: impl Iterator<Item = (&'a str, &'a [f32])>) -> String {
+    let mut hash = Sha256::new_with_prefix(position);
+    let mut buffer = Vec::new();
+    for (name, values) in tensors.collect::<BTreeMap<_, _>>() {
+        buffer.clear();
+        bytes::put_f32s(&mut buffer, values);
+        hash.update(bytes::of_words([name.len() as u64, values.len() as u64]));
+        hash.update(name);
+        hash.update(&buffer);
+    }
+    format!("{:x}", hash.finalize())
 }
 
 /// The checkpoints of a folder by step, oldest first.
