@@ -40,7 +40,7 @@ pub struct Pass<'a> {
     normalized: Vec<Option<Normalized>>,
     /// The windows of pools that take a maximum, by node.
     maxima: Vec<Vec<Maximum>>,
-    /// Choices that were [close](CLOSE), each with how far the argument was from turning it.
+    /// Choices that were close, each with how far the argument was from turning it.
     pub close: Vec<(f64, Choice)>,
     /// Batch norm, mean and variance over `n − 1` of each evaluation that used those of the batch.
     pub statistics: Vec<(usize, Vec<f64>, Vec<f64>)>,
