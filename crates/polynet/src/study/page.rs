@@ -54,7 +54,7 @@ figure{margin:0;overflow-x:auto}figure.bars{grid-column:1/-1}svg{max-width:100%;
 figure.bars svg{min-width:32rem}
 .table{overflow-x:auto}table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--rule)}
-th:first-child,td:first-child{text-align:left;padding-left:0}td:last-child{text-align:left}
+th:first-child,td:first-child{text-align:left;padding-left:0}:is(th,td):last-child{text-align:left}
 @media print{body{font-size:11px;max-width:none;padding:0}figure,tr{break-inside:avoid}\
 .plots{grid-template-columns:1fr 1fr}table{font-size:8px}th,td{padding:.2rem .35rem}}
 ";
