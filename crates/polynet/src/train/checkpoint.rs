@@ -20,8 +20,6 @@ use std::path::{Path, PathBuf};
 
 /// Key of the position in the file's metadata.
 const POSITION: &str = "polynet.position";
-/// Key of the digest in the file's metadata. Checkpoints of earlier programs have none.
-const DIGEST: &str = "polynet.digest";
 /// Checkpoints kept: the newest, and one to fall back on.
 const KEPT: usize = 2;
 
@@ -46,6 +44,16 @@ pub struct Position {
     pub validation_due: bool,
 }
 
+/// What the metadata says. It is one value: several would be written in any order.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(flatten)]
+    position: Position,
+    /// Of the position and the tensors; checkpoints of earlier programs have none.
+    #[serde(default)]
+    digest: Option<String>,
+}
+
 /// Writes the checkpoint of a position and removes the oldest beyond two.
 ///
 /// # Errors
@@ -61,13 +69,17 @@ pub(super) fn save(
     let mut tensors = params.refs();
     tensors.extend(optimizer.refs(params));
     tensors.extend(average.into_iter().flat_map(WeightAverage::refs));
-    let json =
-        serde_json::to_string(position).map_err(|error| WeightError::invalid(&path, error))?;
     let named = tensors
         .iter()
         .map(|tensor| (&*tensor.name, &*tensor.values));
-    let digest = digest(&json, named);
-    let metadata = HashMap::from([(POSITION.to_owned(), json), (DIGEST.to_owned(), digest)]);
+    let stored = digest(position, named).and_then(|digest| {
+        serde_json::to_string(&Stored {
+            position: position.clone(),
+            digest: Some(digest),
+        })
+    });
+    let json = stored.map_err(|error| WeightError::invalid(&path, error))?;
+    let metadata = HashMap::from([(POSITION.to_owned(), json)]);
     write_safetensors(&path, &tensors, Some(metadata))?;
     let steps = list(folder)?;
     for (_, old) in steps.iter().rev().skip(KEPT) {
@@ -138,12 +150,16 @@ fn load(path: &Path) -> Result<(Position, TensorMap), WeightError> {
     let json = file.metadata.get(POSITION);
     let json =
         json.ok_or_else(|| WeightError::invalid(path, "not a checkpoint: it has no position"))?;
-    let position = serde_json::from_str(json).map_err(|error| WeightError::invalid(path, error))?;
+    let Stored { position, digest } =
+        serde_json::from_str(json).map_err(|error| WeightError::invalid(path, error))?;
     let tensors = file.read_all(path)?;
-    let named = tensors.iter();
-    let found = digest(json, named.map(|(name, tensor)| (&**name, &*tensor.values)));
-    match file.metadata.get(DIGEST) {
-        Some(written) if *written != found => Err(WeightError::invalid(
+    let named = tensors
+        .iter()
+        .map(|(name, tensor)| (&**name, &*tensor.values));
+    let found =
+        self::digest(&position, named).map_err(|error| WeightError::invalid(path, error))?;
+    match digest {
+        Some(written) if written != found => Err(WeightError::invalid(
             path,
             "its bytes are not those that were written",
         )),
@@ -152,8 +168,11 @@ fn load(path: &Path) -> Result<(Position, TensorMap), WeightError> {
 }
 
 /// A hash of a position and of tensors, whatever their order.
-fn digest<'a>(position: &str, tensors: impl Iterator<Item = (&'a str, &'a [f32])>) -> String {
-    let mut hash = Sha256::new_with_prefix(position);
+fn digest<'a>(
+    position: &Position,
+    tensors: impl Iterator<Item = (&'a str, &'a [f32])>,
+) -> serde_json::Result<String> {
+    let mut hash = Sha256::new_with_prefix(serde_json::to_string(position)?);
     let mut buffer = Vec::new();
     for (name, values) in tensors.collect::<BTreeMap<_, _>>() {
         buffer.clear();
@@ -162,7 +181,7 @@ fn digest<'a>(position: &str, tensors: impl Iterator<Item = (&'a str, &'a [f32])
         hash.update(name);
         hash.update(&buffer);
     }
-    format!("{:x}", hash.finalize())
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 /// The checkpoints of a folder by step, oldest first.
