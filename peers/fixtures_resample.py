@@ -18,6 +18,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from fixtures_jpeg import fnv1a
+
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -89,13 +91,6 @@ def resized(image, result, kind, box):
         image = image.resize((to_width, height), kind, box=(left, 0, right, height))
         box = 0, top, to_width, bottom
     return image.resize(result, kind, box=box)
-
-
-def fnv1a(data):
-    value = 0xCBF29CE484222325
-    for byte in data:
-        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return value
 
 
 def main():
