@@ -13,13 +13,16 @@ use super::window::Window;
 use crate::bytes;
 use crate::params::{Params, TensorMap, WeightError, WeightFile, write_safetensors};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Key of the position in the file's metadata.
+/// Key of the position in the file's metadata, its only one: several would be written in any order.
 const POSITION: &str = "polynet.position";
+/// Key of the digest beside the position's. Checkpoints of earlier programs have none.
+const DIGEST: &str = "digest";
 /// Checkpoints kept: the newest, and one to fall back on.
 const KEPT: usize = 2;
 
@@ -44,16 +47,6 @@ pub struct Position {
     pub validation_due: bool,
 }
 
-/// What the metadata says. It is one value: several would be written in any order.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    #[serde(flatten)]
-    position: Position,
-    /// Of the position and the tensors; checkpoints of earlier programs have none.
-    #[serde(default)]
-    digest: Option<String>,
-}
-
 /// Writes the checkpoint of a position and removes the oldest beyond two.
 ///
 /// # Errors
@@ -69,16 +62,13 @@ pub(super) fn save(
     let mut tensors = params.refs();
     tensors.extend(optimizer.refs(params));
     tensors.extend(average.into_iter().flat_map(WeightAverage::refs));
+    let mut stored =
+        serde_json::to_value(position).map_err(|error| WeightError::invalid(&path, error))?;
     let named = tensors
         .iter()
         .map(|tensor| (&*tensor.name, &*tensor.values));
-    let stored = digest(position, named).and_then(|digest| {
-        serde_json::to_string(&Stored {
-            position: position.clone(),
-            digest: Some(digest),
-        })
-    });
-    let json = stored.map_err(|error| WeightError::invalid(&path, error))?;
+    stored[DIGEST] = digest(&stored, named).into();
+    let json = stored.to_string();
     let metadata = HashMap::from([(POSITION.to_owned(), json)]);
     write_safetensors(&path, &tensors, Some(metadata))?;
     let steps = list(folder)?;
@@ -150,29 +140,26 @@ fn load(path: &Path) -> Result<(Position, TensorMap), WeightError> {
     let json = file.metadata.get(POSITION);
     let json =
         json.ok_or_else(|| WeightError::invalid(path, "not a checkpoint: it has no position"))?;
-    let Stored { position, digest } =
-        serde_json::from_str(json).map_err(|error| WeightError::invalid(path, error))?;
+    let invalid = |error| WeightError::invalid(path, error);
+    // What was written is compared, not what is known of it: another version's position may have more.
+    let mut stored: Map<String, Value> = serde_json::from_str(json).map_err(invalid)?;
+    let written = stored.shift_remove(DIGEST);
+    let stored = Value::Object(stored);
     let tensors = file.read_all(path)?;
     let named = tensors
         .iter()
         .map(|(name, tensor)| (&**name, &*tensor.values));
-    let found =
-        self::digest(&position, named).map_err(|error| WeightError::invalid(path, error))?;
-    match digest {
-        Some(written) if written != found => Err(WeightError::invalid(
-            path,
-            "its bytes are not those that were written",
-        )),
-        _ => Ok((position, tensors)),
+    if written.is_some_and(|written| written != digest(&stored, named)) {
+        let message = "its bytes are not those that were written";
+        return Err(WeightError::invalid(path, message));
     }
+    let position = serde_json::from_value(stored).map_err(invalid)?;
+    Ok((position, tensors))
 }
 
 /// A hash of a position and of tensors, whatever their order.
-fn digest<'a>(
-    position: &Position,
-    tensors: impl Iterator<Item = (&'a str, &'a [f32])>,
-) -> serde_json::Result<String> {
-    let mut hash = Sha256::new_with_prefix(serde_json::to_string(position)?);
+fn digest<'a>(position: &Value, tensors: impl Iterator<Item = (&'a str, &'a [f32])>) -> String {
+    let mut hash = Sha256::new_with_prefix(position.to_string());
     let mut buffer = Vec::new();
     for (name, values) in tensors.collect::<BTreeMap<_, _>>() {
         buffer.clear();
@@ -181,7 +168,7 @@ fn digest<'a>(
         hash.update(name);
         hash.update(&buffer);
     }
-    Ok(format!("{:x}", hash.finalize()))
+    format!("{:x}", hash.finalize())
 }
 
 /// The checkpoints of a folder by step, oldest first.
@@ -201,4 +188,42 @@ fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, WeightError> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::TensorRef;
+
+    /// Writes a checkpoint of one tensor whose position has been through `change` since its digest.
+    fn write(path: &Path, mut position: Value, change: impl FnOnce(&mut Value)) {
+        let tensor = TensorRef::new("weight", &[2], &[1.5, -0.1]);
+        let digest = digest(&position, [("weight", &[1.5, -0.1][..])].into_iter());
+        change(&mut position);
+        position[DIGEST] = digest.into();
+        let metadata = HashMap::from([(POSITION.to_owned(), position.to_string())]);
+        write_safetensors(path, &[tensor], Some(metadata)).unwrap();
+    }
+
+    #[test]
+    fn a_digest_is_of_what_was_written_whatever_is_known_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("step-000000007.safetensors");
+        let position = Position {
+            step: 7,
+            best_top1: Some(0.1 + 0.2),
+            ..Position::default()
+        };
+        let mut later = serde_json::to_value(&position).unwrap();
+        later["of_a_later_version"] = 0.1.into();
+        later
+            .as_object_mut()
+            .unwrap()
+            .shift_remove("validation_due");
+        write(&path, later.clone(), |_| ());
+        assert_eq!(load(&path).unwrap().0, position);
+        write(&path, later, |position| position["step"] = 8.into());
+        let error = load(&path).unwrap_err().to_string();
+        assert!(error.contains("not those that were written"), "{error}");
+    }
 }
