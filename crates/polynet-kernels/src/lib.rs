@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `simd` | instruction sets and the vectors of each |
 //! | `element` | the numbers that maps are made of |
+//! | `dispatch` | functions compiled for every instruction set and element |
 //! | [`layout`] | arenas, views of maps in them, and what tasks share of one |
 //! | [`file`](mod@file) | numbers read from files |
 //! | `window` | kernel, step and border |
@@ -21,6 +22,7 @@
 //! | [`peak`] | what a core can do at most |
 
 pub mod conv;
+mod dispatch;
 mod element;
 pub mod file;
 pub mod layout;

@@ -1,9 +1,10 @@
 //! Affine maps, sums, gates and copies of feature maps: what costs memory traffic and little
 //! arithmetic.
 
+use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo};
-use crate::simd::{Isa, Simd, dispatch};
+use crate::simd::{Isa, Simd};
 use rayon::prelude::*;
 
 /// Planes that are worth a task of their own, in elements.

@@ -9,9 +9,10 @@ mod moments;
 mod planes;
 mod sums;
 
+use crate::dispatch::dispatch;
 use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo};
 use crate::map::{check_apart, check_replacing, for_planes};
-use crate::simd::{Isa, dispatch};
+use crate::simd::Isa;
 use planes::{Factors, MapPlane, apply_plane, gradient_plane, gradient_sums};
 use rayon::prelude::*;
 use sums::{Channels, channels};

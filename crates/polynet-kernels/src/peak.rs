@@ -1,7 +1,8 @@
 //! What a core can do at most: products in registers, without memory.
 
+use crate::dispatch::dispatch;
 use crate::element::Element;
-use crate::simd::{BLOCK, InstructionSet, Isa, Simd, dispatch};
+use crate::simd::{BLOCK, InstructionSet, Isa, Simd};
 use std::hint::black_box;
 
 /// Sums that grow side by side, so that no product waits for another.

@@ -1,9 +1,10 @@
 //! Pools and their gradients.
 
+use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo};
 use crate::map::{check_apart, for_planes};
-use crate::simd::{Isa, Simd, dispatch};
+use crate::simd::{Isa, Simd};
 use crate::window::Window;
 
 /// What a pool takes of a window; places outside the map are left out.

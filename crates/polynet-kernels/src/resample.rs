@@ -6,7 +6,8 @@
 //! Sixteen rows at a time are turned to columns, so that neighbours in memory have one weight; resampled,
 //! they are turned back and wait in a ring for the sums down the columns.
 
-use crate::simd::{Isa, Simd, dispatch};
+use crate::dispatch::dispatch;
+use crate::simd::{Isa, Simd};
 use std::ops::Range;
 
 /// Bits of a weight behind the point.

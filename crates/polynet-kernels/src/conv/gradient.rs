@@ -6,8 +6,9 @@
 
 use super::pack::block_channels;
 use super::stores::check_views;
+use crate::dispatch::dispatch;
 use crate::layout::{Arena, BLOCK, Shared, View};
-use crate::simd::{InstructionSet, Isa, Simd, dispatch};
+use crate::simd::{InstructionSet, Isa, Simd};
 use crate::window::Window;
 use rayon::prelude::*;
 use std::cell::RefCell;

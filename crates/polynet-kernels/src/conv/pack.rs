@@ -1,9 +1,10 @@
 //! Weights in the order in which the microkernel reads them.
 
 use super::tile::Geometry;
+use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, blocks_of};
-use crate::simd::{Isa, Simd, dispatch};
+use crate::simd::{Isa, Simd};
 use crate::window::Window;
 use rayon::prelude::*;
 use std::cell::RefCell;

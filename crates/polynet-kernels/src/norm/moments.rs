@@ -1,8 +1,9 @@
 //! The moments of a map, and of several maps together.
 
 use super::sums::{Channels, add_lanes, channels};
+use crate::dispatch::dispatch;
 use crate::layout::{Arena, BLOCK, Shared, View};
-use crate::simd::{Isa, Simd, dispatch};
+use crate::simd::{Isa, Simd};
 use rayon::prelude::*;
 
 /// Mean and variance of every channel of a map `z` over its images and pixels; the variance over

@@ -2,8 +2,9 @@
 
 use crate::conv::pack::{Filters, Panel, block_channels};
 use crate::conv::tile::Geometry;
+use crate::dispatch::dispatch;
 use crate::layout::{Arena, BLOCK, blocks_of};
-use crate::simd::{Isa, Simd, dispatch};
+use crate::simd::{Isa, Simd};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
