@@ -41,7 +41,7 @@ enum Task {
     Rooms,
     /// Test the kernels under AddressSanitizer
     Sanitize,
-    /// Build for Vulkan and compare the network with the processor's results
+    /// Build for Vulkan and judge networks by the plain interpreter in f64
     Vulkan(vulkan::Arguments),
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask vulkan`: networks on a GPU, through Vulkan, against the processor's results.
+//! `cargo xtask vulkan`: networks on a GPU, through Vulkan, against the plain interpreter in f64.
 //!
 //! Needs no GPU: without one the test runs on SwiftShader, the software driver inside Debian's
 //! `chromium` package, which this task installs where it is missing and apt-get is there.
@@ -11,7 +11,7 @@ use std::process::Command;
 /// Where Debian's chromium keeps its software driver.
 const SWIFTSHADER: &str = "/usr/lib/chromium/vk_swiftshader_icd.json";
 
-/// Build for Vulkan and compare the network with the processor's results
+/// Build for Vulkan and judge networks by the plain interpreter
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Use the machine's own driver instead of the software driver

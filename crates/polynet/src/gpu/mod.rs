@@ -18,7 +18,7 @@ mod conv_norm;
 mod device;
 mod interpret;
 mod predict;
-mod recompute;
+mod segments;
 mod training;
 mod transfer;
 

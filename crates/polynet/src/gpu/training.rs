@@ -2,15 +2,15 @@
 
 use super::Gpu;
 use super::conv_norm::{self, BatchNorm, BatchStatistics, Norm, Window};
-use super::interpret::{self, Layers, Walk};
-use super::recompute;
+use super::interpret::Layers;
+use super::segments;
 use super::transfer::{Readout, on_device};
 use crate::arch::Activation;
 use crate::arch::graph::Graph;
 use crate::params::Params;
 use crate::step::{
-    Activations, BatchPart, GradientObserver, Gradients, LossOptions, NormStatistics, Precision,
-    StepOptions, dropout_factors, targets,
+    BatchPart, GradientObserver, Gradients, LossOptions, NormStatistics, Precision, StepOptions,
+    dropout_factors, targets,
 };
 use burn_tensor::activation::log_softmax;
 use burn_tensor::{DType, Device, FloatDType, Tensor};
@@ -61,11 +61,7 @@ impl TrainingEngine {
         let images = on_device(part.images, shape, &self.device);
         let step = Step::new(&self.graph, params, options, &self.device);
         let images = step.in_precision(images);
-        let found = match options.activations {
-            Activations::Kept => step.gradients(images, part.labels, part.rng),
-            Activations::Recomputed => recompute::gradients(&step, images, part.labels, part.rng),
-        };
-        found.to_host(observe)
+        segments::gradients(&step, images, part.labels, part.rng).to_host(observe)
     }
 }
 
@@ -146,31 +142,6 @@ impl<'a> Step<'a> {
             })
         };
         self.tensors.iter().enumerate().map(leaf).collect()
-    }
-
-    /// The gradients by one recorded pass.
-    fn gradients(
-        &self,
-        images: Tensor<4>,
-        labels: &[usize],
-        mut rng: ChaCha8Rng,
-    ) -> DeviceGradients {
-        let leaves = self.leaves(Tape::Recorded);
-        let mut training = Training::new(self, &leaves, &mut rng);
-        let walk = Walk::new(self.graph, self.options.paths);
-        let nodes = 1..self.graph.nodes.len();
-        let logits = walk.run(nodes, Tensor::from_inner(images), &mut training, |_, _| {});
-        let logits = interpret::flat(logits);
-        let statistics = training.statistics;
-        let loss = cross_entropy(logits.clone(), labels, self.options.loss);
-        let mut tape = loss.backward();
-        let gradient = |leaf: Option<Tensor<1>>| leaf?.grad_remove(&mut tape);
-        DeviceGradients {
-            tensors: leaves.into_iter().map(gradient).collect(),
-            loss: loss.inner(),
-            logits: logits.inner(),
-            statistics,
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tensors that training leaves alone.
 
-use crate::arch::graph::{Graph, TensorSpec};
+use super::Paths;
+use crate::arch::graph::{Graph, NodeId, Op, TensorSpec};
 
 /// The tensors of a network that training leaves alone: they get no gradients, and a batch norm
 /// whose scale is among them normalizes with its running statistics, which stay as they are.
@@ -30,5 +31,23 @@ impl Frozen {
     /// Whether a batch norm of the graph is.
     pub(crate) fn contains_norm(&self, graph: &Graph, norm: usize) -> bool {
         self.contains(graph.norm_tensors(norm)[0])
+    }
+
+    /// The first node that has something to train; a backward pass ends there.
+    pub(crate) fn first_trained(&self, graph: &Graph, paths: &Paths) -> NodeId {
+        let tensors = |id: NodeId| match &graph.nodes[id].op {
+            Op::Conv { weight, norm, .. } => {
+                let norm = norm.map(|norm| graph.norm_tensors(norm)[0]);
+                [Some(*weight), norm]
+            }
+            Op::Norm { norm, .. } => [Some(graph.norm_tensors(*norm)[0]), None],
+            Op::Bias { bias, .. } => [Some(graph.bias_tensor(*bias)), None],
+            Op::Linear => [Some(graph.linear_tensor()), None],
+            _ => [None, None],
+        };
+        let is_trained = |tensor: usize| !self.contains(tensor);
+        let trains = |id: NodeId| tensors(id).into_iter().flatten().any(is_trained);
+        let mut nodes = (0..graph.nodes.len()).filter(|&id| paths.computes(id));
+        nodes.find(|&id| trains(id)).unwrap_or(graph.nodes.len())
     }
 }

@@ -139,24 +139,6 @@ pub(super) struct Compiler<'a> {
     pub(super) first_trained: NodeId,
 }
 
-/// The first node that has something to train.
-fn first_trained(graph: &Graph, paths: &Paths, frozen: &Frozen) -> NodeId {
-    let tensors = |id: NodeId| match &graph.nodes[id].op {
-        Op::Conv { weight, norm, .. } => {
-            let norm = norm.map(|norm| graph.norm_tensors(norm)[0]);
-            [Some(*weight), norm]
-        }
-        Op::Norm { norm, .. } => [Some(graph.norm_tensors(*norm)[0]), None],
-        Op::Bias { bias, .. } => [Some(graph.bias_tensor(*bias)), None],
-        Op::Linear => [Some(graph.linear_tensor()), None],
-        _ => [None, None],
-    };
-    let is_trained = |tensor: usize| !frozen.contains(tensor);
-    let trains = |id: NodeId| tensors(id).into_iter().flatten().any(is_trained);
-    let mut nodes = (0..graph.nodes.len()).filter(|&id| paths.computes(id));
-    nodes.find(|&id| trains(id)).unwrap_or(graph.nodes.len())
-}
-
 impl<'a> Compiler<'a> {
     pub(super) fn new(graph: &'a Graph, paths: &'a Paths, frozen: &Frozen) -> Self {
         let mut readers = vec![Vec::new(); graph.nodes.len()];
@@ -177,7 +159,7 @@ impl<'a> Compiler<'a> {
             products: vec![Vec::new(); graph.nodes.len()],
             dropouts: 0,
             is_first: true,
-            first_trained: first_trained(graph, paths, frozen),
+            first_trained: frozen.first_trained(graph, paths),
         }
     }
 
