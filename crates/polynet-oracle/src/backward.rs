@@ -21,9 +21,11 @@ impl Backward<'_> {
         let pass = self.pass;
         let Node { op, inputs, .. } = &pass.graph.nodes[id];
         let x = pass.map(inputs[0]);
+        let turned = self.turned.iter().filter(|(node, _)| *node == id);
+        let turned: Vec<usize> = turned.map(|(_, element)| *element).collect();
         if is_relu(op) {
             for (element, (g, y)) in g.iter_mut().zip(pass.value(id)).enumerate() {
-                if (*y > 0.0) == self.turned.contains(&(id, element)) {
+                if (*y > 0.0) == turned.contains(&element) {
                     *g = 0.0;
                 }
             }
@@ -62,8 +64,7 @@ impl Backward<'_> {
                 match pool {
                     Pool::Max => {
                         for (element, (maximum, g)) in pass.maxima[id].iter().zip(g).enumerate() {
-                            let is_turned = self.turned.contains(&(id, element));
-                            let chosen = if is_turned {
+                            let chosen = if turned.contains(&element) {
                                 maximum.next
                             } else {
                                 maximum.best

@@ -6,7 +6,11 @@
 //! Maps lie channel first, `[channels, images, rows, columns]`, so that whatever belongs to a channel
 //! (a batch norm, a bias, a weight's product) walks over one contiguous row.
 
+#![allow(clippy::unwrap_used)] // a judge in tests may panic
+
+pub mod agreement;
 mod backward;
+pub mod formula;
 mod maps;
 
 use maps::{Map, Maximum, POINTWISE, Taps, add, max_pool, product, transposed};

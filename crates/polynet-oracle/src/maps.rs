@@ -160,8 +160,18 @@ pub(super) fn add(sum: &mut [f64], factor: f64, values: &[f64]) {
     }
 }
 
+/// Eight sums side by side, since each addition waits for the one before it.
 pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    let (a, a_rest) = a.as_chunks::<8>();
+    let (b, b_rest) = b.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for (a, b) in a.iter().zip(b) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f64>() + rest
 }
 
 /// The product of `a`, `[rows, inner]`, and `b`, `[inner, columns]`: piece by piece, so that what

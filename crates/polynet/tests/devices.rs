@@ -4,18 +4,13 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic, its helpers too
 
-#[path = "support/agreement.rs"]
-mod agreement;
-#[path = "support/formula.rs"]
-mod formula;
-
-use agreement::{Case, Request};
-use formula::largest;
 use polynet::arch::graph::TensorSpec;
 use polynet::{
     Activations, CompileOptions, Device, Gradients, Precision, Predictor, StepOptions,
     TrainingEngine,
 };
+use polynet_oracle::agreement::{Case, Request};
+use polynet_oracle::formula::largest;
 use polynet_oracle::predict;
 use std::sync::Arc;
 

@@ -2,11 +2,6 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic, its helpers too
 
-#[path = "../support/agreement.rs"]
-mod agreement;
-#[path = "../support/formula.rs"]
-mod formula;
-
 mod prediction;
 mod pytorch;
 mod training;

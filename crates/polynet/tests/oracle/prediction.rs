@@ -1,8 +1,8 @@
 //! Prediction on the processor against the oracle, on every instruction set and in both precisions.
 
-use crate::agreement::Case;
-use crate::formula::largest;
 use polynet::{CompileOptions, Device, Isa, Precision, Predictor};
+use polynet_oracle::agreement::Case;
+use polynet_oracle::formula::largest;
 use polynet_oracle::predict;
 
 /// Largest deviation of a logit, relative to the largest. Transforms of convolutions round more than

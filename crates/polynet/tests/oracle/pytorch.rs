@@ -1,9 +1,9 @@
 //! The oracle against autograd: two whole training steps of PyTorch in float64
 //! (`peers/fixtures_oracle.py`), and prediction with the weights and statistics that they leave.
 
-use crate::formula::{fixture, largest, numbers, range, sample_indices, values, wholes};
 use polynet::Architecture;
 use polynet::arch::graph::{Graph, TensorSpec};
+use polynet_oracle::formula::{fixture, largest, numbers, range, sample_indices, values, wholes};
 use polynet_oracle::{Asked, Pass, in_f64, predict};
 use serde_json::Value;
 use std::collections::HashSet;

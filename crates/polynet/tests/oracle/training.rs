@@ -1,9 +1,9 @@
 //! Training on the processor against the oracle, on every instruction set, with maps kept and recomputed.
 //! The images of each case are some of which few choices are close.
 
-use crate::agreement::{Case, Request};
 use polynet::arch::graph::TensorSpec;
 use polynet::{Activations, Isa, TrainingEngine};
+use polynet_oracle::agreement::{Case, Request};
 use std::sync::Arc;
 
 /// Largest deviation of a gradient's element, relative to its tensor's largest.

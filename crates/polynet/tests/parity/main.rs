@@ -8,9 +8,6 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic, its helpers too
 
-#[path = "../support/formula.rs"]
-mod formula;
-
 mod networks;
 mod polynet;
 mod reference;

@@ -1,9 +1,9 @@
 //! The networks beside PolyNet against timm and torchvision.
 
-use crate::formula::{fixture, fixtures, range};
 use crate::reference::Reference;
 use polynet::Naming;
 use polynet::arch::{Architecture, published};
+use polynet_oracle::formula::{fixture, fixtures, range};
 use serde_json::Value;
 
 /// The formula's network of a fixture.

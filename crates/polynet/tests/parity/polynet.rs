@@ -1,8 +1,8 @@
 //! Very Deep PolyNet against its public port.
 
-use crate::formula::{bounded, fixtures};
 use crate::reference::Reference;
 use polynet::{Architecture, port_names};
+use polynet_oracle::formula::{bounded, fixtures};
 use serde_json::Value;
 
 /// The formula's range of a tensor by its port name: low end and span.

@@ -1,9 +1,9 @@
 //! A network with the formula's tensors, compared with what a public implementation made of them.
 
-use crate::formula::{largest, numbers, sample_indices, values, wholes};
 use polynet::arch::graph::TensorSpec;
 use polynet::arch::{Graph, published};
 use polynet::{CompileOptions, Device, HostTensor, Isa, Params, Predictor, TensorMap};
+use polynet_oracle::formula::{largest, numbers, sample_indices, values, wholes};
 use polynet_oracle::{Asked, Pass, asked_for_prediction, in_f64};
 use serde_json::Value;
 use std::collections::HashSet;

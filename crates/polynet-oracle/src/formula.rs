@@ -1,8 +1,6 @@
 //! The formula of weights and inputs that Python shares (`peers/fixtures_polynet.py`), and the files of
 //! reference numbers.
 
-#![allow(dead_code)] // every test program that includes this file uses its own part of it
-
 use polynet::arch::graph::{TensorKind, TensorSpec};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -24,7 +22,7 @@ fn words(name: &str, seed: u64) -> impl Iterator<Item = u64> {
 }
 
 /// The formula's tensor, in C order, with values from `low` over `span`.
-pub(crate) fn values(name: &str, shape: &[usize], seed: u64, (low, span): (f32, f32)) -> Vec<f32> {
+pub fn values(name: &str, shape: &[usize], seed: u64, (low, span): (f32, f32)) -> Vec<f32> {
     words(name, seed)
         .take(shape.iter().product())
         .map(|word| {
@@ -36,14 +34,14 @@ pub(crate) fn values(name: &str, shape: &[usize], seed: u64, (low, span): (f32, 
 }
 
 /// Low end and span of a weight with `shape`, whose variance is `gain / 3` over its fan-in.
-pub(crate) fn bounded(gain: f64, shape: &[usize]) -> (f32, f32) {
+pub fn bounded(gain: f64, shape: &[usize]) -> (f32, f32) {
     let fan_in: usize = shape[1..].iter().product();
     let bound = (gain / fan_in as f64).sqrt() as f32;
     (-bound, 2.0 * bound)
 }
 
 /// Low end and span of a tensor by what it is for.
-pub(crate) fn range(spec: &TensorSpec, conv_gain: f64) -> (f32, f32) {
+pub fn range(spec: &TensorSpec, conv_gain: f64) -> (f32, f32) {
     match spec.kind {
         TensorKind::ConvWeight => bounded(conv_gain, &spec.shape),
         TensorKind::LinearWeight => bounded(1.0, &spec.shape),
@@ -54,7 +52,7 @@ pub(crate) fn range(spec: &TensorSpec, conv_gain: f64) -> (f32, f32) {
 }
 
 /// The sampled indices below `count`; a fixture holds the first of them.
-pub(crate) fn sample_indices(name: &str, count: usize, seed: u64) -> Vec<usize> {
+pub fn sample_indices(name: &str, count: usize, seed: u64) -> Vec<usize> {
     words(name, seed)
         .map(|word| (word % count as u64) as usize)
         .take(256)
@@ -62,15 +60,15 @@ pub(crate) fn sample_indices(name: &str, count: usize, seed: u64) -> Vec<usize> 
 }
 
 /// The folder of the fixtures.
-pub(crate) fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     match std::env::var_os("POLYNET_FIXTURES") {
         Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../polynet/tests/fixtures"),
     }
 }
 
 /// A file of the fixtures' folder.
-pub(crate) fn fixture(file: &str) -> Value {
+pub fn fixture(file: &str) -> Value {
     let path = folder().join(file);
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
@@ -78,7 +76,7 @@ pub(crate) fn fixture(file: &str) -> Value {
 }
 
 /// Every fixture called `<name>_seed<number>.json`, with its seed; at least one.
-pub(crate) fn fixtures(name: &str) -> Vec<(Value, u64)> {
+pub fn fixtures(name: &str) -> Vec<(Value, u64)> {
     let prefix = format!("{name}_seed");
     let names = std::fs::read_dir(folder()).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -95,19 +93,22 @@ pub(crate) fn fixtures(name: &str) -> Vec<(Value, u64)> {
     fixtures
 }
 
-pub(crate) fn numbers(value: &Value) -> Vec<f64> {
+/// The numbers of an array of a fixture.
+pub fn numbers(value: &Value) -> Vec<f64> {
     let numbers = value.as_array().unwrap().iter();
     numbers.map(|number| number.as_f64().unwrap()).collect()
 }
 
-pub(crate) fn wholes(value: &Value) -> Vec<usize> {
+/// The whole numbers of an array of a fixture.
+pub fn wholes(value: &Value) -> Vec<usize> {
     let numbers = value.as_array().unwrap().iter();
     numbers
         .map(|number| number.as_u64().unwrap() as usize)
         .collect()
 }
 
-pub(crate) fn largest(values: &[f64]) -> f64 {
+/// The largest magnitude.
+pub fn largest(values: &[f64]) -> f64 {
     values
         .iter()
         .fold(0.0, |largest, value| value.abs().max(largest))

@@ -3,19 +3,19 @@
 //!
 //! Why this is strict although a step has choices that rounding can turn (which side of zero a ReLU's
 //! argument lies on, which element of a pool is the largest): the forward pass is compared first, so a
-//! choice may differ only where the oracle finds it [close](crate::oracle), within 1e-4 of its map.
-//! All others are the oracle's. The [closest](CLOSEST) of them may go the engine's way, each only if the
+//! choice may differ only where the oracle finds it [close](Pass::close), within 1e-4 of its map.
+//! All others are the oracle's. The closest of them may go the engine's way, each only if the
 //! gradients of the whole network then come nearer, and afterwards every element of every gradient must
 //! lie within the bound, relative to its tensor's largest. One turned choice moves gradients by 1e-3 to
 //! 1e-1, so a few that happen to be close cannot make up for a mistake.
 
 use crate::formula::{largest, range, values};
+use crate::{Asked, Choice, Gradients, Pass, in_f64};
 use polynet::arch::graph::{Graph, Op, TensorSpec};
 use polynet::{
     Activations, Architecture, BatchPart, Frozen, Gradients as Found, HostTensor, LossOptions,
     Params, Paths, StepOptions, TensorMap,
 };
-use polynet_oracle::{Asked, Choice, Gradients, Pass, in_f64};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;
@@ -30,31 +30,38 @@ const CLOSEST: usize = 16;
 const SWEEPS: usize = 3;
 
 /// A network with a batch of images, all by the formula.
-pub(crate) struct Case {
-    pub(crate) graph: Arc<Graph>,
-    pub(crate) params: Params,
+pub struct Case {
+    /// The network.
+    pub graph: Arc<Graph>,
+    /// Its weights and running statistics.
+    pub params: Params,
     specs: Vec<TensorSpec>,
     dropout: f64,
-    pub(crate) tensors: Vec<Vec<f64>>,
-    pub(crate) images: Vec<f32>,
+    /// The same as the oracle takes them.
+    pub tensors: Vec<Vec<f64>>,
+    /// `[images, channels, height, width]`
+    pub images: Vec<f32>,
     labels: Vec<usize>,
 }
 
 /// What a training step is asked.
 #[derive(Clone)]
-pub(crate) struct Request {
-    pub(crate) label_smoothing: f64,
-    pub(crate) is_frozen: fn(&TensorSpec) -> bool,
+pub struct Request {
+    /// Share of the target that is spread evenly over all classes.
+    pub label_smoothing: f64,
+    /// Which tensors are left alone.
+    pub is_frozen: fn(&TensorSpec) -> bool,
     /// Chance that a path of the last module is dropped.
-    pub(crate) max_drop: f64,
+    pub max_drop: f64,
     /// Of the paths, and again of the dropouts.
-    pub(crate) seed: u64,
-    pub(crate) activations: Activations,
+    pub seed: u64,
+    /// Whether feature maps are kept or recomputed.
+    pub activations: Activations,
 }
 
 impl Request {
     /// Everything is trained on every path, and every map is kept.
-    pub(crate) const WHOLE: Self = Self {
+    pub const WHOLE: Self = Self {
         label_smoothing: 0.1,
         is_frozen: |_| false,
         max_drop: 0.0,
@@ -65,7 +72,7 @@ impl Request {
 
 impl Case {
     /// So many images, drawn from `seed`.
-    pub(crate) fn new(text: &str, images: usize, seed: u64) -> Self {
+    pub fn new(text: &str, images: usize, seed: u64) -> Self {
         let architecture: Architecture = text.parse().unwrap();
         let graph = architecture.graph().unwrap();
         let specs: Vec<TensorSpec> = graph.tensors().collect();
@@ -91,7 +98,7 @@ impl Case {
     }
 
     /// A step as `compute` makes it.
-    pub(crate) fn step(
+    pub fn step(
         &self,
         request: &Request,
         compute: impl FnOnce(BatchPart<'_>, &StepOptions<'_>) -> Found,
@@ -174,7 +181,7 @@ impl Case {
     }
 
     /// Checks named steps of a request, their gradients to `bound` of each tensor's largest element.
-    pub(crate) fn check(&self, request: &Request, found: &[(String, Found)], bound: f64) {
+    pub fn check(&self, request: &Request, found: &[(String, Found)], bound: f64) {
         let asked = self.asked(request);
         let images: Vec<f64> = self.images.iter().copied().map(f64::from).collect();
         let mut pass = Pass::new(&self.graph, &self.tensors, &images, &asked);
