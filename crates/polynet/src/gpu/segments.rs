@@ -16,7 +16,7 @@ use std::ops::Range;
 
 /// A segment whose turn in the backward pass is to come.
 enum Waiting {
-    Recorded(Recorded),
+    Recorded(Box<Recorded>),
     Again {
         nodes: Range<NodeId>,
         input: Tensor<4>,
@@ -64,10 +64,10 @@ pub(super) fn gradients(
     let loss = cross_entropy(logits.clone(), labels, step.options.loss);
 
     let mut tensors = vec![None; passes.leaves.len()];
-    let mut gradient = passes.backward(loss.clone(), end.input, &mut tensors);
+    let mut gradient = passes.backward(&loss, &end.input, &mut tensors);
     while let (Some(segment), Some(at_result)) = (waiting.pop(), gradient.take()) {
         let Recorded { input, result, .. } = match segment {
-            Waiting::Recorded(recorded) => recorded,
+            Waiting::Recorded(recorded) => *recorded,
             Waiting::Again {
                 nodes,
                 input,
@@ -76,7 +76,7 @@ pub(super) fn gradients(
         };
         // The gradient of Σ result·g at the result is g, exactly.
         let sum = (result * Tensor::from_inner(at_result)).sum();
-        gradient = passes.backward(sum, input, &mut tensors);
+        gradient = passes.backward(&sum, &input, &mut tensors);
     }
     DeviceGradients {
         loss: loss.inner(),
@@ -119,7 +119,7 @@ impl Passes<'_> {
                 let mut recorded = self.record(nodes, x, rng);
                 statistics.append(&mut recorded.statistics);
                 x = recorded.result.clone().inner();
-                waiting.push(Waiting::Recorded(recorded));
+                waiting.push(Waiting::Recorded(Box::new(recorded)));
                 continue;
             }
             waiting.extend(is_trained.then(|| Waiting::Again {
@@ -138,8 +138,8 @@ impl Passes<'_> {
     /// something before it is trained.
     fn backward(
         &self,
-        number: Tensor<1>,
-        input: Tensor<4>,
+        number: &Tensor<1>,
+        input: &Tensor<4>,
         tensors: &mut Leaves,
     ) -> Option<Tensor<4>> {
         let mut tape = number.backward();

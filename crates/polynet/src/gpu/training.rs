@@ -61,7 +61,7 @@ impl TrainingEngine {
         let images = on_device(part.images, shape, &self.device);
         let step = Step::new(&self.graph, params, options, &self.device);
         let images = step.in_precision(images);
-        segments::gradients(&step, images, part.labels, part.rng).to_host(observe)
+        segments::gradients(&step, images, part.labels, part.rng).read(observe)
     }
 }
 
@@ -147,7 +147,7 @@ impl<'a> Step<'a> {
 
 impl DeviceGradients {
     /// Brings everything to the host's memory.
-    fn to_host(self, observe: &mut GradientObserver<'_>) -> Gradients {
+    fn read(self, observe: &mut GradientObserver<'_>) -> Gradients {
         let Self {
             loss,
             logits,
