@@ -2,11 +2,13 @@
 
 mod bench;
 mod check;
+mod debian;
 mod experiment;
 mod fixtures;
 mod gpu;
 mod licenses;
 mod mpi;
+mod processors;
 mod rooms;
 mod sanitize;
 mod vulkan;
@@ -37,6 +39,8 @@ enum Task {
     Gpu(gpu::Arguments),
     /// Build with MPI and train on several ranks, killing runs; or measure how ranks scale
     Mpi(mpi::Arguments),
+    /// Test for aarch64 under an emulator, and type-check for macOS and Windows
+    Processors,
     /// Check imports by the table of rooms in ARCHITECTURE.md
     Rooms,
     /// Test the kernels under AddressSanitizer
@@ -54,6 +58,7 @@ fn main() -> Result<()> {
         Task::Fixtures(arguments) => fixtures::run(&arguments),
         Task::Gpu(arguments) => gpu::run(&arguments),
         Task::Mpi(arguments) => mpi::run(&arguments),
+        Task::Processors => processors::run(),
         Task::Rooms => rooms::check(),
         Task::Sanitize => sanitize::run(),
         Task::Vulkan(arguments) => vulkan::run(&arguments),

@@ -10,6 +10,7 @@ mod kills;
 mod launch;
 mod scaling;
 
+use crate::debian;
 use anyhow::{Context, Result, ensure};
 use launch::{Run, Running};
 use std::path::{Path, PathBuf};
@@ -55,10 +56,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// Installs what is missing.
 fn install() -> Result<()> {
-    let is_there = |program: &str| {
-        let found = Command::new(program).arg("--version").output();
-        found.is_ok_and(|output| output.status.success())
-    };
     let has_clang = ["/usr/lib", "/usr/lib64", "/usr/local/lib"]
         .iter()
         .any(|&folder| {
@@ -67,14 +64,10 @@ fn install() -> Result<()> {
                 .output();
             found.is_ok_and(|output| !output.stdout.is_empty())
         });
-    if is_there("mpirun") && is_there("mpicc") && has_clang {
+    if debian::has("mpirun") && debian::has("mpicc") && has_clang {
         return Ok(());
     }
-    eprintln!("installing {}", PACKAGES.join(", "));
-    crate::run(Command::new("apt-get").arg("update"))?;
-    let install = ["install", "--yes", "--no-install-recommends"];
-    crate::run(Command::new("apt-get").args(install).args(PACKAGES))
-        .context("install an MPI with its headers, and libclang, by hand")
+    debian::install(&PACKAGES)
 }
 
 fn check(program: &Path, folder: &Path, arguments: &Arguments) -> Result<()> {

@@ -3,10 +3,9 @@
 //! Needs no GPU: without one the test runs on SwiftShader, the software driver inside Debian's
 //! `chromium` package, which this task installs where it is missing and apt-get is there.
 
-use crate::cargo;
+use crate::{cargo, debian};
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Where Debian's chromium keeps its software driver.
 const SWIFTSHADER: &str = "/usr/lib/chromium/vk_swiftshader_icd.json";
@@ -20,10 +19,14 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let mut test = cargo(&["test", "--package", "polynet", "--features", "gpu"]);
-    // The network is tiny, and optimizing the GPU stack would take most of the time.
-    test.args(["--config", "profile.dev.package.\"*\".opt-level=0"]);
-    test.args(["--target-dir", "target/vulkan", "--test", "devices"]);
+    let room = ["--package=polynet", "--features=gpu", "--test=devices"];
+    // The networks are small, and optimizing the GPU stack would take most of the time.
+    let profile = ["--config", "profile.dev.package.\"*\".opt-level=0"];
+    let build = [&room[..], &profile, &["--target-dir=target/vulkan"]].concat();
+    let lints = ["--quiet", "--", "-D", "warnings"];
+    crate::run(cargo(&["clippy"]).args(&build).args(lints))?;
+    let mut test = cargo(&["test"]);
+    test.args(&build);
     if !arguments.native {
         let driver = software_driver()?;
         test.env("VK_DRIVER_FILES", driver);
@@ -39,13 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn software_driver() -> Result<PathBuf> {
     let path = Path::new(SWIFTSHADER);
     if !path.exists() {
-        let packages = ["chromium", "libvulkan1"];
-        crate::run(Command::new("apt-get").arg("update"))?;
-        crate::run(
-            Command::new("apt-get")
-                .args(["install", "--yes"])
-                .args(packages),
-        )?;
+        debian::install(&["chromium", "libvulkan1"])?;
     }
     if !path.exists() {
         bail!("{SWIFTSHADER} is missing: install Debian's chromium package, or use --native");

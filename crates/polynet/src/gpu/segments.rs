@@ -15,14 +15,13 @@ use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
 
 /// A segment whose turn in the backward pass is to come.
-enum Waiting {
-    Recorded(Box<Recorded>),
-    Again {
-        nodes: Range<NodeId>,
-        input: Tensor<4>,
-        /// The generator as it was at the segment's beginning.
-        rng: ChaCha8Rng,
-    },
+struct Waiting {
+    nodes: Range<NodeId>,
+    input: Tensor<4>,
+    /// The generator as it was at the segment's beginning.
+    rng: ChaCha8Rng,
+    /// Where maps are kept.
+    recorded: Option<Recorded>,
 }
 
 /// A segment's pass on a tape of its own.
@@ -65,15 +64,11 @@ pub(super) fn gradients(
 
     let mut tensors = vec![None; passes.leaves.len()];
     let mut gradient = passes.backward(&loss, &end.input, &mut tensors);
-    while let (Some(segment), Some(at_result)) = (waiting.pop(), gradient.take()) {
-        let Recorded { input, result, .. } = match segment {
-            Waiting::Recorded(recorded) => *recorded,
-            Waiting::Again {
-                nodes,
-                input,
-                mut rng,
-            } => passes.record(nodes, input, &mut rng),
-        };
+    while let (Some(mut segment), Some(at_result)) = (waiting.pop(), gradient.take()) {
+        let Recorded { input, result, .. } = segment
+            .recorded
+            .take()
+            .unwrap_or_else(|| passes.record(segment.nodes, segment.input, &mut segment.rng));
         // The gradient of Σ result·g at the result is g, exactly.
         let sum = (result * Tensor::from_inner(at_result)).sum();
         gradient = passes.backward(&sum, &input, &mut tensors);
@@ -114,22 +109,24 @@ impl Passes<'_> {
         let mut waiting = Vec::with_capacity(segments.len());
         let mut statistics = Statistics::new();
         for nodes in segments {
+            let mut segment = Waiting {
+                nodes: nodes.clone(),
+                input: x.clone(),
+                rng: rng.clone(),
+                recorded: None,
+            };
             let is_trained = nodes.end > self.first_trained;
             if is_trained && self.step.options.activations == Activations::Kept {
                 let mut recorded = self.record(nodes, x, rng);
                 statistics.append(&mut recorded.statistics);
                 x = recorded.result.clone().inner();
-                waiting.push(Waiting::Recorded(Box::new(recorded)));
-                continue;
+                segment.recorded = Some(recorded);
+            } else {
+                let mut training = Training::new(self.step, &unrecorded, rng);
+                x = self.walk.run(nodes, x, &mut training, |_, _| {});
+                statistics.append(&mut training.statistics);
             }
-            waiting.extend(is_trained.then(|| Waiting::Again {
-                nodes: nodes.clone(),
-                input: x.clone(),
-                rng: rng.clone(),
-            }));
-            let mut training = Training::new(self.step, &unrecorded, rng);
-            x = self.walk.run(nodes, x, &mut training, |_, _| {});
-            statistics.append(&mut training.statistics);
+            waiting.extend(is_trained.then_some(segment));
         }
         (x, waiting, statistics)
     }
