@@ -128,7 +128,7 @@ fn bf16_gradients_are_near_those_of_f32_where_the_gpu_has_bf16() {
         case.step(&Request::WHOLE, |part, options| {
             let options = StepOptions {
                 precision,
-                ..options.clone()
+                ..*options
             };
             let mut engine = TrainingEngine::new(Arc::clone(&case.graph), gpu());
             engine.gradients(&case.params, part, &options, &mut |_, _| {})
