@@ -103,6 +103,64 @@ pub(crate) fn validated(scores: &ValidationRecord) -> String {
     )
 }
 
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template("{pos}/{len} {wide_bar}  {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("█▌░")
+}
+
+/// How far a count has come.
+pub(crate) struct Count {
+    what: &'static str,
+    pace: Pace,
+    bar: ProgressBar,
+    last: Instant,
+}
+
+impl Count {
+    /// From `done` to `total`.
+    pub(crate) fn new(what: &'static str, done: usize, total: usize) -> Self {
+        let begun = Instant::now();
+        let (first_step, total_steps) = (done as u64, total as u64);
+        let bar = ProgressBar::new(total_steps)
+            .with_style(bar_style())
+            .with_position(first_step);
+        Self {
+            what,
+            pace: Pace {
+                first_step,
+                total_steps,
+                begun,
+            },
+            bar,
+            last: begun,
+        }
+    }
+
+    pub(crate) fn reach(&mut self, done: usize) {
+        let (now, done) = (Instant::now(), done as u64);
+        let elapsed = now.saturating_duration_since(self.pace.begun).as_secs_f64();
+        let rate = done.saturating_sub(self.pace.first_step) as f64 / elapsed.max(1e-9);
+        let mut text = format!("{rate:.0} {}/s", self.what);
+        if let Some(left) = self.pace.time_left(done, now) {
+            text += &format!("  {} left", in_words(left));
+        }
+        if self.bar.is_hidden() && now.saturating_duration_since(self.last) >= LINE_EVERY {
+            self.last = now;
+            write_line(
+                &mut io::stderr(),
+                &format!("{done}/{}  {text}", self.pace.total_steps),
+            );
+        }
+        self.bar.set_message(text);
+        self.bar.set_position(done);
+    }
+
+    pub(crate) fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// A bar that is redrawn in place; lasting lines stand above it.
 struct Bar {
     bar: ProgressBar,
@@ -132,12 +190,9 @@ impl Progress for Bar {
     fn started(&mut self, run: &RunStart) {
         self.line(&started(run));
         self.pace = Some(Pace::new(run, Instant::now()));
-        let style = ProgressStyle::with_template("{pos}/{len} {wide_bar}  {msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("█▌░");
         self.bar =
             ProgressBar::with_draw_target(Some(run.total_steps), ProgressDrawTarget::stderr())
-                .with_style(style)
+                .with_style(bar_style())
                 .with_position(run.step);
     }
 

@@ -1,5 +1,7 @@
 //! `polynet predict DIR IMAGE…`
 
+mod file;
+
 use super::compute::Compute;
 use super::crops::CropArguments;
 use crate::output;
@@ -20,7 +22,8 @@ use std::process::ExitCode;
 pub(crate) struct Arguments {
     /// The model folder
     model: PathBuf,
-    /// Images, folders of images, or `-` for one image on standard input
+    /// Images, folders of images, or `-` for one image on standard input; with --out also `.tar` archives
+    /// and shards
     #[arg(required_unless_present = "raw")]
     images: Vec<PathBuf>,
     /// How many classes to show for each image
@@ -34,9 +37,13 @@ pub(crate) struct Arguments {
     /// Preprocessed input `x` [n, 3, height, width] in a safetensors file, instead of images
     #[arg(long, value_name = "FILE", requires = "out", conflicts_with = "images")]
     raw: Option<PathBuf>,
-    /// Where `logits` [n, classes] of --raw go, as safetensors
-    #[arg(long, value_name = "FILE", requires = "raw")]
+    /// Write to a file instead, a row a picture: `.csv` or `.jsonl`; of --raw the `logits` [n, classes], as
+    /// safetensors. A killed command goes on where it was
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
     out: Option<PathBuf>,
+    /// Write the embeddings of --out's pictures, too: a `.npy` of [pictures, features]
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with = "raw")]
+    embeddings: Option<PathBuf>,
     #[command(flatten)]
     compute: Compute,
     /// Print JSON
@@ -54,6 +61,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let (Some(raw), Some(out)) = (&arguments.raw, &arguments.out) {
         predict_raw(arguments, raw, out)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(out) = &arguments.out {
+        return file::run(arguments, out);
     }
     let sources = sources(&arguments.images)?;
     let mut model = arguments.compute.open(&arguments.model)?;

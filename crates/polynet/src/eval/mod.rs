@@ -6,6 +6,7 @@ mod evaluate;
 pub mod metrics;
 mod multi_crop;
 pub mod pooling;
+mod predictions;
 mod score_cache;
 mod shared;
 
@@ -13,5 +14,6 @@ pub use crop_logits::{CropView, ImageLogits};
 pub use evaluate::{EvalError, count_correct, evaluate, score};
 pub use metrics::{Scores, ScoresError};
 pub use multi_crop::{MultiCrop, MultiCropProgress};
+pub use predictions::{PredictionFile, PredictionFileError, PredictionRequest, PredictionRow};
 pub use score_cache::{CacheError, ScoreCache};
 pub use shared::{all_skipped, merged, share_of};

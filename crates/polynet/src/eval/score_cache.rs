@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 /// Counts up when the meaning of a file changes.
 const FORMAT: &[u8] = b"polynet crop logits 1";
 
+/// What a model's logits follow from.
+const MODEL_FILES: [&str; 2] = ["config.json", "model.safetensors"];
+
 /// A folder of logits of one model's crops.
 #[derive(Debug, Clone)]
 pub struct ScoreCache {
@@ -75,12 +78,9 @@ impl ScoreCache {
         add(&mut key, FORMAT);
         add(&mut key, device.as_bytes());
         add(&mut key, format!("{plan:?}").as_bytes());
-        for name in ["config.json", "model.safetensors"] {
+        for name in MODEL_FILES {
             let path = model.join(name);
-            let mut file = File::open(&path).map_err(refused(&path))?;
-            let mut hash = Sha256::new();
-            io::copy(&mut file, &mut hash).map_err(refused(&path))?;
-            add(&mut key, &hash.finalize());
+            add(&mut key, &digest(&path).map_err(refused(&path))?);
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -152,6 +152,23 @@ impl ScoreCache {
         let logits = TensorRef::new("logits", &shape, &values);
         Ok(write_safetensors(path, &[logits], None)?)
     }
+}
+
+/// SHA-256 of a file.
+fn digest(path: &Path) -> io::Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok(hash.finalize().into())
+}
+
+/// What the logits of the model in a folder follow from, in hexadecimal.
+pub(super) fn digest_of_model(model: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    for name in MODEL_FILES {
+        let digest = digest(&model.join(name))?;
+        text.extend(digest.iter().map(|byte| format!("{byte:02x}")));
+    }
+    Ok(text)
 }
 
 /// Adds a part and its length, so that no two lists of parts are the same bytes.

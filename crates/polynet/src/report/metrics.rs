@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::write_atomically;
 
 mod csv;
+pub(crate) use csv::quoted;
 #[cfg(test)]
 mod tests;
 

@@ -29,6 +29,7 @@ pub use confusion::confusion_matrix;
 pub use curves::curves;
 pub use evaluation::{ClassReport, ConfusionMatrix, EvalReport};
 pub use machine::{forget_peak_memory, peak_memory, processor};
+pub(crate) use metrics::quoted;
 pub use metrics::{
     EventRecord, Metrics, MetricsError, MetricsLog, Record, TrainRecord, ValidationRecord,
     read_metrics,

@@ -1,6 +1,7 @@
 //! A ledger as a table for other programs.
 
 use super::Entry;
+use crate::report::quoted;
 use serde_json::Value;
 
 /// The keys of a [record](Entry) that are columns: all but the validations before the last.
@@ -50,10 +51,7 @@ pub fn csv(entries: &[Entry]) -> String {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) if text.contains(['"', ',', '\n', '\r']) => {
-            format!("\"{}\"", text.replace('"', "\"\""))
-        }
-        Value::String(text) => text.clone(),
+        Value::String(text) => quoted(text),
         Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
             Some(number) => number.to_string(),
             None => number.to_string(),

@@ -25,7 +25,7 @@ use super::{
     classes, folder,
     ground_truth::{GroundTruth, LABEL_FILES},
     layout::{Index, IndexedImage, ListedImage, Listing, Place},
-    reading::Reading,
+    reading::{Layout, Reading},
     shards,
     splitting::{Split, Splitting},
     tarball,
@@ -115,6 +115,19 @@ impl Dataset {
             ignored,
             reading,
         })
+    }
+
+    /// Images without a class.
+    pub(super) fn of_pictures(archives: Vec<Archive>, samples: Vec<IndexedImage>) -> Self {
+        let folders = Vec::new();
+        Self {
+            path: PathBuf::new(),
+            archives,
+            classes: Vec::new(),
+            samples,
+            ignored: 0,
+            reading: Reading::new(Layout::Splits { folders }, &[], Vec::new()),
+        }
     }
 
     /// The same images with the labels of a model whose classes are `classes`, matched by name.

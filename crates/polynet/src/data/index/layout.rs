@@ -116,6 +116,11 @@ impl Listing {
         self.ignored += 1;
     }
 
+    /// All images in the order of the listing.
+    pub(super) fn into_images(self) -> Vec<ListedImage> {
+        self.images
+    }
+
     /// The files that say what images show.
     pub(crate) fn label_files(&self) -> &[ListedImage] {
         &self.label_files

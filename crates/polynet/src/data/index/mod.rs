@@ -12,6 +12,7 @@ mod reading;
 mod shards;
 mod splitting;
 mod tarball;
+mod unlabelled;
 
 pub use dataset::{Dataset, HoldOut, Sample, Side};
 pub use digest::{ContentDigest, SplitDigest};

@@ -27,7 +27,7 @@ pub(super) fn line(record: &Record) -> String {
 
 /// A field in quotes where it needs them (RFC 4180); a line break in it becomes a space, so that a
 /// row stays a line.
-fn quoted(field: &str) -> String {
+pub(crate) fn quoted(field: &str) -> String {
     let field = field.replace(['\n', '\r'], " ");
     if field.contains([',', '"']) {
         format!("\"{}\"", field.replace('"', "\"\""))

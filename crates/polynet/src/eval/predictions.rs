@@ -1,0 +1,415 @@
+//! Predictions of many pictures, in files that grow with the work.
+//!
+//! Law: until everything is there `FILE` is not; what is done stands in `FILE.part`, beside it in
+//! `FILE.part.json` what was asked. The same request goes on behind the last whole batch, so no picture
+//! is there twice or missing; another request is refused.
+
+use super::score_cache::digest_of_model;
+use crate::data::{Dataset, SplitDigest};
+use crate::files::write_text;
+use crate::model::Ranked;
+use crate::report::quoted;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// What is asked of a [`PredictionFile`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PredictionRequest {
+    /// SHA-256 of the model's files.
+    model: String,
+    /// What computes: device, precision, instruction set.
+    compute: String,
+    pictures: SplitDigest,
+    top: usize,
+    batch_size: usize,
+    /// Length of an embedding, where embeddings are written.
+    features: Option<usize>,
+}
+
+/// What became of a picture: classes, or an error.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PredictionRow {
+    /// Where the picture lies.
+    pub image: String,
+    /// Its most probable classes, the best first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<Ranked>,
+    /// Why it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Predictions that can't be written, with what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", path.display())]
+pub struct PredictionFileError {
+    path: PathBuf,
+    reason: String,
+}
+
+/// A file of predictions, and one of embeddings, on their way.
+#[derive(Debug)]
+pub struct PredictionFile {
+    table: Growing,
+    format: Format,
+    embeddings: Option<Growing>,
+    request: PredictionRequest,
+    done: usize,
+    failed: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Csv,
+    JsonLines,
+}
+
+/// A file that takes its place when it is whole.
+#[derive(Debug)]
+struct Growing {
+    path: PathBuf,
+    part: PathBuf,
+    file: File,
+}
+
+impl PredictionRequest {
+    /// The `top` classes of `pictures`, so many at once, by the model in a folder; with embeddings where
+    /// they have a length. `compute` tells what computes.
+    ///
+    /// # Errors
+    /// If the model's files can't be read.
+    pub fn new(
+        model: &Path,
+        compute: impl Into<String>,
+        pictures: &Dataset,
+        [top, batch_size]: [usize; 2],
+        features: Option<usize>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            model: digest_of_model(model)?,
+            compute: compute.into(),
+            pictures: pictures.digest(0),
+            top,
+            batch_size,
+            features,
+        })
+    }
+
+    /// How this differs from a request that was begun.
+    fn difference(&self, begun: &Self) -> Option<String> {
+        let pictures = begun.pictures.difference(&self.pictures);
+        let differs = [
+            (self.model != begun.model, "the model is another"),
+            (
+                self.compute != begun.compute,
+                "device, precision or instruction set are others",
+            ),
+            (self.top != begun.top, "--top is another"),
+            (self.batch_size != begun.batch_size, "--batch is another"),
+            (
+                self.features != begun.features,
+                "embeddings were asked for once only",
+            ),
+        ];
+        let found = differs.into_iter().find(|(differs, _)| *differs);
+        let found = found.map(|(_, how)| how.to_owned());
+        found.or_else(|| pictures.map(|how| format!("the pictures are others: {how}")))
+    }
+}
+
+impl PredictionFile {
+    /// Begins `path`, a `.csv` or `.jsonl`, and the `.npy` of the embeddings (`f32`, `[pictures,
+    /// features]`; a broken picture's are not a number), or goes on with what is there of the same
+    /// request.
+    ///
+    /// # Errors
+    /// If a file is there already, another request was begun, another process writes there, or the
+    /// operating system refuses.
+    pub fn begin(
+        path: &Path,
+        embeddings: Option<&Path>,
+        request: PredictionRequest,
+    ) -> Result<Self, PredictionFileError> {
+        let mut found = Self {
+            format: Format::of(path)?,
+            table: Growing::open(path)?,
+            embeddings: embeddings.map(Growing::open).transpose()?,
+            request,
+            done: 0,
+            failed: 0,
+        };
+        let asked = found.table.request_path();
+        let begun = fs::read(&asked).ok();
+        let begun = begun.and_then(|text| serde_json::from_slice(&text).ok());
+        if let Some(difference) = begun
+            .as_ref()
+            .and_then(|begun| found.request.difference(begun))
+        {
+            return Err(found.table.error(format!(
+                "another request was begun: {difference}; remove {}, or choose another file",
+                asked.display()
+            )));
+        }
+        if begun.is_some() {
+            found.go_on()?;
+        } else {
+            for growing in std::iter::once(&mut found.table).chain(&mut found.embeddings) {
+                growing.cut(0)?;
+            }
+            let text = serde_json::to_string(&found.request).unwrap_or_default();
+            let written = write_text(&asked, &text);
+            written.map_err(|error| found.table.refused(&error.into_source()))?;
+        }
+        Ok(found)
+    }
+
+    /// How many pictures have their rows, and how many of these have an error.
+    pub fn done(&self) -> [usize; 2] {
+        [self.done, self.failed]
+    }
+
+    /// Adds the rows of a batch, and the embeddings of those of them that have no error.
+    ///
+    /// # Errors
+    /// If the operating system refuses.
+    pub fn write(
+        &mut self,
+        rows: &[PredictionRow],
+        embeddings: &[f32],
+    ) -> Result<(), PredictionFileError> {
+        let features = self.request.features.unwrap_or_default();
+        if let Some(growing) = &mut self.embeddings {
+            let mut bytes = Vec::new();
+            if self.done == 0 {
+                bytes.extend(npy_header([
+                    self.request.pictures.images as usize,
+                    features,
+                ]));
+            }
+            let mut found = embeddings.chunks_exact(features.max(1));
+            let broken = vec![f32::NAN; features];
+            for row in rows {
+                let embedding = row.error.is_none().then(|| found.next()).flatten();
+                let numbers = embedding.unwrap_or(&broken).iter();
+                bytes.extend(numbers.flat_map(|number| number.to_le_bytes()));
+            }
+            growing.write(&bytes)?;
+        }
+        let header = (self.done == 0).then(|| self.format.header(self.request.top));
+        let lines = rows
+            .iter()
+            .map(|row| self.format.line(row, self.request.top));
+        let text: String = header.into_iter().flatten().chain(lines).collect();
+        self.table.write(text.as_bytes())?;
+        self.done += rows.len();
+        self.failed += rows.iter().filter(|row| row.error.is_some()).count();
+        Ok(())
+    }
+
+    /// Puts the files in their places.
+    ///
+    /// # Errors
+    /// If the operating system refuses.
+    pub fn finish(self) -> Result<(), PredictionFileError> {
+        let asked = self.table.request_path();
+        if let Some(embeddings) = self.embeddings {
+            embeddings.finish()?;
+        }
+        self.table.finish()?;
+        // Without its part it means nothing.
+        let _ = fs::remove_file(asked);
+        Ok(())
+    }
+
+    /// Keeps the whole batches of what was begun.
+    fn go_on(&mut self) -> Result<(), PredictionFileError> {
+        let (pictures, batch) = (
+            self.request.pictures.images as usize,
+            self.request.batch_size,
+        );
+        let whole = |rows: usize| {
+            if rows < pictures {
+                rows - rows % batch
+            } else {
+                pictures
+            }
+        };
+        let header = usize::from(self.format.header(self.request.top).is_some());
+        let lines = self.table.lines()?;
+        let mut done = whole(lines.len().saturating_sub(header));
+        if let Some(growing) = &mut self.embeddings {
+            let features = self.request.features.unwrap_or_default();
+            let before = npy_header([pictures, features]).len() as u64;
+            let row = (4 * features) as u64;
+            let rows = growing.length()?.saturating_sub(before) / row.max(1);
+            done = done.min(whole(rows as usize));
+            growing.cut(if done == 0 {
+                0
+            } else {
+                before + row * done as u64
+            })?;
+        }
+        let kept = if done == 0 { 0 } else { header + done };
+        let kept = &lines[..kept];
+        self.table
+            .cut(kept.iter().map(|(length, _)| length).sum())?;
+        self.done = done;
+        let rows = kept.iter().skip(header);
+        self.failed = rows.filter(|(_, line)| self.format.has_error(line)).count();
+        Ok(())
+    }
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Self, PredictionFileError> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("csv") => Ok(Self::Csv),
+            Some("jsonl") => Ok(Self::JsonLines),
+            _ => Err(PredictionFileError {
+                path: path.to_owned(),
+                reason: "expected a name that ends in .csv or .jsonl".to_owned(),
+            }),
+        }
+    }
+
+    fn header(self, top: usize) -> Option<String> {
+        let columns = (1..=top).map(|place| format!("class_{place},probability_{place},"));
+        (self == Self::Csv).then(|| format!("image,{}error\n", columns.collect::<String>()))
+    }
+
+    /// A row with its newline, the only one in it.
+    fn line(self, row: &PredictionRow, top: usize) -> String {
+        match self {
+            Self::JsonLines => serde_json::to_string(row).unwrap_or_default() + "\n",
+            Self::Csv => {
+                let mut line = quoted(&row.image) + ",";
+                for place in 0..top {
+                    line += &row.classes.get(place).map_or(",,".to_owned(), |found| {
+                        format!("{},{},", quoted(&found.class), found.probability)
+                    });
+                }
+                line + &quoted(row.error.as_deref().unwrap_or_default()) + "\n"
+            }
+        }
+    }
+
+    /// Whether a line is that of a picture without classes.
+    fn has_error(self, line: &str) -> bool {
+        match self {
+            Self::Csv => !line.trim_end().ends_with(','),
+            Self::JsonLines => {
+                let row = serde_json::from_str::<serde_json::Value>(line);
+                row.is_ok_and(|row| row.get("error").is_some())
+            }
+        }
+    }
+}
+
+impl Growing {
+    /// Opens the part of a file for this process alone.
+    fn open(path: &Path) -> Result<Self, PredictionFileError> {
+        let part = beside(path, ".part");
+        let error = |reason: String| PredictionFileError {
+            path: path.to_owned(),
+            reason,
+        };
+        if path.exists() {
+            let reason = "is there already; remove it, or choose another file";
+            return Err(error(reason.to_owned()));
+        }
+        let mut options = File::options();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(&part);
+        let file = file.map_err(|refused| error(format!("can't be written: {refused}")))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(error("another process writes it".to_owned())),
+            // A file system that knows no locks is used without.
+            _ => Ok(Self {
+                path: path.to_owned(),
+                part,
+                file,
+            }),
+        }
+    }
+
+    /// Where it is said what was asked.
+    fn request_path(&self) -> PathBuf {
+        beside(&self.part, ".json")
+    }
+
+    fn error(&self, reason: String) -> PredictionFileError {
+        PredictionFileError {
+            path: self.path.clone(),
+            reason,
+        }
+    }
+
+    fn refused(&self, error: &io::Error) -> PredictionFileError {
+        self.error(format!(
+            "can't be written: {error}; what is done stands in {}, and the same command goes on",
+            self.part.display()
+        ))
+    }
+
+    fn length(&self) -> Result<u64, PredictionFileError> {
+        let metadata = self.file.metadata();
+        Ok(metadata.map_err(|error| self.refused(&error))?.len())
+    }
+
+    /// The whole lines with their lengths in bytes.
+    fn lines(&mut self) -> Result<Vec<(u64, String)>, PredictionFileError> {
+        let mut lines = Vec::new();
+        let mut reader = BufReader::new(&self.file);
+        loop {
+            let mut line = Vec::new();
+            let read = reader.read_until(b'\n', &mut line);
+            let length = read.map_err(|error| self.refused(&error))?;
+            if line.pop() != Some(b'\n') {
+                return Ok(lines);
+            }
+            lines.push((length as u64, String::from_utf8_lossy(&line).into_owned()));
+        }
+    }
+
+    /// Forgets what is behind a length.
+    fn cut(&mut self, length: u64) -> Result<(), PredictionFileError> {
+        let cut = self.file.set_len(length);
+        let cut = cut.and_then(|()| self.file.seek(SeekFrom::End(0)));
+        cut.map(|_| ()).map_err(|error| self.refused(&error))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PredictionFileError> {
+        let written = self.file.write_all(bytes);
+        written.map_err(|error| self.refused(&error))
+    }
+
+    fn finish(self) -> Result<(), PredictionFileError> {
+        let finished = self.file.sync_all();
+        let finished = finished.and_then(|()| fs::rename(&self.part, &self.path));
+        finished.map_err(|error| self.refused(&error))
+    }
+}
+
+/// The head of NumPy's format 1.0 for `f32` in row-major order.
+fn npy_header([rows, columns]: [usize; 2]) -> Vec<u8> {
+    let text =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+    // What comes after it is aligned to 64 bytes.
+    let length = (10 + text.len() + 1).next_multiple_of(64) - 10;
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend((length as u16).to_le_bytes());
+    header.extend(format!("{text:<width$}\n", width = length - 1).bytes());
+    header
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests;

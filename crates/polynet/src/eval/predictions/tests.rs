@@ -1,0 +1,163 @@
+use super::*;
+use crate::data::sample_images::{picture_set, write_files};
+
+const PICTURES: usize = 7;
+const BATCH: usize = 3;
+
+struct Place {
+    root: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        write_files(root.path(), &picture_set("set/", &[("cat", PICTURES)]));
+        let model = [
+            ("model/config.json", "{}"),
+            ("model/model.safetensors", "w"),
+        ];
+        let model = model.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
+        write_files(root.path(), &model);
+        Self { root }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn request(&self, top: usize) -> PredictionRequest {
+        let pictures = Dataset::unlabelled(&[self.at("set")]).unwrap();
+        PredictionRequest::new(&self.at("model"), "cpu", &pictures, [top, BATCH], Some(2)).unwrap()
+    }
+
+    fn begin(&self, table: &str) -> Result<PredictionFile, PredictionFileError> {
+        let embeddings = self.at(&format!("{table}.npy"));
+        PredictionFile::begin(&self.at(table), Some(&embeddings), self.request(2))
+    }
+}
+
+/// The picture with the number 4 is broken, and one name and one class need quotes.
+fn row(number: usize) -> PredictionRow {
+    let ranked = |class: &str, probability| Ranked {
+        class: class.to_owned(),
+        probability,
+    };
+    let is_broken = number == 4;
+    PredictionRow {
+        image: format!("set/{number}, \"a\".png"),
+        classes: match is_broken {
+            true => Vec::new(),
+            false => vec![ranked("cat, or\ndog", 0.75), ranked("bird", 0.25)],
+        },
+        error: is_broken.then(|| "broken".to_owned()),
+    }
+}
+
+fn write(file: &mut PredictionFile, batch: usize) {
+    let rows: Vec<_> = (batch * BATCH..PICTURES.min((batch + 1) * BATCH))
+        .map(row)
+        .collect();
+    let whole = rows.iter().filter(|row| row.error.is_none());
+    let embeddings: Vec<f32> = whole.flat_map(|_| [batch as f32, 0.5]).collect();
+    file.write(&rows, &embeddings).unwrap();
+}
+
+/// Everything in one go.
+fn undisturbed(place: &Place, table: &str) -> [Vec<u8>; 2] {
+    let mut file = place.begin(table).unwrap();
+    (0..3).for_each(|batch| write(&mut file, batch));
+    assert_eq!(file.done(), [PICTURES, 1]);
+    file.finish().unwrap();
+    [table.to_owned(), format!("{table}.npy")].map(|name| fs::read(place.at(&name)).unwrap())
+}
+
+#[test]
+fn a_file_that_was_cut_anywhere_goes_on_to_the_same_bytes() {
+    for table in ["a.csv", "a.jsonl"] {
+        let expected = undisturbed(&Place::new(), table);
+        for cut in (0..expected[0].len()).step_by(61) {
+            for cut_embeddings in [0, 40, 130, 145, expected[1].len()] {
+                let place = Place::new();
+                let mut file = place.begin(table).unwrap();
+                (0..3).for_each(|batch| write(&mut file, batch));
+                drop(file);
+                for (name, length) in [
+                    (table.to_owned(), cut),
+                    (format!("{table}.npy"), cut_embeddings),
+                ] {
+                    let part = File::options()
+                        .write(true)
+                        .open(place.at(&format!("{name}.part")));
+                    part.unwrap().set_len(length as u64).unwrap();
+                }
+                let mut file = place.begin(table).unwrap();
+                let [done, _] = file.done();
+                assert!(done == PICTURES || done % BATCH == 0, "{done}");
+                (done.div_ceil(BATCH)..3).for_each(|batch| write(&mut file, batch));
+                assert_eq!(file.done(), [PICTURES, 1], "{table} {cut} {cut_embeddings}");
+                file.finish().unwrap();
+                let names = [table.to_owned(), format!("{table}.npy")];
+                let found = names.map(|name| fs::read(place.at(&name)).unwrap());
+                assert!(found == expected, "{table} {cut} {cut_embeddings}");
+                let left = fs::read_dir(place.root.path()).unwrap().count();
+                assert_eq!(left, 4, "nothing but the results stays");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_those_of_csv_json_and_numpy() {
+    let place = Place::new();
+    let [csv, npy] = undisturbed(&place, "a.csv");
+    let csv = String::from_utf8(csv).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 1 + PICTURES);
+    assert_eq!(
+        lines[0],
+        "image,class_1,probability_1,class_2,probability_2,error"
+    );
+    assert_eq!(
+        lines[1],
+        "\"set/0, \"\"a\"\".png\",\"cat, or dog\",0.75,bird,0.25,"
+    );
+    assert_eq!(lines[5], "\"set/4, \"\"a\"\".png\",,,,,broken");
+    assert_eq!(&npy[..8], b"\x93NUMPY\x01\x00");
+    assert_eq!(npy.len(), 128 + PICTURES * 2 * 4);
+    let number = |index: usize| f32::from_le_bytes(*npy[128 + 4 * index..].first_chunk().unwrap());
+    assert!(number(8).is_nan() && number(9).is_nan());
+    assert_eq!(
+        [number(0), number(10), number(12), number(13)],
+        [0.0, 1.0, 2.0, 0.5]
+    );
+    let [json, _] = undisturbed(&place, "a.jsonl");
+    let rows: Vec<serde_json::Value> = json
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    assert_eq!(rows.len(), PICTURES);
+    assert_eq!(rows[0]["classes"][1]["class"], "bird");
+    assert_eq!(rows[4]["error"], "broken");
+}
+
+#[test]
+fn another_request_a_finished_file_and_a_second_process_are_refused() {
+    let place = Place::new();
+    let told = |found: Result<PredictionFile, PredictionFileError>| found.unwrap_err().to_string();
+    assert!(told(place.begin("a.txt")).contains(".jsonl"));
+    let mut first = place.begin("a.csv").unwrap();
+    assert!(told(place.begin("a.csv")).contains("another process"));
+    write(&mut first, 0);
+    drop(first);
+    let embeddings = place.at("a.csv.npy");
+    let begin = |request| PredictionFile::begin(&place.at("a.csv"), Some(&embeddings), request);
+    assert!(told(begin(place.request(1))).contains("--top"));
+    fs::write(place.at("model/model.safetensors"), "other").unwrap();
+    assert!(told(place.begin("a.csv")).contains("the model"));
+    fs::write(place.at("model/model.safetensors"), "w").unwrap();
+    fs::remove_file(place.at("set/cat/003.png")).unwrap();
+    assert!(told(place.begin("a.csv")).contains("6"));
+    fs::write(place.at("b.csv"), "").unwrap();
+    assert!(told(place.begin("b.csv")).contains("already"));
+}
