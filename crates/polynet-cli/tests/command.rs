@@ -329,6 +329,18 @@ fn a_trained_model_is_evaluated_and_used() {
     let predictions: Value =
         serde_json::from_str(&stdout(&["predict", model, &test, "--json"])).unwrap();
     assert_eq!(predictions.as_array().unwrap().len() as u64, images);
+    let explained = folder.path().join("explained.svg");
+    let photo = predictions[0]["image"].as_str().unwrap();
+    stdout(&[
+        "predict",
+        model,
+        photo,
+        "--explain",
+        explained.to_str().unwrap(),
+    ]);
+    let explained = std::fs::read_to_string(explained).unwrap();
+    let best = predictions[0]["classes"][0]["class"].as_str().unwrap();
+    assert!(explained.contains("data:image/png") && explained.contains(best));
     let sum: f64 = predictions[0]["classes"]
         .as_array()
         .unwrap()

@@ -10,14 +10,15 @@
 //! ```
 
 use crate::arch::Architecture;
+use crate::arch::graph::{Graph, Op};
 use crate::cpu::{CompileOptions, Prediction};
 use crate::data::{self, DataError, DataErrorKind};
 use crate::engine::{Device, Predictor};
-use crate::params::{ModelConfig, WeightError, WeightFile, read_config};
+use crate::params::{ModelConfig, TensorSource, WeightError, WeightFile, read_config};
 use image::{DynamicImage, RgbImage};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a model is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,20 @@ pub struct Model {
     architecture: Architecture,
     predictor: Predictor,
     pool: Option<ThreadPool>,
+    /// The weight file.
+    weights: PathBuf,
+}
+
+/// Which regions of a picture speak for its classes: class activation maps (Zhou et al. 2016).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// The picture as the network sees it.
+    pub seen: RgbImage,
+    /// Rows and columns of a map; a map covers all that is seen.
+    pub size: [usize; 2],
+    /// The most probable classes, the best first, each with its map: the logit that the classifier would
+    /// give if the whole picture were as this place. Their mean is the class's logit.
+    pub classes: Vec<(Ranked, Vec<f32>)>,
 }
 
 /// A class and its probability.
@@ -84,6 +99,7 @@ impl Model {
             architecture,
             predictor,
             pool,
+            weights: path,
         })
     }
 
@@ -173,6 +189,50 @@ impl Model {
         }
     }
 
+    /// Which regions of a picture speak for its `top` most probable classes.
+    ///
+    /// # Errors
+    /// If the classifier's weights can't be read again.
+    pub fn explain(&mut self, image: &RgbImage, top: usize) -> Result<Explanation, WeightError> {
+        let input = self.prepare(std::slice::from_ref(image));
+        let Prediction {
+            logits, last_maps, ..
+        } = self.predict_inputs(&input);
+        let invalid = |error| WeightError::invalid(&self.weights, error);
+        let graph = self.architecture.graph().map_err(invalid)?;
+        let file = WeightFile::open(&self.weights)?;
+        let classifier = |suffix: &str| {
+            let values = file.values(&format!("{}.{suffix}", graph.linear.name));
+            values.map_err(|mismatch| WeightError::mismatch(&self.weights, mismatch))
+        };
+        let (weight, bias) = (classifier("weight")?, classifier("bias")?);
+        let [features, rows, columns] = last_map(&graph);
+        let map_of = |class: usize| {
+            let mut map = vec![bias[class]; rows * columns];
+            let weights = &weight[class * features..][..features];
+            for (weight, feature) in weights.iter().zip(last_maps.chunks_exact(map.len())) {
+                for (sum, value) in map.iter_mut().zip(feature) {
+                    *sum += weight * value;
+                }
+            }
+            map
+        };
+        let ranked = ranked_classes(&logits).into_iter().take(top);
+        let classes = ranked.map(|(class, probability)| {
+            let name = self.config.classes[class].clone();
+            let ranked = Ranked {
+                class: name,
+                probability,
+            };
+            (ranked, map_of(class))
+        });
+        Ok(Explanation {
+            classes: classes.collect(),
+            seen: self.config.preprocessing.picture(&input),
+            size: [rows, columns],
+        })
+    }
+
     /// What computes, apart from the preprocessing.
     pub fn predictor(&mut self) -> &mut Predictor {
         &mut self.predictor
@@ -189,6 +249,16 @@ impl Model {
 /// assert!((best[0].probability - 0.75).abs() < 1e-6);
 /// ```
 pub fn ranked(logits: &[f32], classes: &[String], top: usize) -> Vec<Ranked> {
+    let ranked = ranked_classes(logits).into_iter().take(top);
+    let ranked = ranked.map(|(class, probability)| Ranked {
+        class: classes[class].clone(),
+        probability,
+    });
+    ranked.collect()
+}
+
+/// All classes with their probabilities, the best first.
+fn ranked_classes(logits: &[f32]) -> Vec<(usize, f64)> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f64> = logits
         .iter()
@@ -197,19 +267,55 @@ pub fn ranked(logits: &[f32], classes: &[String], top: usize) -> Vec<Ranked> {
     let sum: f64 = weights.iter().sum();
     let mut order: Vec<usize> = (0..weights.len()).collect();
     order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
-    order
-        .into_iter()
-        .take(top)
-        .map(|index| Ranked {
-            class: classes[index].clone(),
-            probability: weights[index] / sum,
-        })
-        .collect()
+    let probability = |class: usize| (class, weights[class] / sum);
+    order.into_iter().map(probability).collect()
+}
+
+/// Channels, rows and columns of the map that the classifier reads the mean of.
+fn last_map(graph: &Graph) -> [usize; 3] {
+    let mut nodes = graph.nodes.iter().rev();
+    let pool = nodes.find(|node| node.op == Op::AveragePool);
+    let pool = pool.expect("a network ends with a pool and a classifier");
+    graph.nodes[pool.inputs[0]].shape
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "train")]
+    #[test]
+    fn a_map_that_explains_a_class_has_its_logit_as_mean() {
+        use crate::data::{ClassNames, Preprocessing};
+        use crate::params::{ModelFolder, Params};
+
+        let text = "small-ir-1-2-1; width = 0.0625; classes = 3";
+        let architecture: Architecture = text.parse().unwrap();
+        let params = Params::init(&architecture.graph().unwrap(), 1);
+        let classes = ClassNames::new(["a", "b", "c"].map(str::to_owned).to_vec()).unwrap();
+        let preprocessing = Preprocessing::small(32);
+        let config = ModelConfig::new(&architecture, classes, preprocessing, "a test");
+        let folder = tempfile::tempdir().unwrap();
+        ModelFolder::save(folder.path(), &config, &params).unwrap();
+
+        let mut model = Model::open(folder.path()).unwrap();
+        let image = RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 99]));
+        let found = model.explain(&image, 2).unwrap();
+        assert_eq!(found.seen, image);
+        let logits = model.predict(&[image]).logits;
+        let best = ranked(&logits, model.classes(), 2);
+        assert_eq!(found.classes.len(), 2);
+        for ((class, map), expected) in found.classes.iter().zip(best) {
+            assert_eq!(*class, expected);
+            assert_eq!(map.len(), found.size[0] * found.size[1]);
+            let index = model.classes().iter().position(|name| *name == class.class);
+            let mean = map.iter().sum::<f32>() / map.len() as f32;
+            let logit = logits[index.unwrap()];
+            assert!(
+                (mean - logit).abs() <= 1e-5 * logit.abs().max(1.0),
+                "{mean} {logit}"
+            );
+        }
+    }
 
     #[test]
     fn probabilities_of_large_logits_are_finite_and_sum_to_one() {

@@ -9,8 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use polynet::eval::CropView;
 use polynet::eval::pooling::PoolingRule;
+use polynet::report::explanation;
 use polynet::{
     HostTensor, Model, Ranked, TensorRef, data, ranked, read_safetensors, write_safetensors,
+    write_text,
 };
 use serde::Serialize;
 use std::io::Read;
@@ -44,12 +46,18 @@ pub(crate) struct Arguments {
     /// Write the embeddings of --out's pictures, too: a `.npy` of [pictures, features]
     #[arg(long, value_name = "FILE", requires = "out", conflicts_with = "raw")]
     embeddings: Option<PathBuf>,
+    /// Draw what the network sees of the image, and what of it speaks for its classes, into an SVG
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "raw"])]
+    explain: Option<PathBuf>,
     #[command(flatten)]
     compute: Compute,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
+
+/// How many classes are explained.
+const EXPLAINED: usize = 3;
 
 #[derive(Serialize)]
 struct Prediction {
@@ -66,6 +74,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return file::run(arguments, out);
     }
     let sources = sources(&arguments.images)?;
+    ensure!(
+        arguments.explain.is_none() || sources.len() == 1,
+        "--explain is of one image, {} came",
+        sources.len()
+    );
     let mut model = arguments.compute.open(&arguments.model)?;
     let crops = arguments
         .crops
@@ -89,6 +102,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         if names.is_empty() {
             continue;
+        }
+        if let (Some(path), [image]) = (&arguments.explain, images.as_slice()) {
+            let found = model.explain(image, EXPLAINED)?;
+            write_text(path, &explanation(&found, &names[0]))?;
         }
         let logits = match &crops {
             None => single_crop(&mut model, &images),

@@ -6,7 +6,7 @@
 
 use super::crops::{CropPlan, Flip, resized};
 use crate::data::{DataError, Preprocessing, Region, with_resized};
-use image::{Rgb, RgbImage};
+use image::{Rgb, RgbImage, imageops};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -59,24 +59,12 @@ impl CropView {
             self.render_square(image, row as usize, &mut inputs);
             let crops = inputs.chunks_exact(self.preprocessing.input_len());
             for (column, crop) in (0..).zip(crops) {
-                for (place, pixel) in crop[..(size * size) as usize].iter().enumerate() {
-                    let plane = (size * size) as usize;
-                    let values = [*pixel, crop[plane + place], crop[2 * plane + place]];
-                    let x = length(column) + place as u32 % size;
-                    let y = length(row) + place as u32 / size;
-                    sheet.put_pixel(x, y, self.colour(values));
-                }
+                let crop = self.preprocessing.picture(crop);
+                let [x, y] = [column, row].map(|number| i64::from(length(number)));
+                imageops::replace(&mut sheet, &crop, x, y);
             }
         }
         sheet
-    }
-
-    /// The colour that was normalised to `values`.
-    fn colour(&self, values: [f32; 3]) -> Rgb<u8> {
-        let Preprocessing { mean, std, .. } = &self.preprocessing;
-        Rgb(std::array::from_fn(|channel| {
-            ((values[channel] * std[channel] + mean[channel]) * 255.0).round() as u8
-        }))
     }
 
     /// The logits of `count` images, which `decode` gives by number. `forward` computes the logits

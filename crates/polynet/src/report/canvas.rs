@@ -5,6 +5,8 @@
 //! Letters stay letters, in whatever sans-serif font the viewer has; no font is needed to draw, and
 //! [`Style::width`] bounds what a text takes in any usual one.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use std::fmt::{self, Write as _};
 
 /// `(x, y)` in pixels from the upper left corner.
@@ -253,6 +255,25 @@ impl Sheet {
         let (class, x, y) = (color.class(), Px(x), Px(y));
         self.element(format_args!(
             "<circle class=\"{class}\" fill=\"currentColor\" cx=\"{x}\" cy=\"{y}\" r=\"{radius}\"/>"
+        ));
+    }
+
+    /// A PNG's bytes as a picture of that size; `label` says what it is.
+    pub(super) fn picture(
+        &mut self,
+        png: &[u8],
+        (x, y): Point,
+        (width, height): Point,
+        label: &str,
+    ) {
+        let (label, png) = (printable(label), BASE64_STANDARD.encode(png));
+        self.element(format_args!(
+            "<image x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" aria-label=\"{label}\" \
+             href=\"data:image/png;base64,{png}\"/>",
+            Px(x),
+            Px(y),
+            Px(width),
+            Px(height)
         ));
     }
 

@@ -16,6 +16,7 @@ mod confusion;
 mod curves;
 pub mod drawing;
 mod evaluation;
+mod explanation;
 mod machine;
 mod metrics;
 mod network;
@@ -28,6 +29,7 @@ pub(crate) use canvas::printable;
 pub use confusion::confusion_matrix;
 pub use curves::curves;
 pub use evaluation::{ClassReport, ConfusionMatrix, EvalReport};
+pub use explanation::explanation;
 pub use machine::{forget_peak_memory, peak_memory, processor};
 pub(crate) use metrics::quoted;
 pub use metrics::{

@@ -17,7 +17,7 @@
 //! that survives the crop. The second is what happens here: it costs less, and a picture of
 //! 30000×1 pixels asks for no more memory than any other.
 
-use image::RgbImage;
+use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use super::resample::{Interpolation, Region, with_resized};
@@ -157,6 +157,26 @@ impl Preprocessing {
         let region = self.region(image.width(), image.height());
         let whole: Vec<_> = (0..self.input_size).map(Some).collect();
         self.render(image, region, &whole, &whole, out);
+    }
+
+    /// The picture that an input shows: what the network sees.
+    ///
+    /// # Panics
+    /// If `input` has not exactly [`Self::input_len`] numbers.
+    pub fn picture(&self, input: &[f32]) -> RgbImage {
+        assert_eq!(
+            input.len(),
+            self.input_len(),
+            "one input's worth of numbers"
+        );
+        let (size, plane) = (self.input_size as u32, input.len() / 3);
+        RgbImage::from_fn(size, size, |x, y| {
+            let place = (y * size + x) as usize;
+            Rgb(std::array::from_fn(|channel| {
+                let value = input[channel * plane + place];
+                ((value * self.std[channel] + self.mean[channel]) * 255.0).round() as u8
+            }))
+        })
     }
 
     /// The part of a `width`×`height` picture that the network sees.
