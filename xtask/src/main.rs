@@ -7,6 +7,7 @@ mod fixtures;
 mod gpu;
 mod licenses;
 mod mpi;
+mod peers_check;
 mod rooms;
 mod sanitize;
 mod vulkan;
@@ -37,6 +38,8 @@ enum Task {
     Gpu(gpu::Arguments),
     /// Build with MPI and train on several ranks, killing runs; or measure how ranks scale
     Mpi(mpi::Arguments),
+    /// Compare what we write for programs of others with what they make of it
+    PeersCheck(peers_check::Arguments),
     /// Check imports by the table of rooms in ARCHITECTURE.md
     Rooms,
     /// Test the kernels under AddressSanitizer
@@ -54,6 +57,7 @@ fn main() -> Result<()> {
         Task::Fixtures(arguments) => fixtures::run(&arguments),
         Task::Gpu(arguments) => gpu::run(&arguments),
         Task::Mpi(arguments) => mpi::run(&arguments),
+        Task::PeersCheck(arguments) => peers_check::run(&arguments),
         Task::Rooms => rooms::check(),
         Task::Sanitize => sanitize::run(),
         Task::Vulkan(arguments) => vulkan::run(&arguments),

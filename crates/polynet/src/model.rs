@@ -189,22 +189,33 @@ impl Model {
 /// assert!((best[0].probability - 0.75).abs() < 1e-6);
 /// ```
 pub fn ranked(logits: &[f32], classes: &[String], top: usize) -> Vec<Ranked> {
+    let probabilities = probabilities(logits);
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+    order
+        .into_iter()
+        .take(top)
+        .map(|index| Ranked {
+            class: classes[index].clone(),
+            probability: probabilities[index],
+        })
+        .collect()
+}
+
+/// The softmax of one image's logits, in their order.
+///
+/// ```
+/// let probabilities = polynet::probabilities(&[0.0, 3.0_f32.ln()]);
+/// assert!((probabilities[1] - 0.75).abs() < 1e-6);
+/// ```
+pub fn probabilities(logits: &[f32]) -> Vec<f64> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f64> = logits
         .iter()
         .map(|logit| f64::from(logit - highest).exp())
         .collect();
     let sum: f64 = weights.iter().sum();
-    let mut order: Vec<usize> = (0..weights.len()).collect();
-    order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
-    order
-        .into_iter()
-        .take(top)
-        .map(|index| Ranked {
-            class: classes[index].clone(),
-            probability: weights[index] / sum,
-        })
-        .collect()
+    weights.into_iter().map(|weight| weight / sum).collect()
 }
 
 #[cfg(test)]
