@@ -8,6 +8,7 @@ mod fixtures;
 mod gpu;
 mod licenses;
 mod mpi;
+mod peers_check;
 mod processors;
 mod rooms;
 mod sanitize;
@@ -39,6 +40,8 @@ enum Task {
     Gpu(gpu::Arguments),
     /// Build with MPI and train on several ranks, killing runs; or measure how ranks scale
     Mpi(mpi::Arguments),
+    /// Compare what we write for programs of others with what they make of it
+    PeersCheck(peers_check::Arguments),
     /// Test for aarch64 under an emulator, and type-check for macOS and Windows
     Processors,
     /// Check imports by the table of rooms in ARCHITECTURE.md
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
         Task::Fixtures(arguments) => fixtures::run(&arguments),
         Task::Gpu(arguments) => gpu::run(&arguments),
         Task::Mpi(arguments) => mpi::run(&arguments),
+        Task::PeersCheck(arguments) => peers_check::run(&arguments),
         Task::Processors => processors::run(),
         Task::Rooms => rooms::check(),
         Task::Sanitize => sanitize::run(),

@@ -35,6 +35,9 @@ enum Command {
     Eval(commands::eval::Arguments),
     /// Classify images
     Predict(commands::predict::Arguments),
+    /// Serve models over HTTP
+    #[cfg(feature = "serve")]
+    Serve(commands::serve::Arguments),
     /// Look at a data set
     Data(commands::data::Arguments),
     /// Make the start of a larger network from a trained model
@@ -54,6 +57,8 @@ fn main() -> ExitCode {
         Command::Study(arguments) => commands::study::run(arguments),
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Predict(arguments) => commands::predict::run(arguments),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => commands::serve::run(arguments),
         Command::Data(arguments) => commands::data::run(arguments),
         Command::Grow(arguments) => commands::grow::run(arguments),
         Command::Import(arguments) => commands::import::run(arguments),

@@ -68,7 +68,7 @@ pub use engine::{Device, DeviceError, Predictor};
 pub use engine::{Gpu, NoGpu};
 #[cfg(feature = "train")]
 pub use files::{FolderLock, LockError, WriteError, try_target, write_atomically, write_text};
-pub use model::{Explanation, Model, ModelOptions, Ranked, ranked};
+pub use model::{Explanation, Model, ModelOptions, Ranked, probabilities, ranked};
 pub use params::{
     HostTensor, ModelConfig, ModelFolder, Naming, Params, TensorMap, TensorMismatch, TensorRef,
     TensorSource, WeightError, WeightFile, default_class_names, port_names, read_config,

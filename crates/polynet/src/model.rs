@@ -259,16 +259,25 @@ pub fn ranked(logits: &[f32], classes: &[String], top: usize) -> Vec<Ranked> {
 
 /// All classes with their probabilities, the best first.
 fn ranked_classes(logits: &[f32]) -> Vec<(usize, f64)> {
+    let mut ranked: Vec<(usize, f64)> = probabilities(logits).into_iter().enumerate().collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ranked
+}
+
+/// The softmax of one image's logits, in their order.
+///
+/// ```
+/// let probabilities = polynet::probabilities(&[0.0, 3.0_f32.ln()]);
+/// assert!((probabilities[1] - 0.75).abs() < 1e-6);
+/// ```
+pub fn probabilities(logits: &[f32]) -> Vec<f64> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f64> = logits
         .iter()
         .map(|logit| f64::from(logit - highest).exp())
         .collect();
     let sum: f64 = weights.iter().sum();
-    let mut order: Vec<usize> = (0..weights.len()).collect();
-    order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
-    let probability = |class: usize| (class, weights[class] / sum);
-    order.into_iter().map(probability).collect()
+    weights.into_iter().map(|weight| weight / sum).collect()
 }
 
 /// Channels, rows and columns of the map that the classifier reads the mean of.

@@ -11,6 +11,8 @@ pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod predict;
 mod ranks;
+#[cfg(feature = "serve")]
+pub(crate) mod serve;
 pub(crate) mod study;
 pub(crate) mod train;
 

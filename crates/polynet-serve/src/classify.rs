@@ -1,0 +1,148 @@
+//! `POST /classify?top=5`: a photograph's classes.
+
+use crate::body::Payload;
+use crate::failure::Failure;
+use crate::models::LoadedModel;
+use crate::picture;
+use crate::shared::{Shared, Target, json};
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use polynet::{Ranked, ranked};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    model: &'a str,
+    version: String,
+    /// The most probable first.
+    classes: Vec<Ranked>,
+}
+
+/// By the server's only model.
+pub(crate) async fn classify(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    payload: Payload,
+) -> Result<Response, Failure> {
+    let model = shared.models.only()?;
+    classified(&shared, &model, &uri, (&headers, payload)).await
+}
+
+/// By a model.
+pub(crate) async fn classify_by(
+    State(shared): State<Arc<Shared>>,
+    target: Target,
+    uri: Uri,
+    headers: HeaderMap,
+    payload: Payload,
+) -> Result<Response, Failure> {
+    let model = shared
+        .models
+        .find(&target.name, target.version.as_deref())?;
+    classified(&shared, &model, &uri, (&headers, payload)).await
+}
+
+async fn classified(
+    shared: &Shared,
+    model: &Arc<LoadedModel>,
+    uri: &Uri,
+    (headers, payload): (&HeaderMap, Payload),
+) -> Result<Response, Failure> {
+    let start = Instant::now();
+    let question = Question::read(uri.query().unwrap_or_default())?;
+    let place = shared.compute.admit()?;
+    let work = async {
+        let bytes = picture::bytes(headers, payload.bytes.clone()).await?;
+        let memory = shared.options.limits.picture;
+        let prepared = Arc::clone(model);
+        let decode = move || {
+            // The payload counts as long as its bytes are there.
+            let inputs = picture::prepared(&bytes, memory, prepared.preprocessing());
+            drop(payload);
+            inputs
+        };
+        let inputs = shared.compute.decode(decode).await?;
+        shared.compute.logits(place, model, inputs).await
+    };
+    let logits = shared.in_time(start, question.timeout, work).await?;
+    json(&Answer {
+        model: model.name(),
+        version: model.version().to_string(),
+        classes: ranked(&logits, model.classes(), question.top),
+    })
+}
+
+/// What stands after the `?`.
+#[derive(Debug, PartialEq)]
+struct Question {
+    top: usize,
+    timeout: Option<Duration>,
+}
+
+impl Question {
+    fn read(query: &str) -> Result<Self, Failure> {
+        let mut question = Self {
+            top: 5,
+            timeout: None,
+        };
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            let wrong = |expected: &str| {
+                Failure::bad_request(format!(
+                    "expected {expected}, got `{key}={}`",
+                    polynet::data::printable(&value)
+                ))
+            };
+            match key.as_ref() {
+                "top" => {
+                    let top = value.parse().ok().filter(|top| *top > 0);
+                    question.top =
+                        top.ok_or_else(|| wrong("`top` as a number of classes from 1 on"))?;
+                }
+                "timeout" => {
+                    let seconds = value
+                        .parse()
+                        .ok()
+                        .and_then(|s| Duration::try_from_secs_f64(s).ok());
+                    let seconds = seconds.ok_or_else(|| wrong("`timeout` in seconds"))?;
+                    question.timeout = Some(seconds);
+                }
+                _ => return Err(wrong("`top` or `timeout`")),
+            }
+        }
+        Ok(question)
+    }
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_read_or_refused_with_what_came() {
+        let read = |query| Question::read(query);
+        let plain = Question {
+            top: 5,
+            timeout: None,
+        };
+        assert_eq!(read(""), Ok(plain));
+        let timeout = Some(Duration::from_millis(500));
+        assert_eq!(read("top=3&timeout=0.5"), Ok(Question { top: 3, timeout }));
+        for query in [
+            "top=0",
+            "top=-1",
+            "top=x",
+            "timeout=-1",
+            "timeout=NaN",
+            "timeout=1e300",
+            "tip=1",
+        ] {
+            let error = read(query).unwrap_err().message;
+            assert!(error.contains(query), "{error}");
+        }
+    }
+}
