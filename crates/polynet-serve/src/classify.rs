@@ -1,18 +1,24 @@
-//! `POST /classify?top=5`: a photograph's classes.
+//! `POST /classify?top=5`: a photograph's classes, and what of it speaks for them.
 
 use crate::body::Payload;
 use crate::failure::Failure;
 use crate::models::LoadedModel;
 use crate::picture;
-use crate::shared::{Shared, Target, json};
+use crate::shared::{Shared, Target, answer, json};
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
+use image::RgbImage;
+use polynet::report::explanation;
 use polynet::{Ranked, ranked};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// How many classes an answer has, and how many are explained, unless the request says.
+const CLASSES: usize = 5;
+const EXPLAINED: usize = 3;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -41,10 +47,42 @@ pub(crate) async fn classify_by(
     headers: HeaderMap,
     payload: Payload,
 ) -> Result<Response, Failure> {
-    let model = shared
-        .models
-        .find(&target.name, target.version.as_deref())?;
+    let model = shared.model(&target)?;
     classified(&shared, &model, &uri, (&headers, payload)).await
+}
+
+/// `POST /models/{name}/explain?top=3`: a drawing of what of a photograph speaks for its classes.
+pub(crate) async fn explain(
+    State(shared): State<Arc<Shared>>,
+    target: Target,
+    uri: Uri,
+    headers: HeaderMap,
+    payload: Payload,
+) -> Result<Response, Failure> {
+    let model = shared.model(&target)?;
+    let question = Question::read(uri.query().unwrap_or_default(), EXPLAINED)?;
+    let start = Instant::now();
+    let place = shared.compute.admit()?;
+    let work = async {
+        let picture = decoded(&shared, &headers, payload, |picture| picture).await?;
+        let top = question.top;
+        let found = shared.compute.explanation(place, &model, picture, top);
+        let found = found.await?;
+        let title = model.name().to_owned();
+        let draw = move || Ok(explanation(&found, &title));
+        shared.compute.decode(draw).await
+    };
+    let drawing = shared.in_time(start, question.timeout, work).await?;
+    Ok(answer("image/svg+xml", drawing))
+}
+
+/// `GET /models/{name}/structure`: a drawing of the network.
+pub(crate) async fn structure(
+    State(shared): State<Arc<Shared>>,
+    target: Target,
+) -> Result<Response, Failure> {
+    let model = shared.model(&target)?;
+    Ok(answer("image/svg+xml", model.structure()?))
 }
 
 async fn classified(
@@ -54,19 +92,12 @@ async fn classified(
     (headers, payload): (&HeaderMap, Payload),
 ) -> Result<Response, Failure> {
     let start = Instant::now();
-    let question = Question::read(uri.query().unwrap_or_default())?;
+    let question = Question::read(uri.query().unwrap_or_default(), CLASSES)?;
     let place = shared.compute.admit()?;
     let work = async {
-        let bytes = picture::bytes(headers, payload.bytes.clone()).await?;
-        let memory = shared.options.limits.picture;
         let prepared = Arc::clone(model);
-        let decode = move || {
-            // The payload counts as long as its bytes are there.
-            let inputs = picture::prepared(&bytes, memory, prepared.preprocessing());
-            drop(payload);
-            inputs
-        };
-        let inputs = shared.compute.decode(decode).await?;
+        let prepare = move |picture| prepared.preprocessing().apply(&picture);
+        let inputs = decoded(shared, headers, payload, prepare).await?;
         shared.compute.logits(place, model, inputs).await
     };
     let logits = shared.in_time(start, question.timeout, work).await?;
@@ -77,6 +108,24 @@ async fn classified(
     })
 }
 
+/// What becomes of a request's picture in the pool that decodes.
+async fn decoded<T: Send + 'static>(
+    shared: &Shared,
+    headers: &HeaderMap,
+    payload: Payload,
+    then: impl FnOnce(RgbImage) -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let bytes = picture::bytes(headers, payload.bytes.clone()).await?;
+    let memory = shared.options.limits.picture;
+    let decode = move || {
+        // The payload counts as long as its bytes are there.
+        let picture = picture::decoded(&bytes, memory);
+        drop(payload);
+        picture.map(then)
+    };
+    shared.compute.decode(decode).await
+}
+
 /// What stands after the `?`.
 #[derive(Debug, PartialEq)]
 struct Question {
@@ -85,11 +134,9 @@ struct Question {
 }
 
 impl Question {
-    fn read(query: &str) -> Result<Self, Failure> {
-        let mut question = Self {
-            top: 5,
-            timeout: None,
-        };
+    /// Reads it; `top` where it does not say how many classes.
+    fn read(query: &str, top: usize) -> Result<Self, Failure> {
+        let mut question = Self { top, timeout: None };
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let wrong = |expected: &str| {
                 Failure::bad_request(format!(
@@ -124,7 +171,7 @@ mod unit_tests {
 
     #[test]
     fn a_question_is_read_or_refused_with_what_came() {
-        let read = |query| Question::read(query);
+        let read = |query| Question::read(query, CLASSES);
         let plain = Question {
             top: 5,
             timeout: None,

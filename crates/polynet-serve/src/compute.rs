@@ -5,7 +5,9 @@ use crate::failure::{Failure, Kind};
 use crate::metrics::{Metrics, Part};
 use crate::models::LoadedModel;
 use crate::options::Batching;
-use crate::queue::{Job, Queue};
+use crate::queue::{Job, Queue, Reply, Work};
+use image::RgbImage;
+use polynet::Explanation;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -130,7 +132,37 @@ impl Compute {
         inputs: Vec<f32>,
     ) -> Result<Vec<f32>, Failure> {
         let images = inputs.len() / model.input_len().max(1);
-        let place = self.widen(place, images)?.0;
+        let place = self.widen(place, images)?;
+        let work = |reply| Work::Logits { inputs, reply };
+        self.answer(place, model, images, work).await
+    }
+
+    /// What of a picture speaks for its `top` classes.
+    ///
+    /// # Errors
+    /// If the model's weights can't be read again.
+    pub(crate) async fn explanation(
+        &self,
+        place: Place,
+        model: &Arc<LoadedModel>,
+        picture: RgbImage,
+        top: usize,
+    ) -> Result<Explanation, Failure> {
+        let work = |reply| Work::Explanation {
+            picture,
+            top,
+            reply,
+        };
+        self.answer(place, model, 1, work).await
+    }
+
+    async fn answer<T>(
+        &self,
+        place: Place,
+        model: &Arc<LoadedModel>,
+        images: usize,
+        work: impl FnOnce(Reply<T>) -> Work,
+    ) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
         let mut wait = Wait {
             answer,
@@ -138,11 +170,10 @@ impl Compute {
         };
         self.queue.push(Job {
             model: Arc::clone(model),
-            inputs,
             images,
             queued: Instant::now(),
-            reply,
-            place,
+            work: work(reply),
+            place: place.0,
         });
         let answer = (&mut wait.answer).await;
         answer.unwrap_or_else(|_| Err(Failure::internal()))
@@ -164,52 +195,79 @@ impl Compute {
     }
 }
 
-/// A request that waits for its logits; one that is dropped takes its job out of the queue.
-struct Wait<'a> {
-    answer: oneshot::Receiver<Result<Vec<f32>, Failure>>,
+/// A request that waits for its answer; one that is dropped takes its job out of the queue.
+struct Wait<'a, T> {
+    answer: oneshot::Receiver<Result<T, Failure>>,
     queue: &'a Queue,
 }
 
-impl Drop for Wait<'_> {
+impl<T> Drop for Wait<'_, T> {
     fn drop(&mut self) {
         self.answer.close();
         self.queue.drop_unwanted();
     }
 }
 
-/// Computes jobs of one model together.
+/// Computes a batch: jobs of one model that share it, or one that shares with none.
 fn compute(mut batch: Vec<Job>, gate: Option<&Gate>, metrics: &Metrics) {
     if let Some(gate) = gate {
         gate(batch.iter().map(|job| job.images).sum());
     }
     batch.retain(Job::is_wanted);
-    let Some(first) = batch.first_mut() else {
+    let Some(first) = batch.first() else {
         return;
     };
     let model = Arc::clone(&first.model);
-    let mut inputs = std::mem::take(&mut first.inputs);
-    for job in &batch[1..] {
-        inputs.extend_from_slice(&job.inputs);
-    }
     let images = batch.iter().map(|job| job.images).sum();
-    let started = Instant::now();
-    let logits = catch_unwind(AssertUnwindSafe(|| model.logits(&inputs)));
-    let took = started.elapsed();
     metrics.batch(model.name(), model.version(), images);
-    let mut from = 0;
+    let mut inputs = Vec::new();
+    let mut waiting = Vec::new();
     for job in batch {
-        metrics.part(Part::Queue, started - job.queued);
-        metrics.part(Part::Compute, took);
-        let to = from + job.images * model.classes().len();
+        metrics.part(Part::Queue, job.queued.elapsed());
+        match job.work {
+            Work::Logits { inputs: own, reply } => {
+                match inputs.is_empty() {
+                    true => inputs = own,
+                    false => inputs.extend(own),
+                }
+                waiting.push((job.images, job.place, reply));
+            }
+            Work::Explanation {
+                picture,
+                top,
+                reply,
+            } => {
+                let found = timed(metrics, || model.explain(&picture, top));
+                drop(job.place);
+                // Whoever left does not want it.
+                let _ = reply.send(found.and_then(|found| found));
+            }
+        }
+    }
+    if waiting.is_empty() {
+        return;
+    }
+    let logits = timed(metrics, || model.logits(&inputs));
+    let mut from = 0;
+    for (images, place, reply) in waiting {
+        let to = from + images * model.classes().len();
         let answer = match &logits {
             Ok(logits) => finite(&logits[from..to]),
-            Err(_) => Err(Failure::internal()),
+            Err(failure) => Err(failure.clone()),
         };
         from = to;
-        drop(job.place);
+        drop(place);
         // Whoever left does not want it.
-        let _ = job.reply.send(answer);
+        let _ = reply.send(answer);
     }
+}
+
+/// What `work` gives, with its time in the metrics.
+fn timed<T>(metrics: &Metrics, work: impl FnOnce() -> T) -> Result<T, Failure> {
+    let started = Instant::now();
+    let found = catch_unwind(AssertUnwindSafe(work));
+    metrics.part(Part::Compute, started.elapsed());
+    found.map_err(|_| Failure::internal())
 }
 
 /// Logits that can be told as JSON.

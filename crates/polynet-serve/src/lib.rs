@@ -7,7 +7,7 @@
 //!
 //! [`Server`] opens model folders through the library's door and answers the
 //! [Open Inference Protocol](https://github.com/kserve/open-inference-protocol) (`/v2/…`), photographs
-//! (`/classify`) and the questions of operators (`/metrics`, `/openapi.json`).
+//! (`/classify`, and by a page at `/`) and the questions of operators (`/metrics`, `/openapi.json`).
 //!
 //! Laws:
 //! 1. A request's answer is the same, bit for bit, whatever it is computed with.
@@ -38,6 +38,7 @@ mod metrics;
 mod models;
 mod observe;
 mod options;
+mod page;
 mod picture;
 mod queue;
 mod repository;

@@ -4,8 +4,11 @@
 
 use crate::failure::{Failure, Kind};
 use crate::source::{ModelSource, SourceError, is_name, versions};
+use image::RgbImage;
+use polynet::arch::Architecture;
 use polynet::data::Preprocessing;
-use polynet::{Model, ModelConfig, ModelOptions, WeightError};
+use polynet::report::drawing;
+use polynet::{Explanation, Model, ModelConfig, ModelOptions, WeightError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -64,6 +67,32 @@ impl LoadedModel {
     pub(crate) fn logits(&self, inputs: &[f32]) -> Vec<f32> {
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         model.predictor().logits(inputs)
+    }
+
+    /// A drawing of the network.
+    ///
+    /// # Errors
+    /// If the structure is none, which opening the model has ruled out.
+    pub(crate) fn structure(&self) -> Result<String, Failure> {
+        let architecture = self.config.architecture.parse::<Architecture>();
+        let drawing = architecture.and_then(|network| drawing::network(&network));
+        drawing.map_err(|error| {
+            tracing::error!(%error, "a network can't be drawn");
+            Failure::internal()
+        })
+    }
+
+    /// What of a picture speaks for its `top` classes.
+    ///
+    /// # Errors
+    /// If its weights can't be read again.
+    pub(crate) fn explain(&self, picture: &RgbImage, top: usize) -> Result<Explanation, Failure> {
+        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        model.explain(picture, top).map_err(|error| {
+            tracing::error!(%error, "a picture can't be explained");
+            let message = "the model's weights can't be read again; load it again";
+            Failure::new(Kind::NotLoaded, message)
+        })
     }
 }
 

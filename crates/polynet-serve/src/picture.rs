@@ -5,7 +5,8 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use http_body_util::{BodyDataStream, Full};
-use polynet::data::{DataError, DataErrorKind, DecodeLimits, Preprocessing, decode_within};
+use image::RgbImage;
+use polynet::data::{DataError, DataErrorKind, DecodeLimits, decode_within};
 
 /// The bytes of the picture.
 ///
@@ -69,17 +70,12 @@ async fn in_form(kind: &str, body: Bytes) -> Result<Bytes, Failure> {
     })
 }
 
-/// A picture as the network sees it, `[3, size, size]`.
+/// The picture.
 ///
 /// # Errors
 /// If the bytes are no picture, or one that takes too much memory.
-pub(crate) fn prepared(
-    bytes: &[u8],
-    memory: u64,
-    preprocessing: &Preprocessing,
-) -> Result<Vec<f32>, Failure> {
-    let picture = decode_within(bytes, DecodeLimits { memory }).map_err(|error| refused(&error))?;
-    Ok(preprocessing.apply(&picture))
+pub(crate) fn decoded(bytes: &[u8], memory: u64) -> Result<RgbImage, Failure> {
+    decode_within(bytes, DecodeLimits { memory }).map_err(|error| refused(&error))
 }
 
 fn refused(error: &DataError) -> Failure {

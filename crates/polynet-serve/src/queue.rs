@@ -7,28 +7,56 @@ use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::models::LoadedModel;
 use crate::options::Batching;
+use image::RgbImage;
+use polynet::Explanation;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-/// A request's images, prepared, and who waits for their logits.
+/// Who waits for an answer.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// A request that waits for the model.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) model: Arc<LoadedModel>,
-    /// `[images, 3, height, width]`.
-    pub(crate) inputs: Vec<f32>,
     pub(crate) images: usize,
     pub(crate) queued: Instant,
-    pub(crate) reply: oneshot::Sender<Result<Vec<f32>, Failure>>,
+    pub(crate) work: Work,
     /// Given back when the job is gone, computed or not.
     pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// What is asked of the model.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// The logits of prepared images, `[images, 3, height, width]`. Those of several requests are
+    /// computed together.
+    Logits {
+        inputs: Vec<f32>,
+        reply: Reply<Vec<f32>>,
+    },
+    /// What of a picture speaks for its `top` classes.
+    Explanation {
+        picture: RgbImage,
+        top: usize,
+        reply: Reply<Explanation>,
+    },
 }
 
 impl Job {
     /// Whether somebody waits for it.
     pub(crate) fn is_wanted(&self) -> bool {
-        !self.reply.is_closed()
+        match &self.work {
+            Work::Logits { reply, .. } => !reply.is_closed(),
+            Work::Explanation { reply, .. } => !reply.is_closed(),
+        }
+    }
+
+    /// Whether it shares its batch with others.
+    fn is_shared(&self) -> bool {
+        matches!(self.work, Work::Logits { .. })
     }
 }
 
@@ -120,10 +148,13 @@ impl Queue {
 
     /// Places of the jobs that the first one's batch would have, and whether it has no room for more.
     fn batch(&self, waiting: &VecDeque<Job>) -> (Vec<usize>, bool) {
+        if !waiting[0].is_shared() {
+            return (vec![0], true);
+        }
         let mut jobs = Vec::new();
         let mut images = 0;
         for (place, job) in waiting.iter().enumerate() {
-            if !Arc::ptr_eq(&job.model, &waiting[0].model) {
+            if !job.is_shared() || !Arc::ptr_eq(&job.model, &waiting[0].model) {
                 continue;
             }
             if place > 0 && images + job.images > self.batching.images {

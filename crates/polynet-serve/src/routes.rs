@@ -4,7 +4,7 @@ use crate::access::authorize;
 use crate::failure::{Failure, Kind};
 use crate::observe::{observe, panicked};
 use crate::shared::{Shared, answer, json};
-use crate::{classify, inference, repository};
+use crate::{classify, inference, page, repository};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method};
@@ -39,6 +39,9 @@ pub(crate) fn routes() -> Vec<Route> {
     use Access::{Everybody, Token};
     let route = |access, path, handler| Route { path, access, handler };
     vec![
+        route(Everybody, "/", get(page::index)),
+        route(Everybody, "/page.css", get(page::style)),
+        route(Everybody, "/page.js", get(page::script)),
         route(Everybody, "/v2/health/live", get(inference::live)),
         route(Everybody, "/v2/health/ready", get(inference::ready)),
         route(Token, "/v2", get(inference::server)),
@@ -54,6 +57,10 @@ pub(crate) fn routes() -> Vec<Route> {
         route(Token, "/classify", post(classify::classify)),
         route(Token, "/models/{name}/classify", post(classify::classify_by)),
         route(Token, "/models/{name}/versions/{version}/classify", post(classify::classify_by)),
+        route(Token, "/models/{name}/explain", post(classify::explain)),
+        route(Token, "/models/{name}/versions/{version}/explain", post(classify::explain)),
+        route(Token, "/models/{name}/structure", get(classify::structure)),
+        route(Token, "/models/{name}/versions/{version}/structure", get(classify::structure)),
         route(Token, "/metrics", get(metrics)),
         route(Token, "/openapi.json", get(openapi)),
     ]

@@ -4,7 +4,7 @@ use crate::body::{Bodies, Payload};
 use crate::compute::Compute;
 use crate::failure::{Failure, Kind};
 use crate::metrics::Metrics;
-use crate::models::Models;
+use crate::models::{LoadedModel, Models};
 use crate::options::Options;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -32,6 +32,14 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The model that an address names.
+    ///
+    /// # Errors
+    /// As [`Models::find`].
+    pub(crate) fn model(&self, target: &Target) -> Result<Arc<LoadedModel>, Failure> {
+        self.models.find(&target.name, target.version.as_deref())
     }
 
     /// What `work` gives before the deadline, which counts from `start`; a request may ask for an

@@ -60,9 +60,7 @@ pub(crate) async fn model_ready(
     State(shared): State<Arc<Shared>>,
     target: Target,
 ) -> Result<Response, Failure> {
-    let model = shared
-        .models
-        .find(&target.name, target.version.as_deref())?;
+    let model = shared.model(&target)?;
     json(&json!({ "name": model.name(), "ready": true }))
 }
 
@@ -71,9 +69,7 @@ pub(crate) async fn model(
     State(shared): State<Arc<Shared>>,
     target: Target,
 ) -> Result<Response, Failure> {
-    let model = shared
-        .models
-        .find(&target.name, target.version.as_deref())?;
+    let model = shared.model(&target)?;
     let size = model.preprocessing().input_size;
     let outputs = ["logits", "probabilities"].map(
         |name| json!({ "name": name, "datatype": "FP32", "shape": [-1, model.classes().len()] }),
@@ -99,9 +95,7 @@ pub(crate) async fn infer(
     payload: Payload,
 ) -> Result<Response, Failure> {
     let start = Instant::now();
-    let model = shared
-        .models
-        .find(&target.name, target.version.as_deref())?;
+    let model = shared.model(&target)?;
     let place = shared.compute.admit()?;
     let header = header_length(&headers, payload.bytes.len())?;
     let reading = Arc::clone(&model);

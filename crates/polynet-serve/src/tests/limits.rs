@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::options::{Batching, Limits, Token};
+use crate::routes::{Access, routes};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -206,16 +207,28 @@ fn slow_clients_are_cut() {
 }
 
 #[test]
-fn without_the_token_only_health_is_told() {
+fn without_the_token_only_health_and_the_bare_page_are_told() {
     let token = Some(Token::new("0123456789abcdef").unwrap());
     let server = Running::start(Options {
         token,
         ..Options::default()
     });
-    server.get("/v2/health/live").ok();
-    server.get("/v2/health/ready").ok();
+    let routes = routes();
+    let is_open = |path: &str| {
+        let mut routes = routes.iter();
+        routes.any(|route| route.path == path && route.access == Access::Everybody)
+    };
+    let open = [
+        "/",
+        "/page.css",
+        "/page.js",
+        "/v2/health/live",
+        "/v2/health/ready",
+    ];
     for (path, method) in operations() {
-        if path.starts_with("/v2/health/") {
+        assert_eq!(is_open(&path), open.contains(&&*path), "{path}");
+        if is_open(&path) {
+            server.get(&path).ok();
             continue;
         }
         let path = filled(&path);

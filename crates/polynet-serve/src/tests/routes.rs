@@ -33,6 +33,43 @@ fn the_document_names_the_routes_and_methods_that_there_are() {
 }
 
 #[test]
+fn the_page_is_there_and_has_no_outside_address() {
+    let server = Running::start(Options::default());
+    let page = server.get("/").ok();
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    let mut files = vec![page.text()];
+    for (path, kind) in [("/page.css", "text/css"), ("/page.js", "text/javascript")] {
+        assert!(files[0].contains(path));
+        let file = server.get(path).ok();
+        let found = file.headers["content-type"].to_str().unwrap();
+        assert!(found.starts_with(kind), "{found}");
+        files.push(file.text());
+    }
+    assert!(files.iter().all(|file| !file.contains("://")));
+}
+
+#[test]
+fn a_photograph_is_explained_and_a_structure_drawn_as_by_the_library() {
+    let server = Running::start(Options::default());
+    let picture = png(200);
+    let mut model = polynet::Model::open(server.folder.path().join("tiny")).unwrap();
+    let decoded = polynet::data::decode(&picture).unwrap();
+    let found = model.explain(&decoded, 2).unwrap();
+    let explained = polynet::report::explanation(&found, "tiny");
+    let structure = polynet::report::drawing::network(model.architecture()).unwrap();
+    for model in ["/models/tiny", "/models/tiny/versions/1"] {
+        let answer = server.post(&format!("{model}/explain?top=2"), picture.clone());
+        assert!(answer.headers["content-type"] == "image/svg+xml");
+        assert_eq!(answer.ok().text(), explained);
+        let answer = server.get(&format!("{model}/structure")).ok();
+        assert_eq!(answer.text(), structure);
+    }
+    let message = server.post("/models/tiny/explain", b"none".to_vec());
+    message.refusal(422, "bad_picture");
+}
+
+#[test]
 fn a_photograph_gives_the_classes_that_the_library_gives() {
     let server = Running::start(Options::default());
     let picture = png(200);
