@@ -50,6 +50,7 @@ function addResult(file) {
   const photo = article.querySelector(".photo");
   photo.src = URL.createObjectURL(file);
   photo.alt = `The photograph ${file.name}`;
+  photo.addEventListener("error", () => photo.remove());
   article.querySelector(".why").hidden = true;
   $("results").prepend(article);
   return article;
@@ -104,6 +105,7 @@ async function explain(file, article, model, body) {
     const image = place.querySelector("img");
     image.src = URL.createObjectURL(drawing);
     image.alt = `${file.name} as the network sees it, and again for each class, dark where nothing speaks for it`;
+    place.setAttribute("aria-label", `What speaks for the classes of ${file.name}`);
     place.hidden = false;
     button.parentElement.hidden = true;
   } catch (error) {

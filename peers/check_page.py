@@ -1,0 +1,106 @@
+"""The server's page in headless Chromium: chosen, pasted and broken photographs, the table and its CSV, explanations, the
+drawing of the network; on light and dark, narrow and wide, by keyboard, and without a violation that axe-core knows."""
+
+import argparse
+import base64
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+
+PHOTO = Path("crates/polynet/src/data/fixtures/images/photo.jpg")
+VIEWS = {
+    "wide-light": ({"width": 1200, "height": 900}, "light"),
+    "wide-dark": ({"width": 1200, "height": 900}, "dark"),
+    "narrow-light": ({"width": 360, "height": 740}, "light"),
+    "narrow-dark": ({"width": 360, "height": 740}, "dark"),
+}
+PASTE = """(base64) => {
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File([bytes], "pasted.jpg", { type: "image/jpeg" }));
+    document.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
+}"""
+
+
+def axe_finds_nothing(page, where):
+    found = Axe().run(page)
+    assert found.violations_count == 0, f"{where}: {found.generate_report()}"
+
+
+def walk(browser, address, name, pictures):
+    """All that the page does, in one view."""
+    view, scheme = VIEWS[name]
+    page = browser.new_page(viewport=view, color_scheme=scheme)
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: errors.append(request.url) if not request.url.startswith((address, "blob:", "data:")) else None)
+    page.goto(address)
+    expect(page.locator("#model option")).to_have_count(1)
+    axe_finds_nothing(page, f"{name}, empty")
+    good = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": PHOTO.read_bytes()}
+    page.set_input_files("#files", [good, {**good, "name": "broken.jpg", "buffer": b"no picture"}])
+    expect(page.locator("#status")).to_have_text("Done")
+    expect(page.locator(".detail.wrong")).to_contain_text("JPEG or PNG")
+    page.evaluate(PASTE, base64.b64encode(PHOTO.read_bytes()).decode())
+    expect(page.locator("article h2").first).to_have_text("pasted.jpg")
+    expect(page.locator("#rows tr")).to_have_count(2)
+    # By keyboard alone.
+    why = page.locator("article").first.get_by_role("button", name="Why?")
+    why.focus()
+    page.keyboard.press("Enter")
+    drawing = page.locator("article").first.locator(".explanation img")
+    expect(drawing).to_be_visible()
+    page.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#drawing")).to_have_attribute("src", re.compile("^blob:"))
+    for image in ["article .photo >> nth=0", "article .explanation img >> nth=0", "#drawing"]:
+        page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=page.locator(image).element_handle())
+    with page.expect_download() as download:
+        page.locator("#csv").click()
+    rows = Path(download.value.path()).read_text().splitlines()
+    assert rows[0] == "image,class,probability" and len(rows) == 3, rows
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than the screen"
+    axe_finds_nothing(page, f"{name}, with results")
+    if pictures:
+        page.screenshot(path=pictures / f"{name}.png", full_page=True)
+    assert not errors, f"{name}: {errors}"
+    page.close()
+
+
+def trained(polynet, folder):
+    """A small model after two steps."""
+    settings = ["training.batch_size=8", "training.duration=2 steps", "training.validate_every=0 steps", "schedule.warm_up=1 step"]
+    subprocess.run([polynet, "train", "recipes/first.toml", *settings, "--out", folder], check=True, capture_output=True)
+    return Path(folder) / "model"
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--polynet", required=True)
+    arguments.add_argument("--model", help="a model folder; by default one that is trained for two steps")
+    arguments.add_argument("--pictures", type=Path, help="where screenshots go")
+    arguments = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        model = arguments.model
+        if not model:
+            model = trained(arguments.polynet, f"{folder}/run")
+        command = [arguments.polynet, "serve", model, "--listen", "127.0.0.1:0", "--log", "off"]
+        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            address = re.search(r"http://[^\s;]+", server.stderr.readline()).group()
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+            for name in VIEWS:
+                walk(browser, address, name, arguments.pictures)
+                print(f"{name}: ok")
+        finally:
+            server.terminate()
+            server.wait()
+
+
+if __name__ == "__main__":
+    main()
