@@ -22,4 +22,3 @@ def picture(kind):
 
 for media_type, kind in KINDS.items():
     schemathesis.openapi.media_type(media_type, picture(kind))
-schemathesis.openapi.format("binary", picture("PNG"))
