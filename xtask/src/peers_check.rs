@@ -2,7 +2,7 @@
 //!
 //! A check is a script in `peers/` that gets the program by `--polynet` and fails where they disagree.
 
-use crate::{cargo, fixtures};
+use crate::{cargo, debian, fixtures};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,6 +24,8 @@ pub(crate) struct Arguments {
 enum Check {
     /// The server, by NVIDIA's client of the Open Inference Protocol and by Schemathesis
     Serve,
+    /// The server's page, in headless Chromium and by axe-core
+    Page,
     /// Exported ONNX files of every preset, by ONNX's checker, ONNX Runtime and OpenVINO
     Onnx,
     /// Exported state dicts, loaded strictly by the public implementations whose names they have
@@ -31,11 +33,12 @@ enum Check {
 }
 
 impl Check {
-    const ALL: [Self; 3] = [Self::Serve, Self::Onnx, Self::Pytorch];
+    const ALL: [Self; 4] = [Self::Serve, Self::Page, Self::Onnx, Self::Pytorch];
 
     fn script(self) -> &'static str {
         match self {
             Self::Serve => "peers/check_serve.py",
+            Self::Page => "peers/check_page.py",
             Self::Onnx => "peers/check_onnx.py",
             Self::Pytorch => "peers/check_pytorch.py",
         }
@@ -61,6 +64,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     };
     let python = fixtures::python(&arguments.venv)?;
     for check in checks {
+        if matches!(check, Check::Page) && !debian::has("chromium") {
+            debian::install(&["chromium"])?;
+        }
         let mut script = Command::new(&python);
         crate::run(script.arg(check.script()).arg("--polynet").arg(&program))?;
     }
