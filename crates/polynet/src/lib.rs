@@ -67,7 +67,9 @@ pub use engine::{Device, DeviceError, Predictor};
 #[cfg(feature = "gpu")]
 pub use engine::{Gpu, NoGpu};
 #[cfg(feature = "train")]
-pub use files::{FolderLock, LockError, WriteError, try_target, write_atomically, write_text};
+pub use files::{
+    FolderLock, LockError, WriteError, make_folder, try_target, write_atomically, write_text,
+};
 pub use model::{Model, ModelOptions, Ranked, ranked};
 pub use params::{
     HostTensor, ModelConfig, ModelFolder, Naming, Params, TensorMap, TensorMismatch, TensorRef,
