@@ -2,7 +2,7 @@
 //!
 //! Everything builds in the profile `dev`, so that no dependency is compiled twice.
 
-use crate::{cargo, licenses, rooms};
+use crate::{cargo, deny, licenses, rooms};
 use anyhow::Result;
 use cargo_metadata::MetadataCommand;
 use std::process::Command;
@@ -22,11 +22,12 @@ const LINTS: [&str; 8] = [
     "warnings",
 ];
 /// What a registry would get: each crate's files, metadata and versions.
-const PACKAGE: [&str; 8] = [
+const PACKAGE: [&str; 9] = [
     "package",
     "--workspace",
     "--exclude=xtask",
     "--exclude=polynet-oracle",
+    "--exclude=polynet-fuzz",
     "--no-verify",
     "--allow-dirty",
     "--offline",
@@ -50,6 +51,7 @@ pub(crate) fn run() -> Result<()> {
     let started = Instant::now();
     run_step(&["fmt", "--all", "--check"])?;
     licenses::check()?;
+    deny::check()?;
     rooms::check()?;
     run_step(&PACKAGE)?;
     run_step(&LINTS)?;

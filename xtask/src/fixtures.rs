@@ -21,8 +21,8 @@ pub(crate) struct Arguments {
 const REQUIREMENTS: &str = "peers/requirements.txt";
 const SCRIPTS: [&str; 2] = ["peers/fixtures_polynet.py", "peers/fixtures_networks.py"];
 /// Scripts that need no seed, and where their fixtures go: training steps, optimizers' steps, crops,
-/// images, JPEGs and resized pictures.
-const SEEDLESS: [[&str; 3]; 6] = [
+/// images, JPEGs, resized pictures and small weight files.
+const SEEDLESS: [[&str; 3]; 7] = [
     [
         "peers/fixtures_oracle.py",
         "--out",
@@ -52,6 +52,11 @@ const SEEDLESS: [[&str; 3]; 6] = [
         "peers/fixtures_resample.py",
         "--out",
         "crates/polynet/src/data/fixtures/resample.txt",
+    ],
+    [
+        "peers/fixtures_pickles.py",
+        "--out",
+        "crates/polynet-fuzz/seeds",
     ],
 ];
 

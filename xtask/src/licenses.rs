@@ -1,7 +1,6 @@
 //! Licences of the dependencies, checked offline from their manifests.
 //!
-//! Known vulnerabilities need an online database: `cargo deny check advisories` looks them up where
-//! `cargo-deny` is installed and the network is there.
+//! Known vulnerabilities need a database: see [`deny`](crate::deny).
 
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::{MetadataCommand, Package};

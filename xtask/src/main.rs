@@ -3,8 +3,10 @@
 mod bench;
 mod check;
 mod debian;
+mod deny;
 mod experiment;
 mod fixtures;
+mod fuzz;
 mod gpu;
 mod licenses;
 mod mpi;
@@ -36,6 +38,8 @@ enum Task {
     Experiment(experiment::Arguments),
     /// Make the parity fixtures anew with public implementations in PyTorch
     Fixtures(fixtures::Arguments),
+    /// Give everything that is read what nobody meant it to read
+    Fuzz(fuzz::Arguments),
     /// Build for a GPU, check it against the processor and measure it beside PyTorch
     Gpu(gpu::Arguments),
     /// Build with MPI and train on several ranks, killing runs; or measure how ranks scale
@@ -59,6 +63,7 @@ fn main() -> Result<()> {
         Task::Check => check::run(),
         Task::Experiment(arguments) => experiment::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Gpu(arguments) => gpu::run(&arguments),
         Task::Mpi(arguments) => mpi::run(&arguments),
         Task::PeersCheck(arguments) => peers_check::run(&arguments),

@@ -9,10 +9,14 @@ mod progress;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use commands::documents;
+use polynet_kernels::CachingAllocator;
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: polynet_kernels::CachingAllocator = polynet_kernels::CachingAllocator::new();
+static ALLOCATOR: CachingAllocator = CachingAllocator::advising(
+    "lower training.batch_size (of `eval` and `bench` --batch), data.threads or the pictures' sizes; \
+     training.activations = \"recomputed\" takes less, too. A run goes on from its last checkpoint with --resume",
+);
 
 /// Image classifiers whose structure is written as algebra.
 #[derive(Parser)]

@@ -10,7 +10,8 @@
 //! are asked for are not written again.
 //!
 //! Memory stays bounded: blocks in use and blocks kept together stay below 1.5 times the most
-//! that was in use at once, or everything kept is released.
+//! that was in use at once, or everything kept is released. So it is, too, before the system's refusal is
+//! passed on, which [`CachingAllocator::advising`] tells the user with what to do.
 //!
 //! ```
 //! #[global_allocator]
@@ -24,8 +25,9 @@
 mod system;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Write as _;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// Blocks of at least this many bytes are kept.
@@ -71,12 +73,21 @@ pub struct CachingAllocator {
     in_use: AtomicUsize,
     kept: AtomicUsize,
     peak: AtomicUsize,
+    advice: &'static str,
+    has_advised: AtomicBool,
 }
 
 impl CachingAllocator {
     /// An allocator that keeps nothing yet.
     pub const fn new() -> Self {
+        Self::advising("")
+    }
+
+    /// The same, which says once on standard error when there is no more memory, and what to do.
+    pub const fn advising(advice: &'static str) -> Self {
         Self {
+            advice,
+            has_advised: AtomicBool::new(false),
             lists: [const { Mutex::new(List(ptr::null_mut())) }; CLASSES],
             slab: Mutex::new(Slab {
                 next: ptr::null_mut(),
@@ -161,6 +172,27 @@ impl CachingAllocator {
         self.kept.fetch_add(class_size(class), Ordering::Relaxed);
     }
 
+    /// A block of zeros, for which what is kept is given up if there is no other way; null if there is none.
+    fn new_block(&self, size: usize) -> *mut u8 {
+        let mut block = self.fresh(size);
+        if block.is_null() {
+            self.release();
+            block = self.fresh(size);
+        }
+        if block.is_null() {
+            let in_use = self.in_use.fetch_sub(size, Ordering::Relaxed) - size;
+            if !self.advice.is_empty() && !self.has_advised.swap(true, Ordering::Relaxed) {
+                // Nobody is left to tell of an error here.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "the system refuses {size} bytes of memory beside {in_use} in use; {}",
+                    self.advice
+                );
+            }
+        }
+        block
+    }
+
     /// A block of zeros that nobody has had before, or null.
     fn fresh(&self, size: usize) -> *mut u8 {
         if size >= SLAB {
@@ -233,7 +265,7 @@ unsafe impl GlobalAlloc for CachingAllocator {
         let (block, is_there) = self.pop(class);
         self.note_taken(class_size(class), !is_there);
         match block.is_null() {
-            true => self.fresh(class_size(class)),
+            true => self.new_block(class_size(class)),
             false => block,
         }
     }
@@ -246,7 +278,7 @@ unsafe impl GlobalAlloc for CachingAllocator {
         let (block, is_there) = self.pop(class);
         self.note_taken(class_size(class), !is_there);
         if block.is_null() {
-            return self.fresh(class_size(class));
+            return self.new_block(class_size(class));
         }
         // SAFETY: the block holds at least `layout.size()` bytes and has no other owner.
         unsafe { ptr::write_bytes(block, 0, layout.size()) };

@@ -190,7 +190,7 @@ impl Server {
     /// # Errors
     /// As [`Server::run`].
     pub fn run_until_signal(self) -> Result<(), ServeError> {
-        self.run_with(stop_by_signals)
+        self.run_with(|stopper| stop_by_signals(&stopper))
     }
 
     fn run_with(self, start: impl FnOnce(Stopper) -> io::Result<()>) -> Result<(), ServeError> {
@@ -299,7 +299,7 @@ impl Connections {
 }
 
 #[cfg(unix)]
-fn stop_by_signals(stopper: Stopper) -> io::Result<()> {
+fn stop_by_signals(stopper: &Stopper) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let (mut signals, stopper) = (signal(kind)?, stopper.clone());
@@ -313,7 +313,8 @@ fn stop_by_signals(stopper: Stopper) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn stop_by_signals(stopper: Stopper) -> io::Result<()> {
+fn stop_by_signals(stopper: &Stopper) -> io::Result<()> {
+    let stopper = stopper.clone();
     tokio::spawn(async move {
         while tokio::signal::ctrl_c().await.is_ok() {
             stopper.stop();

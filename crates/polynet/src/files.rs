@@ -10,9 +10,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fs::{File, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, TryLockError};
+use std::io::{self, Read as _, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+mod disk;
+#[cfg(test)]
+pub(crate) mod faults;
+
+pub use disk::make_folder;
+pub(crate) use disk::{OpenFile, remove_file, remove_folder, rename, sync_folder};
+
+/// How the names of files begin that are not whole yet.
+const UNFINISHED: &str = ".unfinished-";
 
 /// A file that was not written; what stood there before still does.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +40,11 @@ impl WriteError {
     }
 }
 
+/// A file on its way: written from its beginning, and anywhere in it again.
+pub trait NewFile: Write + Seek {}
+
+impl<T: Write + Seek> NewFile for T {}
+
 /// Writes a file whole or not at all, even when the machine stops in between.
 ///
 /// The content goes to a new file in the same folder, is forced to the disk, and takes the place of
@@ -39,7 +55,7 @@ impl WriteError {
 /// When `write` fails or the file system refuses.
 pub fn write_atomically(
     path: &Path,
-    write: impl FnOnce(&mut File) -> io::Result<()>,
+    write: impl FnOnce(&mut dyn NewFile) -> io::Result<()>,
 ) -> Result<(), WriteError> {
     replace(path, write).map_err(|source| WriteError {
         path: path.to_owned(),
@@ -60,7 +76,7 @@ pub fn write_text(path: &Path, text: &str) -> Result<(), WriteError> {
 /// # Errors
 /// When its folder is not there or the file system refuses.
 pub fn try_target(path: &Path) -> Result<(), WriteError> {
-    match tempfile::tempfile_in(folder_of(path)) {
+    match Unfinished::new(folder_of(path)) {
         Ok(_) => Ok(()),
         Err(source) => Err(WriteError {
             path: path.to_owned(),
@@ -69,10 +85,32 @@ pub fn try_target(path: &Path) -> Result<(), WriteError> {
     }
 }
 
+/// Removes the files of a folder that a process did not finish that was killed. Only who has the folder
+/// may do so.
+pub(crate) fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if is_unfinished(&path) {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the file is one that a process that was killed did not finish.
+pub(crate) fn is_unfinished(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(UNFINISHED))
+}
+
 /// A folder that is this process's alone, until the lock is dropped or the process ends in whatever way.
 #[derive(Debug)]
 pub struct FolderLock {
-    _file: File,
+    _file: OpenFile,
 }
 
 /// A folder that can't be had.
@@ -85,18 +123,20 @@ pub enum LockError {
 }
 
 impl FolderLock {
+    /// The name of the file whose lock is the folder's.
+    pub(crate) const NAME: &str = ".lock";
+
     /// Takes a folder by a file `.lock` in it. File systems that know no locks are used without.
     ///
     /// # Errors
     /// When another process has it, or the file can't be made.
     pub fn take(folder: &Path) -> Result<Self, LockError> {
-        let mut options = File::options();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(folder.join(".lock")).map_err(LockError::Io)?;
+        let mut file = OpenFile::edit(&folder.join(Self::NAME)).map_err(LockError::Io)?;
         match file.try_lock() {
             Ok(()) => {
-                file.set_len(0).map_err(LockError::Io)?;
-                write!(file, "process {}", std::process::id()).map_err(LockError::Io)?;
+                file.set_length(0).map_err(LockError::Io)?;
+                let owner = format!("process {}", std::process::id());
+                file.write_all(owner.as_bytes()).map_err(LockError::Io)?;
             }
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
@@ -111,52 +151,66 @@ impl FolderLock {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
 }
 
-fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+fn replace(path: &Path, write: impl FnOnce(&mut dyn NewFile) -> io::Result<()>) -> io::Result<()> {
     let folder = folder_of(path);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".unfinished-");
-    share(&mut builder);
-    let mut file = builder.tempfile_in(folder)?;
-    write(file.as_file_mut())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
+    let mut unfinished = Unfinished::new(folder)?;
+    write(&mut unfinished.file)?;
+    unfinished.file.sync()?;
+    unfinished.take_place_of(path)?;
     sync_folder(folder)
 }
 
-/// The permissions of any new file: a temporary file would be for its owner alone.
-#[cfg(unix)]
-fn share(builder: &mut tempfile::Builder<'_, '_>) {
-    use std::os::unix::fs::PermissionsExt;
-    // The process's mask still applies.
-    builder.permissions(std::fs::Permissions::from_mode(0o666));
+/// A new file that goes away unless it takes a place.
+struct Unfinished {
+    file: OpenFile,
+    path: Option<PathBuf>,
 }
 
-#[cfg(not(unix))]
-fn share(_builder: &mut tempfile::Builder<'_, '_>) {}
+impl Unfinished {
+    fn new(folder: &Path) -> io::Result<Self> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!("{UNFINISHED}{}-{number}", std::process::id()));
+            match OpenFile::create_new(&path) {
+                // One that was killed had the number of this process.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                file => {
+                    let (file, path) = (file?, Some(path));
+                    return Ok(Self { file, path });
+                }
+            }
+        }
+    }
 
-/// A rename is on the disk once its folder is.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    fn take_place_of(mut self, path: &Path) -> io::Result<()> {
+        if let Some(own) = &self.path {
+            rename(own, path)?;
+        }
+        self.path = None;
+        Ok(())
+    }
 }
 
-/// Elsewhere a folder can't be opened as a file; the rename is as safe as the system makes it.
-#[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // The error that led here is the one to tell.
+            let _ = remove_file(path);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(folder)

@@ -69,7 +69,10 @@ pub use engine::{Device, DeviceError, Predictor};
 #[cfg(feature = "gpu")]
 pub use engine::{Gpu, NoGpu};
 #[cfg(feature = "train")]
-pub use files::{FolderLock, LockError, WriteError, try_target, write_atomically, write_text};
+pub use files::{
+    FolderLock, LockError, NewFile, WriteError, make_folder, try_target, write_atomically,
+    write_text,
+};
 pub use model::{Explanation, Model, ModelOptions, Ranked, probabilities, ranked};
 pub use params::{
     HostTensor, Library, ModelConfig, ModelFolder, Naming, Params, TensorMap, TensorMismatch,

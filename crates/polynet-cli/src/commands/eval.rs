@@ -14,7 +14,6 @@ use polynet::eval::pooling::PoolingRule;
 use polynet::eval::{self, CropView, MultiCrop, MultiCropProgress, ScoreCache, Scores};
 use polynet::report::confusion_matrix;
 use polynet::{FolderLock, Model, ModelConfig, try_target, write_atomically, write_text};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -10,8 +10,7 @@ use anyhow::{Context, Result};
 use polynet::study::{
     self, Estimate, FailedBefore, Outline, Report, Results, RunOptions, Study, StudyFolder, Summary,
 };
-use polynet::write_text;
-use std::fs;
+use polynet::{make_folder, write_text};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -169,7 +168,7 @@ impl Done {
 /// Writes the page and the plots; gives the page's path.
 fn write_report(results: &Results, out: &Path) -> Result<PathBuf> {
     let Report { page, plots } = study::report(results);
-    fs::create_dir_all(out).with_context(|| format!("can't make {}", out.display()))?;
+    make_folder(out).with_context(|| format!("can't make {}", out.display()))?;
     for (name, svg) in &plots {
         write_text(&out.join(format!("{name}.svg")), svg)?;
     }

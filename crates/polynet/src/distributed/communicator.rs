@@ -5,9 +5,12 @@ use super::sum::{self, Contribution};
 use super::transport::{CommunicationError, Transport};
 use crate::bytes;
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// How long a rank waits for others: far longer than any of them computes between two collectives.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// Collectives over all ranks, on a thread of their own, so that they run while the rank computes.
 ///
@@ -16,6 +19,7 @@ use std::time::{Duration, Instant};
 pub struct Communicator {
     rank: usize,
     ranks: usize,
+    patience: Duration,
     worker: Option<Worker>,
 }
 
@@ -34,20 +38,29 @@ type Answer<T> = (Result<T, CommunicationError>, Duration);
 
 /// A collective that is under way.
 #[derive(Debug)]
-pub struct Pending<T>(Receiver<Answer<T>>);
+pub struct Pending<T> {
+    answer: Receiver<Answer<T>>,
+    patience: Duration,
+}
 
 impl<T> Pending<T> {
     /// Its result.
     ///
     /// # Errors
-    /// If a rank is gone, or the ranks do not exchange the same.
+    /// If a rank is gone or does not answer in time, or the ranks do not exchange the same.
     pub fn wait(self) -> Result<T, CommunicationError> {
         self.wait_timed().map(|(result, _)| result)
     }
 
     /// Its result, and how long the collective itself took.
     pub(super) fn wait_timed(self) -> Result<(T, Duration), CommunicationError> {
-        let (result, took) = self.0.recv().map_err(|_| CommunicationError::Closed)?;
+        let answer = self.answer.recv_timeout(self.patience);
+        let (result, took) = answer.map_err(|error| match error {
+            RecvTimeoutError::Disconnected => CommunicationError::Closed,
+            RecvTimeoutError::Timeout => CommunicationError::Silent {
+                seconds: self.patience.as_secs(),
+            },
+        })?;
         Ok((result?, took))
     }
 }
@@ -58,6 +71,7 @@ impl Communicator {
         Self {
             rank: 0,
             ranks: 1,
+            patience: PATIENCE,
             worker: None,
         }
     }
@@ -97,11 +111,18 @@ impl Communicator {
         Ok(Self {
             rank,
             ranks,
+            patience: PATIENCE,
             worker: Some(Worker {
                 requests: Mutex::new(Some(requests)),
                 thread: Some(thread),
             }),
         })
+    }
+
+    /// The same, which waits so long for other ranks at each collective. Half an hour unless this is called.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// This rank, from 0.
@@ -122,11 +143,14 @@ impl Communicator {
     /// Every rank's bytes in the order of the ranks.
     ///
     /// # Errors
-    /// If a rank is gone, or the ranks do not exchange the same.
+    /// If a rank is gone or does not answer in time, or the ranks do not exchange the same.
     pub fn gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CommunicationError> {
         match &self.worker {
             None => Ok(vec![own]),
-            Some(worker) => worker.start(|answer| Request::Gather(own, answer)).wait(),
+            Some(worker) => {
+                let request = |answer| Request::Gather(own, answer);
+                worker.start(request, self.patience).wait()
+            }
         }
     }
 
@@ -138,22 +162,32 @@ impl Communicator {
                 let mut alone = super::threads::group(1);
                 let sum = sum::ordered(&mut alone[0], &own);
                 let _ = answer.send((sum, Duration::ZERO));
-                Pending(pending)
+                Pending {
+                    answer: pending,
+                    patience: self.patience,
+                }
             }
-            Some(worker) => worker.start(|answer| Request::Sum(own, answer)),
+            Some(worker) => worker.start(|answer| Request::Sum(own, answer), self.patience),
         }
     }
 }
 
 impl Worker {
-    fn start<T>(&self, request: impl FnOnce(Sender<Answer<T>>) -> Request) -> Pending<T> {
+    fn start<T>(
+        &self,
+        request: impl FnOnce(Sender<Answer<T>>) -> Request,
+        patience: Duration,
+    ) -> Pending<T> {
         let (answer, pending) = channel();
         let requests = self.requests.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(requests) = &*requests {
             // A thread that has ended drops the request, and with it the answer's sender.
             let _ = requests.send(request(answer));
         }
-        Pending(pending)
+        Pending {
+            answer: pending,
+            patience,
+        }
     }
 }
 

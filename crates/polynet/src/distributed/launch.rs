@@ -1,6 +1,8 @@
 //! Which ranks there are, by how the process was started.
 
 use super::Communicator;
+use super::communicator::PATIENCE;
+use std::time::Duration;
 
 /// Variables by which launchers tell a process how many there are: Open MPI, MPICH and its relatives.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"];
@@ -32,6 +34,12 @@ pub enum LaunchError {
         /// Why not.
         reason: String,
     },
+    /// How long to wait for other ranks is badly written.
+    #[error("expected POLYNET_RANK_PATIENCE as a whole number of seconds from 1, got {text}")]
+    Patience {
+        /// What it is.
+        text: String,
+    },
 }
 
 impl Communicator {
@@ -42,8 +50,21 @@ impl Communicator {
     pub fn of_launcher() -> Result<Self, LaunchError> {
         match launched() {
             None => Ok(Self::alone()),
-            Some(ranks) => open(ranks),
+            Some(ranks) => Ok(open(ranks)?.with_patience(patience()?)),
         }
+    }
+}
+
+/// How long the user lets a rank wait for others.
+fn patience() -> Result<Duration, LaunchError> {
+    let Some(text) = std::env::var_os("POLYNET_RANK_PATIENCE") else {
+        return Ok(PATIENCE);
+    };
+    match text.to_str().and_then(|text| text.trim().parse().ok()) {
+        Some(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+        _ => Err(LaunchError::Patience {
+            text: text.to_string_lossy().into_owned(),
+        }),
     }
 }
 

@@ -12,6 +12,16 @@ pub enum CommunicationError {
         /// Which one.
         rank: usize,
     },
+    /// Another rank is there, but does not answer.
+    #[error(
+        "the other ranks have not answered for {seconds} s: one hangs, or computes for longer than \
+         POLYNET_RANK_PATIENCE allows ({seconds}, in seconds; 1800 unless it is set); look what each of \
+         them does, and go on from the newest checkpoint: polynet train --resume DIR"
+    )]
+    Silent {
+        /// How long it was waited.
+        seconds: u64,
+    },
     /// The ranks do not call the same collectives with data of the same form.
     #[error("the ranks disagree on what to exchange ({what}): start all of them by one command")]
     Disagreement {

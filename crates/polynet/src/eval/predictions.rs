@@ -6,12 +6,12 @@
 
 use super::score_cache::digest_of_model;
 use crate::data::{Dataset, SplitDigest};
-use crate::files::write_text;
+use crate::files::{OpenFile, folder_of, remove_file, rename, sync_folder, write_text};
 use crate::model::Ranked;
 use crate::report::quoted;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -72,7 +72,7 @@ enum Format {
 struct Growing {
     path: PathBuf,
     part: PathBuf,
-    file: File,
+    file: OpenFile,
 }
 
 impl PredictionRequest {
@@ -220,7 +220,7 @@ impl PredictionFile {
         }
         self.table.finish()?;
         // Without its part it means nothing.
-        let _ = fs::remove_file(asked);
+        let _ = remove_file(&asked);
         Ok(())
     }
 
@@ -320,10 +320,8 @@ impl Growing {
             let reason = "is there already; remove it, or choose another file";
             return Err(error(reason.to_owned()));
         }
-        let mut options = File::options();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&part);
-        let file = file.map_err(|refused| error(format!("can't be written: {refused}")))?;
+        let file = OpenFile::edit(&part)
+            .map_err(|refused| error(format!("can't be written: {refused}")))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => Err(error("another process writes it".to_owned())),
             // A file system that knows no locks is used without.
@@ -354,19 +352,22 @@ impl Growing {
         ))
     }
 
-    fn length(&self) -> Result<u64, PredictionFileError> {
-        let metadata = self.file.metadata();
-        Ok(metadata.map_err(|error| self.refused(&error))?.len())
+    fn length(&mut self) -> Result<u64, PredictionFileError> {
+        let end = self.file.seek(SeekFrom::End(0));
+        end.map_err(|error| self.refused(&error))
     }
 
     /// The whole lines with their lengths in bytes.
     fn lines(&mut self) -> Result<Vec<(u64, String)>, PredictionFileError> {
         let mut lines = Vec::new();
-        let mut reader = BufReader::new(&self.file);
+        let mut reader = BufReader::new(&mut self.file);
         loop {
             let mut line = Vec::new();
             let read = reader.read_until(b'\n', &mut line);
-            let length = read.map_err(|error| self.refused(&error))?;
+            let length = match read {
+                Ok(length) => length,
+                Err(error) => return Err(self.refused(&error)),
+            };
             if line.pop() != Some(b'\n') {
                 return Ok(lines);
             }
@@ -376,7 +377,7 @@ impl Growing {
 
     /// Forgets what is behind a length.
     fn cut(&mut self, length: u64) -> Result<(), PredictionFileError> {
-        let cut = self.file.set_len(length);
+        let cut = self.file.set_length(length);
         let cut = cut.and_then(|()| self.file.seek(SeekFrom::End(0)));
         cut.map(|_| ()).map_err(|error| self.refused(&error))
     }
@@ -387,8 +388,9 @@ impl Growing {
     }
 
     fn finish(self) -> Result<(), PredictionFileError> {
-        let finished = self.file.sync_all();
-        let finished = finished.and_then(|()| fs::rename(&self.part, &self.path));
+        let finished = self.file.sync();
+        let finished = finished.and_then(|()| rename(&self.part, &self.path));
+        let finished = finished.and_then(|()| sync_folder(folder_of(&self.path)));
         finished.map_err(|error| self.refused(&error))
     }
 }

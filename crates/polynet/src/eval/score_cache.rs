@@ -7,10 +7,10 @@
 
 use super::crop_logits::ImageLogits;
 use super::crops::CropPlan;
-use crate::files::{FolderLock, LockError};
+use crate::files::{FolderLock, LockError, make_folder};
 use crate::params::{HostTensor, TensorRef, WeightError, read_safetensors, write_safetensors};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,7 @@ impl ScoreCache {
             let path = path.to_owned();
             move |source| CacheError::Io { path, source }
         };
-        fs::create_dir_all(folder).map_err(refused(folder))?;
+        make_folder(folder).map_err(refused(folder))?;
         let mut key = Sha256::new();
         add(&mut key, FORMAT);
         add(&mut key, device.as_bytes());

@@ -12,10 +12,9 @@
 use super::pickle;
 use crate::arch::graph::{TensorKind, TensorSpec};
 use crate::bytes::put_f32s;
-use crate::files::write_atomically;
+use crate::files::{NewFile, write_atomically};
 use crate::params::{ModelFolder, Naming, TensorRef, WeightError, write_safetensors};
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use zip::write::SimpleFileOptions;
@@ -63,7 +62,7 @@ fn shape(naming: Naming, spec: &TensorSpec) -> Cow<'_, [usize]> {
 }
 
 /// `torch.save` of a state dict: an archive with the pickle and a file for every storage.
-fn write_archive(file: &mut File, tensors: &[TensorRef<'_>]) -> io::Result<()> {
+fn write_archive(file: &mut dyn NewFile, tensors: &[TensorRef<'_>]) -> io::Result<()> {
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Stored)
         .with_alignment(ALIGNMENT);

@@ -246,7 +246,7 @@ pub fn write_safetensors(
     let named = tensors.iter().map(|tensor| (&tensor.name, tensor));
     let serialized = safetensors::serialize(named, metadata)
         .map_err(|error| WeightError::invalid(path, error))?;
-    crate::files::write_atomically(path, |file| std::io::Write::write_all(file, &serialized))
+    crate::files::write_atomically(path, |file| file.write_all(&serialized))
         .map_err(|error| WeightError::io(path, "write the weights")(error.into_source()))
 }
 

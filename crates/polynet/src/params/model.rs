@@ -93,7 +93,7 @@ impl ModelFolder {
     /// # Errors
     /// If the folder cannot be written.
     pub fn save(folder: &Path, config: &ModelConfig, params: &Params) -> Result<(), WeightError> {
-        std::fs::create_dir_all(folder).map_err(WeightError::io(folder, "create the folder"))?;
+        crate::files::make_folder(folder).map_err(WeightError::io(folder, "create the folder"))?;
         write(folder, config, &params.refs())
     }
 }
@@ -153,7 +153,7 @@ pub(crate) fn write_new_model(
 #[cfg(feature = "train")]
 /// Makes a folder that must not exist yet, or be empty.
 fn create_folder(folder: &Path) -> Result<(), WeightError> {
-    std::fs::create_dir_all(folder).map_err(WeightError::io(folder, "create the folder"))?;
+    crate::files::make_folder(folder).map_err(WeightError::io(folder, "create the folder"))?;
     let mut entries = std::fs::read_dir(folder).map_err(WeightError::io(folder, "read it"))?;
     if entries.next().is_some() {
         let message = "the folder is not empty; choose another, or remove it first";
@@ -171,10 +171,8 @@ fn write(
 ) -> Result<(), WeightError> {
     let write_text = |name: &str, text: String| {
         let path = folder.join(name);
-        crate::files::write_atomically(&path, |file| {
-            std::io::Write::write_all(file, text.as_bytes())
-        })
-        .map_err(|error| WeightError::io(&path, "write it")(error.into_source()))
+        crate::files::write_text(&path, &text)
+            .map_err(|error| WeightError::io(&path, "write it")(error.into_source()))
     };
     let json = serde_json::to_string_pretty(config)
         .map_err(|error| WeightError::invalid(&folder.join("config.json"), error))?;

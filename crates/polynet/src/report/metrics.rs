@@ -13,7 +13,7 @@
 //!
 //! Law: a run resumed at step `s` keeps the records of steps up to `s` and forgets the later ones,
 //! so that it leaves the [deterministic](Record::deterministic) records of an uninterrupted run,
-//! provided that it records before it saves the checkpoint of a step.
+//! provided that it records, and [syncs](MetricsLog::sync), before it saves the checkpoint of a step.
 //!
 //! ```
 //! use polynet::report::{MetricsLog, Record, ValidationRecord, read_metrics};
@@ -27,13 +27,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::write_atomically;
+use crate::files::{OpenFile, write_atomically};
 
 mod csv;
 pub(crate) use csv::quoted;
@@ -216,17 +216,19 @@ pub fn read_metrics(path: &Path) -> Result<Metrics, MetricsError> {
 pub struct MetricsLog {
     jsonl: Sink,
     csv: Sink,
+    /// The last that is recorded.
+    validation: Option<ValidationRecord>,
 }
 
 #[derive(Debug)]
 struct Sink {
     path: PathBuf,
-    file: File,
+    file: OpenFile,
 }
 
 impl Sink {
     fn append_to(path: &Path) -> Result<Self, MetricsError> {
-        let file = OpenOptions::new().append(true).create(true).open(path);
+        let file = OpenFile::append_to(path);
         Ok(Self {
             path: path.to_owned(),
             file: file.map_err(MetricsError::file(path))?,
@@ -273,19 +275,44 @@ impl MetricsLog {
         write_lines(jsonl, records.iter().map(json_line))?;
         let rows = records.iter().map(csv::line);
         write_lines(csv, std::iter::once(csv::HEADER.to_owned()).chain(rows))?;
-        Ok(Self {
+        let mut log = Self {
             jsonl: Sink::append_to(jsonl)?,
             csv: Sink::append_to(csv)?,
-        })
+            validation: None,
+        };
+        records.iter().for_each(|record| log.remember(record));
+        Ok(log)
     }
 
-    /// Appends one record to both files.
+    fn remember(&mut self, record: &Record) {
+        if let Record::Validation(record) = record {
+            self.validation = Some(*record);
+        }
+    }
+
+    /// Appends one record to both files; not so a validation that is the last one again, which a run makes
+    /// that is resumed at its end.
     ///
     /// # Errors
     /// When a file can't be written.
     pub fn record(&mut self, record: &Record) -> Result<(), MetricsError> {
+        if matches!(record, Record::Validation(again) if self.validation == Some(*again)) {
+            return Ok(());
+        }
+        self.remember(record);
         self.jsonl.write_line(&json_line(record))?;
         self.csv.write_line(&csv::line(record))
+    }
+
+    /// Forces what was recorded to the disk.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn sync(&self) -> Result<(), MetricsError> {
+        for sink in [&self.jsonl, &self.csv] {
+            sink.file.sync().map_err(MetricsError::file(&sink.path))?;
+        }
+        Ok(())
     }
 }
 

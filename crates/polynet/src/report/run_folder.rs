@@ -1,7 +1,7 @@
 //! The run folder: everything that a run leaves behind, and all that is needed to repeat it.
 //!
 //! ```text
-//! recipe.toml     the resolved recipe: every default written out
+//! recipe.toml     the resolved recipe: every default written out; a folder that has it is a run
 //! data.json       the data that the run began with, as classes, counts and digests
 //! command.txt     each start: command line, version, platform, threads, CPU features
 //! metrics.jsonl   one record a line        (see `metrics`)
@@ -14,7 +14,8 @@
 //! .lock           who writes here now; the system forgets it with the process
 //! ```
 //!
-//! A file is written whole or not at all; records are added to the metrics line by line.
+//! A file is written whole or not at all; records are added to the metrics line by line. A start writes the
+//! recipe last: one that was cut off before leaves a folder that can be started in again.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -24,7 +25,9 @@ use std::thread;
 
 use super::metrics::{MetricsError, read_metrics};
 use super::{EvalReport, confusion_matrix, curves};
-use crate::files::{FolderLock, LockError, WriteError, write_text};
+use crate::files::{
+    FolderLock, LockError, WriteError, is_unfinished, make_folder, remove_unfinished, write_text,
+};
 
 /// The folder of one run, with all that is needed to repeat it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,28 +88,58 @@ pub enum RunFolderError {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run.
+    /// Makes the folder of a new run, and takes it for this process.
     ///
     /// # Errors
-    /// When it is there and not empty, or can't be made.
-    pub fn create(root: &Path) -> Result<Self, RunFolderError> {
-        let fail = |source| RunFolderError::Folder {
-            path: root.to_owned(),
-            source,
-        };
-        fs::create_dir_all(root).map_err(fail)?;
-        if let Some(entry) = fs::read_dir(root).map_err(fail)?.next() {
-            let entry = entry.map_err(fail)?.file_name();
-            return Err(RunFolderError::NotEmpty {
-                path: root.to_owned(),
-                entry: entry.to_string_lossy().into_owned(),
-            });
-        }
+    /// When it is there and holds more than a start that was cut off left behind, when another process has
+    /// it, or it can't be made.
+    pub fn create(root: &Path) -> Result<(Self, FolderLock), RunFolderError> {
         let folder = Self {
             root: root.to_owned(),
         };
-        fs::create_dir(folder.checkpoints()).map_err(fail)?;
-        Ok(folder)
+        let made = |path: &Path| make_folder(path).map_err(|source| folder.fault(source));
+        made(root)?;
+        folder.expect_new()?;
+        let owner = folder.own()?;
+        // Another process may have begun and ended a run since.
+        folder.expect_new()?;
+        made(&folder.checkpoints())?;
+        Ok((folder, owner))
+    }
+
+    /// Refuses a folder that holds more than a start leaves that was cut off.
+    fn expect_new(&self) -> Result<(), RunFolderError> {
+        let fail = |source| self.fault(source);
+        let is_empty =
+            |folder: &Path| fs::read_dir(folder).map(|mut entries| entries.next().is_none());
+        let is_cut_off = is_empty(&self.checkpoints()).unwrap_or(false);
+        let written = [
+            self.data(),
+            self.command(),
+            self.metrics(),
+            self.metrics_table(),
+        ];
+        for entry in fs::read_dir(&self.root).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            let is_of_a_start = path == self.root.join(FolderLock::NAME)
+                || is_cut_off && (path == self.checkpoints() || written.contains(&path))
+                || is_unfinished(&path);
+            if !is_of_a_start {
+                let entry = path.file_name().unwrap_or_default().to_string_lossy();
+                return Err(RunFolderError::NotEmpty {
+                    path: self.root.clone(),
+                    entry: entry.into_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn fault(&self, source: io::Error) -> RunFolderError {
+        RunFolderError::Folder {
+            path: self.root.clone(),
+            source,
+        }
     }
 
     /// The folder of a run that another rank makes and writes.
@@ -134,16 +167,22 @@ impl RunFolder {
         Err(RunFolderError::NotARun { path, came })
     }
 
-    /// Takes the folder for this process.
+    /// Takes the folder for this process, and removes what a killed one did not finish.
     ///
     /// # Errors
     /// When another process has it, or the file of the lock can't be made.
     pub fn own(&self) -> Result<FolderLock, RunFolderError> {
-        let path = self.root.clone();
-        FolderLock::take(&self.root).map_err(|error| match error {
-            LockError::Taken(owner) => RunFolderError::Owned { path, owner },
-            LockError::Io(source) => RunFolderError::Folder { path, source },
-        })
+        let owner = FolderLock::take(&self.root).map_err(|error| match error {
+            LockError::Taken(owner) => {
+                let path = self.root.clone();
+                RunFolderError::Owned { path, owner }
+            }
+            LockError::Io(source) => self.fault(source),
+        })?;
+        for folder in [self.root.clone(), self.checkpoints(), self.model()] {
+            remove_unfinished(&folder).map_err(|source| self.fault(source))?;
+        }
+        Ok(owner)
     }
 
     /// The folder itself.
@@ -323,9 +362,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(RunFolder::create(folder.path()).is_ok());
         let deep = folder.path().join("a/b");
+        let (run, owner) = RunFolder::create(&deep).unwrap();
+        drop(owner);
+        // A start that was cut off is no run.
+        run.add_command(&[]).unwrap();
+        fs::write(run.checkpoints().join("x"), "").unwrap();
+        assert!(RunFolder::create(&deep).is_err());
+        fs::remove_file(run.checkpoints().join("x")).unwrap();
+        fs::write(deep.join(".unfinished-1-1"), "").unwrap();
         assert!(RunFolder::create(&deep).is_ok());
+        assert!(!deep.join(".unfinished-1-1").exists());
+        run.write_recipe("").unwrap();
         let error = RunFolder::create(&deep).unwrap_err().to_string();
-        assert!(error.contains("it holds \"checkpoints\""), "{error}");
+        assert!(error.contains("it holds \"recipe.toml\""), "{error}");
         assert!(
             error.contains("--out") && error.contains("--resume"),
             "{error}"
@@ -341,8 +390,7 @@ mod tests {
     #[test]
     fn a_folder_has_one_owner_at_a_time() {
         let temporary = tempfile::tempdir().unwrap();
-        let folder = RunFolder::create(&temporary.path().join("run")).unwrap();
-        let owner = folder.own().unwrap();
+        let (folder, owner) = RunFolder::create(&temporary.path().join("run")).unwrap();
         let error = folder.own().unwrap_err().to_string();
         let process = format!("process {}", std::process::id());
         assert!(
@@ -362,7 +410,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(came(&root), "nothing");
-        let folder = RunFolder::create(&root).unwrap();
+        let (folder, _owner) = RunFolder::create(&root).unwrap();
         assert_eq!(came(&root), "a folder without it");
         let recipe = "[model]\narchitecture = 'ir-3-6-3'\n";
         folder.write_recipe(recipe).unwrap();
@@ -375,7 +423,7 @@ mod tests {
     #[test]
     fn every_start_adds_its_command_and_its_machine() {
         let temporary = tempfile::tempdir().unwrap();
-        let folder = RunFolder::create(temporary.path()).unwrap();
+        let (folder, _owner) = RunFolder::create(temporary.path()).unwrap();
         let words = |words: &[&str]| {
             words
                 .iter()

@@ -60,6 +60,17 @@ pub enum StudyError {
         /// Why.
         source: Box<TrainError>,
     },
+    /// The file system refused what a job needs; that says nothing of the job.
+    #[error(
+        "job {job}: {reason}\nnothing is recorded of it; the same command goes on with it once the disk \
+         is mended or has room"
+    )]
+    Disk {
+        /// The job.
+        job: String,
+        /// What was refused.
+        reason: String,
+    },
     /// A job's folder can't be taken.
     #[error(transparent)]
     Folder(#[from] RunFolderError),

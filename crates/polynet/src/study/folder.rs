@@ -10,8 +10,7 @@
 //! ```
 
 use super::{Job, Ledger, StudyError};
-use crate::files::FolderLock;
-use crate::files::write_text;
+use crate::files::{FolderLock, make_folder, remove_folder, write_text};
 use crate::report::{RunFolder, RunFolderError};
 use std::fs;
 use std::io;
@@ -66,7 +65,7 @@ impl StudyFolder {
 
     /// Makes the folder, and keeps the study's text there.
     pub(super) fn prepare(&self, text: &str) -> Result<(), StudyError> {
-        fs::create_dir_all(&self.root).map_err(StudyError::file(&self.root))?;
+        make_folder(&self.root).map_err(StudyError::file(&self.root))?;
         if fs::read_to_string(self.study()).is_ok_and(|known| known == text) {
             return Ok(());
         }
@@ -76,7 +75,7 @@ impl StudyFolder {
     /// Takes a job for this thread, unless somebody else has it.
     pub(super) fn take(&self, id: &str) -> Result<Option<FolderLock>, StudyError> {
         let folder = self.job(id);
-        fs::create_dir_all(&folder).map_err(StudyError::file(&folder))?;
+        make_folder(&folder).map_err(StudyError::file(&folder))?;
         match RunFolder::of_writer(&folder).own() {
             Ok(owner) => Ok(Some(owner)),
             Err(RunFolderError::Owned { .. }) => Ok(None),
@@ -99,7 +98,7 @@ impl StudyFolder {
 }
 
 fn remove(folder: &Path) -> Result<(), StudyError> {
-    match fs::remove_dir_all(folder) {
+    match remove_folder(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(StudyError::file(folder)(error))
         }

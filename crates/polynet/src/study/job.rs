@@ -6,7 +6,9 @@ use super::{Job, StudyError, StudyFolder, Watch, grid};
 use crate::grow::grow;
 use crate::params::ModelFolder;
 use crate::report::{Record, TrainRecord, peak_memory, read_metrics};
-use crate::train::{self, Recipe, TrainError, Trainer};
+use crate::train::{self, Recipe, Trainer};
+use std::error::Error;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -31,8 +33,8 @@ impl Workplace<'_> {
     /// Does the job. `earlier_images` were seen by the jobs that it starts from.
     ///
     /// # Errors
-    /// If its run folder is another recipe's, or can't be cleared. What goes wrong in the run itself is
-    /// the job's failure.
+    /// If its run folder is another recipe's, or the file system refuses. What goes wrong in the run itself
+    /// is the job's failure.
     pub(super) fn work(&self, job: &Job, earlier_images: u64) -> Result<Ended, StudyError> {
         let run = self.folder.run(&job.id);
         let is_begun = run.join("recipe.toml").exists();
@@ -49,62 +51,63 @@ impl Workplace<'_> {
             Ok(train::Outcome::Interrupted { .. }) => Ended::Interrupted,
             Ok(train::Outcome::Finished(_)) => match self.figures(job, earlier_images) {
                 Ok(figures) => Ended::Finished(Box::new(figures)),
-                Err(reason) => Ended::Failed(reason),
+                Err(fault) => fault.of(job)?,
             },
-            Err(reason) => Ended::Failed(reason),
+            Err(fault) => fault.of(job)?,
         })
     }
 
-    fn train(&self, job: &Job, is_begun: bool) -> Result<train::Outcome, String> {
+    fn train(&self, job: &Job, is_begun: bool) -> Result<train::Outcome, Fault> {
         let mut progress = JobProgress {
             watch: self.watch,
             job,
         };
         let run = self.folder.run(&job.id);
-        let told = |error: TrainError| error.to_string();
         let mut trainer = if is_begun {
-            Trainer::resume(&run, self.command, &mut progress).map_err(told)?
+            Trainer::resume(&run, self.command, &mut progress)?
         } else {
             let recipe = self.prepared(job)?;
-            Trainer::start(recipe, &run, self.command, &mut progress).map_err(told)?
+            Trainer::start(recipe, &run, self.command, &mut progress)?
         };
-        trainer.run(&mut progress, self.stop).map_err(told)
+        Ok(trainer.run(&mut progress, self.stop)?)
     }
 
     /// The job's recipe with the model that it starts from.
-    fn prepared(&self, job: &Job) -> Result<Recipe, String> {
+    fn prepared(&self, job: &Job) -> Result<Recipe, Fault> {
         let mut recipe = job.recipe.clone();
         if recipe.data.threads == 0 {
             recipe.data.threads = self.threads as u64;
         }
         if let Some(growing) = &job.growing {
-            let model = ModelFolder::open(&self.folder.model(&growing.from));
-            let model = model.map_err(|error| error.to_string())?;
+            let model = ModelFolder::open(&self.folder.model(&growing.from))?;
             let start = self.folder.start(&job.id);
             grow(&model, &growing.from, &job.network, None, growing.options)
                 .and_then(|grown| grown.save(&start))
-                .map_err(|error| format!("it can't grow from {}: {error}", growing.from))?;
+                .map_err(|error| Fault {
+                    reason: format!("it can't grow from {}: {error}", growing.from),
+                    ..Fault::from(error)
+                })?;
             recipe.model.init = Some(start);
         }
         Ok(recipe)
     }
 
-    fn figures(&self, job: &Job, earlier_images: u64) -> Result<Figures, String> {
+    fn figures(&self, job: &Job, earlier_images: u64) -> Result<Figures, Fault> {
         let run = self.folder.run(&job.id);
-        let metrics =
-            read_metrics(&run.join("metrics.jsonl")).map_err(|error| error.to_string())?;
+        let metrics = read_metrics(&run.join("metrics.jsonl"))?;
         let batch_size = job.recipe.training.batch_size;
         let validations = validations(&metrics.records, batch_size);
         let Some(last) = validations.last().copied() else {
-            return Err(
-                "the data has no images to validate on; hold some out with data.hold_out"
+            return Err(Fault {
+                reason: "the data has no images to validate on; hold some out with data.hold_out"
                     .to_owned(),
-            );
+                is_of_the_disk: false,
+            });
         };
         let least = |error: fn(&Validation) -> f64| {
             validations.iter().map(error).fold(f64::INFINITY, f64::min)
         };
-        let cost = job.network.cost().map_err(|error| error.to_string())?;
+        let cost = job.network.cost()?;
         let records = metrics.records.iter().filter_map(|record| match record {
             Record::Train(record) => Some(record),
             _ => None,
@@ -130,6 +133,41 @@ impl Workplace<'_> {
     }
 }
 
+/// Why a job's work ended early.
+struct Fault {
+    reason: String,
+    /// Whether the file system refused something that it might not refuse the next time.
+    is_of_the_disk: bool,
+}
+
+impl<E: Error + 'static> From<E> for Fault {
+    fn from(error: E) -> Self {
+        let reason = error.to_string();
+        let first: &(dyn Error + 'static) = &error;
+        let causes = std::iter::successors(Some(first), |error| (**error).source());
+        let mut refusals = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+        Self {
+            reason,
+            is_of_the_disk: refusals.any(|refusal| refusal.kind() != io::ErrorKind::NotFound),
+        }
+    }
+}
+
+impl Fault {
+    /// What the fault is to the job, unless it says nothing of it.
+    fn of(self, job: &Job) -> Result<Ended, StudyError> {
+        let Self {
+            reason,
+            is_of_the_disk,
+        } = self;
+        if is_of_the_disk {
+            let job = job.id.clone();
+            return Err(StudyError::Disk { job, reason });
+        }
+        Ok(Ended::Failed(reason))
+    }
+}
+
 /// Whether the run folder was begun by the job's recipe.
 pub(super) fn is_run_of(job: &Job, run: &Path) -> bool {
     let Ok(mut begun) = Recipe::load(&run.join("recipe.toml"), &[]) else {
@@ -141,7 +179,7 @@ pub(super) fn is_run_of(job: &Job, run: &Path) -> bool {
     grid::hash(&begun) == grid::hash(&job.recipe)
 }
 
-/// Every validation once: a run that is resumed at its end validates again, with the same scores.
+/// Every validation once: of a run whose data has changed since its end the new one.
 fn validations(records: &[Record], batch_size: u64) -> Vec<Validation> {
     let mut validations: Vec<Validation> = Vec::new();
     for record in records {

@@ -7,13 +7,13 @@
 //!
 //! Errors are shares from 0 to 1 of the images that the run validates on, losses means in nats.
 //!
-//! Law: a line is forced to the disk before [`Ledger::append`] returns. A process that is killed while
+//! Law: a line, and the file's name, are forced to the disk before [`Ledger::append`] returns. A process that is killed while
 //! writing leaves at most one torn last line, which reading leaves out and the next append removes.
 //! Of several records of one job the last counts.
 
 use super::StudyError;
+use crate::files::{OpenFile, sync_folder};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -197,27 +197,23 @@ impl Ledger {
         self.write(entry).map_err(StudyError::file(&self.path))
     }
 
-    /// The file for this thread alone, until it is closed: others append, too.
-    fn locked(&self) -> io::Result<File> {
-        let mut options = File::options();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&self.path)?;
-        match file.lock() {
-            Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
-            _ => Ok(file),
-        }
-    }
-
     fn write(&self, entry: &Entry) -> io::Result<()> {
-        let mut file = self.locked()?;
+        let mut file = OpenFile::edit(&self.path)?;
+        // Others append, too.
+        file.lock()?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n');
         let whole = whole.map_or(0, |newline| newline + 1) as u64;
-        file.set_len(whole)?;
+        file.set_length(whole)?;
         file.seek(SeekFrom::Start(whole))?;
         let line = serde_json::to_string(entry)? + "\n";
         file.write_all(line.as_bytes())?;
-        file.sync_all()
+        file.sync()?;
+        match self.path.parent() {
+            // The file may be new.
+            Some(folder) if whole == 0 => sync_folder(folder),
+            _ => Ok(()),
+        }
     }
 }

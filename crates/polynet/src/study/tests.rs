@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod crashes;
 mod report;
 
 const LEAST: &str = "title = 'least'\n[recipe]\ndata.path = 'photos'\n\

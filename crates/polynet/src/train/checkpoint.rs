@@ -11,6 +11,7 @@ use super::optimizer::Optimizer;
 use super::paths::PathState;
 use super::window::Window;
 use crate::bytes;
+use crate::files;
 use crate::params::{Params, TensorMap, WeightError, WeightFile, write_safetensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -73,7 +74,7 @@ pub(super) fn save(
     write_safetensors(&path, &tensors, Some(metadata))?;
     let steps = list(folder)?;
     for (_, old) in steps.iter().rev().skip(KEPT) {
-        std::fs::remove_file(old).map_err(WeightError::io(old, "remove the old checkpoint"))?;
+        files::remove_file(old).map_err(WeightError::io(old, "remove the old checkpoint"))?;
     }
     Ok(())
 }
@@ -131,7 +132,7 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, WeightError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".damaged");
     let aside = PathBuf::from(name);
-    std::fs::rename(path, &aside).map_err(WeightError::io(path, "set the damaged file aside"))?;
+    files::rename(path, &aside).map_err(WeightError::io(path, "set the damaged file aside"))?;
     Ok(aside)
 }
 

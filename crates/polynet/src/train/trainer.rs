@@ -30,6 +30,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+#[cfg(test)]
+mod crashes;
 mod steps;
 
 /// How a run ended without an error.
@@ -135,12 +137,13 @@ impl Trainer {
             let params = setup.initial_params(&recipe, progress)?;
             let (mut folder, mut writer) = (RunFolder::of_writer(folder), None);
             if ranks.is_writer() {
-                folder = RunFolder::create(folder.root())?;
-                let owner = folder.own()?;
-                folder.write_recipe(&recipe.to_toml()?)?;
+                let owner;
+                (folder, owner) = RunFolder::create(folder.root())?;
                 setup.data.write(&folder)?;
                 folder.add_command(command)?;
                 let metrics = MetricsLog::create(&folder.metrics(), &folder.metrics_table())?;
+                // Last: what is there of a run with a recipe is whole.
+                folder.write_recipe(&recipe.to_toml()?)?;
                 writer = Some(Writer {
                     metrics,
                     _owner: owner,
@@ -465,7 +468,8 @@ impl Trainer {
         self.announce(self.position.paths.summary(), progress)?;
         self.save_model()?;
         self.save_checkpoint()?;
-        if self.ranks.is_writer() {
+        if let Some(writer) = &self.writer {
+            writer.metrics.sync()?;
             self.folder.write_curves(&self.recipe.name)?;
             self.folder.write_report(&report)?;
         }
@@ -485,9 +489,14 @@ impl Trainer {
     }
 
     fn save_checkpoint(&mut self) -> Result<(), TrainError> {
-        if self.saved_step == Some(self.position.step) || !self.ranks.is_writer() {
+        let Some(writer) = &self.writer else {
+            return Ok(());
+        };
+        if self.saved_step == Some(self.position.step) {
             return Ok(());
         }
+        // A run goes on after its checkpoint with the records that lead to it.
+        writer.metrics.sync()?;
         let folder = self.folder.checkpoints();
         checkpoint::save(
             &folder,

@@ -8,6 +8,7 @@ use polynet::train::{ChangedData, Outcome, Recipe, TrainError, Trainer};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 mod evaluation;
 mod synchronised;
@@ -338,6 +339,22 @@ fn a_rank_that_leaves_ends_what_the_others_wait_for() {
             "{result:?}"
         );
     }
+}
+
+#[test]
+fn a_rank_that_hangs_ends_the_others_with_what_to_do() {
+    let [one, other] = <[_; 2]>::try_from(threads::group(2)).unwrap();
+    let waiting = Communicator::over(one).unwrap();
+    let waiting = waiting.with_patience(Duration::ZERO);
+    let error = waiting.gather(vec![1]).unwrap_err();
+    let message = error.to_string();
+    assert!(matches!(error, CommunicationError::Silent { seconds: 0 }));
+    assert!(
+        message.contains("POLYNET_RANK_PATIENCE") && message.contains("--resume"),
+        "{message}"
+    );
+    // It was there all the time.
+    drop(other);
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn a_file_that_was_cut_anywhere_goes_on_to_the_same_bytes() {
                     (table.to_owned(), cut),
                     (format!("{table}.npy"), cut_embeddings),
                 ] {
-                    let part = File::options()
+                    let part = fs::File::options()
                         .write(true)
                         .open(place.at(&format!("{name}.part")));
                     part.unwrap().set_len(length as u64).unwrap();
