@@ -310,7 +310,7 @@ impl Disk {
                 _ if !path.parent().is_some_and(Path::is_dir) => {}
                 Node::Folder => fs::create_dir(path).unwrap(),
                 Node::File(file) => {
-                    fs::write(path, self.bytes_of(*file, kept, &mut random)).unwrap()
+                    fs::write(path, self.bytes_of(*file, kept, &mut random)).unwrap();
                 }
             }
         }
