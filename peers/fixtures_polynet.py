@@ -128,14 +128,19 @@ def indices(name, numel, count, seed):
     return torch.from_numpy((words(name, seed, 0, count) % np.uint64(numel)).astype(np.int64))
 
 
-def port_class():
-    """The port's PolyNet, loaded by file: the package's own import pulls in data sets and their dependencies."""
+def port_module(name):
+    """A file of the package's models; its own import pulls in data sets and their dependencies."""
     package = importlib.util.find_spec("pretrainedmodels")
-    path = Path(package.submodule_search_locations[0]) / "models" / "polynet.py"
-    spec = importlib.util.spec_from_file_location("polynet_port", path)
+    path = Path(package.submodule_search_locations[0]) / "models" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_port", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.PolyNet
+    return module
+
+
+def port_class():
+    """The port's PolyNet."""
+    return port_module("polynet").PolyNet
 
 
 def seeded_model(seed):

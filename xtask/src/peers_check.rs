@@ -24,14 +24,20 @@ pub(crate) struct Arguments {
 enum Check {
     /// The server, by NVIDIA's client of the Open Inference Protocol and by Schemathesis
     Serve,
+    /// Exported ONNX files of every preset, by ONNX's checker, ONNX Runtime and OpenVINO
+    Onnx,
+    /// Exported state dicts, loaded strictly by the public implementations whose names they have
+    Pytorch,
 }
 
 impl Check {
-    const ALL: [Self; 1] = [Self::Serve];
+    const ALL: [Self; 3] = [Self::Serve, Self::Onnx, Self::Pytorch];
 
     fn script(self) -> &'static str {
         match self {
             Self::Serve => "peers/check_serve.py",
+            Self::Onnx => "peers/check_onnx.py",
+            Self::Pytorch => "peers/check_pytorch.py",
         }
     }
 }

@@ -7,7 +7,8 @@ mod commands;
 mod output;
 mod progress;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use commands::documents;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -15,7 +16,7 @@ static ALLOCATOR: polynet_kernels::CachingAllocator = polynet_kernels::CachingAl
 
 /// Image classifiers whose structure is written as algebra.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, long_version = documents::VERSION.as_str(), about, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -44,8 +45,14 @@ enum Command {
     Grow(commands::grow::Arguments),
     /// Make a model folder from a public weight file
     Import(commands::import::Arguments),
+    /// Write a model in the format of another program
+    Export(commands::export::Arguments),
     /// Measure how fast a network runs here
     Bench(commands::bench::Arguments),
+    /// Write what a shell needs to complete commands
+    Completions(documents::CompletionArguments),
+    /// Write manual pages
+    Man(documents::ManArguments),
 }
 
 fn main() -> ExitCode {
@@ -62,7 +69,10 @@ fn main() -> ExitCode {
         Command::Data(arguments) => commands::data::run(arguments),
         Command::Grow(arguments) => commands::grow::run(arguments),
         Command::Import(arguments) => commands::import::run(arguments),
+        Command::Export(arguments) => commands::export::run(arguments),
         Command::Bench(arguments) => commands::bench::run(arguments),
+        Command::Completions(arguments) => documents::completions(arguments, Arguments::command()),
+        Command::Man(arguments) => documents::man(arguments, Arguments::command()),
     };
     match result {
         Ok(code) => code,

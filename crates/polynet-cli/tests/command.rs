@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic, its helpers too
 
+use polynet::data::Preprocessing;
+use polynet::{Architecture, ModelConfig, ModelFolder, Params, default_class_names};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -373,4 +375,75 @@ fn import_lists_what_does_not_fit_and_writes_nothing() {
     );
     assert!(error.contains("extra     foreign.weight"), "{error}");
     assert!(!out.exists());
+}
+
+#[test]
+fn a_model_is_exported_for_other_programs_and_imported_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let text = "resnet-v1-50; width = 0.1; classes = 3; input = 64";
+    let architecture: Architecture = text.parse().unwrap();
+    let params = Params::init(&architecture.graph().unwrap(), 1);
+    let (classes, preprocessing) = (default_class_names(3), Preprocessing::imagenet(64));
+    let config = ModelConfig::new(&architecture, classes, preprocessing, "A test.");
+    let [model, again, onnx, weights] = ["model", "again", "a.onnx", "a.pth"].map(place);
+    ModelFolder::save(model.as_ref(), &config, &params).unwrap();
+    let to_onnx = [
+        "export",
+        &model,
+        "--onnx",
+        &onnx,
+        "--with-preprocessing",
+        "--license=CC0-1.0",
+    ];
+    let to_pytorch = ["--pytorch", &weights, "--names", "torchvision"];
+    let said = stdout(&[&to_onnx[..], &to_pytorch].concat());
+    let [first, second] = said.lines().collect::<Vec<_>>()[..] else {
+        panic!("{said}");
+    };
+    assert_eq!(first, onnx);
+    assert!(
+        second.ends_with("a.pth: in the names of torchvision `resnet`"),
+        "{second}"
+    );
+    let file = std::fs::read(&onnx).unwrap();
+    for said in ["GlobalAveragePool", "Transpose", "CC0-1.0", "A test."] {
+        let is_there = file.windows(said.len()).any(|part| part == said.as_bytes());
+        assert!(is_there, "{said}");
+    }
+    stdout(&["import", &weights, "--preset", text, "--out", &again]);
+    let tensors = |folder: &str| ModelFolder::open(folder.as_ref()).unwrap().params;
+    assert!(tensors(&again) == params);
+
+    let refused = place("b.pth");
+    let told = failure(
+        &["export", &model, "--pytorch", &refused, "--names", "cadene"],
+        1,
+    );
+    let expected = "pretrainedmodels has no networks of family `resnet-v1`";
+    assert!(told.contains(expected), "{told}");
+    assert!(!Path::new(&refused).exists());
+    failure(&["export", &model], 2);
+    failure(&["export", &model, "--pytorch", &refused], 2);
+}
+
+#[test]
+fn the_program_describes_itself_to_shells_readers_and_whoever_reports_a_bug() {
+    let folder = tempfile::tempdir().unwrap();
+    stdout(&["man", folder.path().to_str().unwrap()]);
+    let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert!(page("polynet.1").contains("polynet\\-export(1)"));
+    assert!(page("polynet-export.1").contains("opset 17"));
+    assert!(stdout(&["completions", "bash"]).contains("--with-preprocessing"));
+    let version = stdout(&["--version"]);
+    let best = polynet::Isa::best().to_string();
+    let expected = [
+        concat!("polynet ", env!("CARGO_PKG_VERSION"), "\n"),
+        "features: ",
+        &best,
+    ];
+    for part in expected {
+        assert!(version.contains(part), "{version}");
+    }
+    assert_eq!(stdout(&["-V"]).lines().count(), 1);
 }

@@ -40,6 +40,8 @@ mod engine;
 #[cfg(feature = "train")]
 pub mod eval;
 #[cfg(feature = "train")]
+pub mod export;
+#[cfg(feature = "train")]
 mod files;
 #[cfg(feature = "gpu")]
 mod gpu;
@@ -70,8 +72,8 @@ pub use engine::{Gpu, NoGpu};
 pub use files::{FolderLock, LockError, WriteError, try_target, write_atomically, write_text};
 pub use model::{Explanation, Model, ModelOptions, Ranked, probabilities, ranked};
 pub use params::{
-    HostTensor, ModelConfig, ModelFolder, Naming, Params, TensorMap, TensorMismatch, TensorRef,
-    TensorSource, WeightError, WeightFile, default_class_names, port_names, read_config,
+    HostTensor, Library, ModelConfig, ModelFolder, Naming, Params, TensorMap, TensorMismatch,
+    TensorRef, TensorSource, WeightError, WeightFile, default_class_names, port_names, read_config,
     read_safetensors,
 };
 #[cfg(feature = "train")]

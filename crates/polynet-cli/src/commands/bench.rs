@@ -45,7 +45,7 @@ struct Predict {
     #[command(flatten)]
     network: NetworkArguments,
     /// A model folder, instead of --preset with random weights
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["preset", "size"])]
+    #[arg(long, value_name = "DIR", group = NETWORK, conflicts_with_all = ["preset", "size"])]
     model: Option<PathBuf>,
     #[command(flatten)]
     compute: Compute,
@@ -69,10 +69,14 @@ struct Train {
     recompute: bool,
 }
 
+/// The arguments of which one must name a network.
+const NETWORK: &str = "network";
+
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new(NETWORK).required(true)))]
 struct NetworkArguments {
     /// The network: a preset or a specification
-    #[arg(long, value_name = "SPEC-OR-PRESET", required_unless_present = "model")]
+    #[arg(long, value_name = "SPEC-OR-PRESET", group = NETWORK)]
     preset: Option<String>,
     /// Pixels of the square input; the network's own by default
     #[arg(long)]

@@ -9,7 +9,7 @@ use super::lower::{self, prediction};
 use super::program::{ConvPart, ConvSource, Program, Step};
 use super::shared::{self, of};
 use crate::arch::graph::Graph;
-use crate::params::{TensorMismatch, TensorSource};
+use crate::params::{TensorMismatch, TensorSource, norm_affine};
 use crate::step::Precision;
 use polynet_kernels::conv::{Conv, NextWeights, Stores, Sum, Value, Winograd};
 use polynet_kernels::layout::{Arena, View};
@@ -363,30 +363,6 @@ impl Weights<'_> {
         self.tensors.values(&format!("{name}.{suffix}"))
     }
 
-    /// Batch norm with its running statistics, as a factor and a term for every channel.
-    fn affine(&self, norm: usize) -> Result<(Vec<f64>, Vec<f64>), TensorMismatch> {
-        let norm = &self.graph.norms[norm];
-        let wide = |name: &str, suffix: &str| -> Result<Vec<f64>, TensorMismatch> {
-            let values = self.values(name, suffix)?;
-            Ok(values.iter().copied().map(f64::from).collect())
-        };
-        let (weight, bias) = (wide(&norm.name, "weight")?, wide(&norm.name, "bias")?);
-        let mean = wide(&norm.statistics, "running_mean")?;
-        let var = wide(&norm.statistics, "running_var")?;
-        let scale: Vec<f64> = weight
-            .into_iter()
-            .zip(var)
-            .map(|(weight, var)| weight / (var + self.graph.norm_epsilon).sqrt())
-            .collect();
-        let shift = bias
-            .into_iter()
-            .zip(mean)
-            .zip(&scale)
-            .map(|((bias, mean), scale)| bias - mean * scale)
-            .collect();
-        Ok((scale, shift))
-    }
-
     fn kernel<E: Element>(
         &self,
         isa: Isa,
@@ -427,7 +403,7 @@ impl Weights<'_> {
             } => {
                 let channels = program.buffers[*from].channels;
                 let (scale, shift) = match norm {
-                    Some(norm) => self.affine(*norm)?,
+                    Some(norm) => norm_affine(self.graph, self.tensors, *norm)?,
                     None => (vec![1.0; channels], vec![0.0; channels]),
                 };
                 let part = |values: &[f64]| -> Vec<f32> {
@@ -482,7 +458,7 @@ impl Weights<'_> {
         let weights = self.values(&spec.name, "weight")?;
         let outputs = spec.shape[0];
         let (scale, mut shift) = match part.norm {
-            Some(norm) => self.affine(norm)?,
+            Some(norm) => norm_affine(self.graph, self.tensors, norm)?,
             None => (vec![1.0; outputs], vec![0.0; outputs]),
         };
         if let Some(bias) = part.bias {

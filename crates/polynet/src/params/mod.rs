@@ -10,6 +10,7 @@
 //!
 //! [`import_weights`] makes one from a public weight file.
 
+mod affine;
 mod classes;
 mod error;
 mod file;
@@ -23,6 +24,7 @@ mod names;
 mod pytorch;
 mod tensors;
 
+pub(crate) use affine::norm_affine;
 pub use classes::default_class_names;
 pub use error::WeightError;
 pub use file::{TensorRef, TensorSource, WeightFile, read_safetensors};
@@ -35,5 +37,5 @@ pub(crate) use init::values as initial_values;
 #[cfg(feature = "train")]
 pub(crate) use model::write_new_model;
 pub use model::{ModelConfig, ModelFolder, read_config};
-pub use names::{Naming, port_names};
+pub use names::{Library, Naming, port_names};
 pub use tensors::{HostTensor, Params, TensorMap, TensorMismatch};

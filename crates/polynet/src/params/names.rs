@@ -38,6 +38,41 @@ pub enum Naming {
     TorchvisionResnet,
 }
 
+/// A library of public implementations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Library {
+    /// Cadene's `pretrainedmodels`.
+    Pretrainedmodels,
+    /// `timm`.
+    Timm,
+    /// `torchvision`.
+    Torchvision,
+}
+
+impl Library {
+    /// Its name in PyPI.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pretrainedmodels => "pretrainedmodels",
+            Self::Timm => "timm",
+            Self::Torchvision => "torchvision",
+        }
+    }
+
+    /// The implementation that it has of a family.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn naming(self, family: Family) -> Result<Naming, WeightError> {
+        let mut namings = Naming::of(family).iter().copied();
+        let found = namings.find(|naming| naming.libraries().contains(&self));
+        found.ok_or_else(|| {
+            let (here, family) = (self.name(), family.name());
+            WeightError::NoPort(format!("{here} has no networks of family `{family}`"))
+        })
+    }
+}
+
 impl Naming {
     /// The implementations that may have networks of a family.
     pub fn of(family: Family) -> &'static [Self] {
@@ -50,6 +85,16 @@ impl Naming {
             Family::InceptionResnetV2 => {
                 &[Self::InceptionResnetV2, Self::PretrainedInceptionResnetV2]
             }
+        }
+    }
+
+    /// The libraries that name tensors so.
+    pub fn libraries(self) -> &'static [Library] {
+        match self {
+            Self::Polynet | Self::PretrainedInceptionResnetV2 => &[Library::Pretrainedmodels],
+            Self::InceptionV4 => &[Library::Timm, Library::Pretrainedmodels],
+            Self::InceptionResnetV2 | Self::TimmResnetV2 => &[Library::Timm],
+            Self::TorchvisionResnet => &[Library::Torchvision, Library::Timm],
         }
     }
 
