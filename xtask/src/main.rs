@@ -6,6 +6,7 @@ mod debian;
 mod experiment;
 mod fixtures;
 mod gpu;
+mod image;
 mod licenses;
 mod mpi;
 mod peers_check;
@@ -38,6 +39,8 @@ enum Task {
     Fixtures(fixtures::Arguments),
     /// Build for a GPU, check it against the processor and measure it beside PyTorch
     Gpu(gpu::Arguments),
+    /// Take the steps of the Dockerfile without Docker
+    Image,
     /// Build with MPI and train on several ranks, killing runs; or measure how ranks scale
     Mpi(mpi::Arguments),
     /// Compare what we write for programs of others with what they make of it
@@ -60,6 +63,7 @@ fn main() -> Result<()> {
         Task::Experiment(arguments) => experiment::run(&arguments),
         Task::Fixtures(arguments) => fixtures::run(&arguments),
         Task::Gpu(arguments) => gpu::run(&arguments),
+        Task::Image => image::run(),
         Task::Mpi(arguments) => mpi::run(&arguments),
         Task::PeersCheck(arguments) => peers_check::run(&arguments),
         Task::Processors => processors::run(),

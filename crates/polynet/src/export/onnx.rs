@@ -124,7 +124,7 @@ fn prepared(layers: &mut Layers<'_>, model: &ModelFolder, input: OnnxInput) -> S
         OnnxInput::BytesNchw => {}
         OnnxInput::BytesNhwc => image = layers.channels_first(&image),
     }
-    image = layers.to_float(&image);
+    image = layers.cast(&image);
     for (operator, name, values) in [
         ("Div", "preprocessing.255", [255.0; 3]),
         ("Sub", "preprocessing.mean", preprocessing.mean),

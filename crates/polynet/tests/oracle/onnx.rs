@@ -4,14 +4,14 @@
 mod file;
 mod network;
 
-use polynet_oracle::agreement::Case;
-use polynet_oracle::formula::largest;
 use file::OnnxFile;
 use network::Network;
 use polynet::arch::graph::{Op, TensorKind};
 use polynet::data::{ClassNames, Interpolation, Preprocessing, Resize};
 use polynet::export::{BatchNormForm, OnnxInput, OnnxOptions, write_onnx};
 use polynet::{ModelConfig, ModelFolder, default_class_names};
+use polynet_oracle::agreement::Case;
+use polynet_oracle::formula::largest;
 use polynet_oracle::predict;
 
 /// Largest deviation of a logit, relative to the largest: folded weights are rounded once.

@@ -72,7 +72,7 @@ impl<'a> Layers<'a> {
         self.push("Transpose", "preprocessing.nchw", &[x], &[("perm", order)])
     }
 
-    pub(super) fn to_float(&mut self, x: &str) -> String {
+    pub(super) fn cast(&mut self, x: &str) -> String {
         let float = Attribute::Int(ElementType::Float as i64);
         self.push("Cast", "preprocessing.float", &[x], &[("to", float)])
     }
