@@ -45,7 +45,7 @@ def in_timm(name):
 # preset, library, constructor, size of the input
 NETWORKS = [
     ("very-deep-polynet", "cadene", pretrained("polynet", "PolyNet", "avg_pool"), 139),
-    ("inception-v4", "cadene", pretrained("inceptionv4", "InceptionV4"), 139),
+    ("inception-v4", "cadene", pretrained("inceptionv4", "InceptionV4", "avg_pool"), 139),
     ("inception-v4", "timm", in_timm("inception_v4"), 139),
     ("inception-resnet-v2", "cadene", pretrained("inceptionresnetv2", "InceptionResNetV2", "avgpool_1a"), 139),
     ("inception-resnet-v2", "timm", in_timm("inception_resnet_v2"), 139),

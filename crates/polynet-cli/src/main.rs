@@ -20,7 +20,7 @@ static ALLOCATOR: CachingAllocator = CachingAllocator::advising(
 
 /// Image classifiers whose structure is written as algebra.
 #[derive(Parser)]
-#[command(version, long_version = documents::VERSION.as_str(), about, max_term_width = 100)]
+#[command(name = "polynet", version, long_version = documents::VERSION.as_str(), about, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

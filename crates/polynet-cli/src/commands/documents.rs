@@ -31,6 +31,7 @@ pub(crate) static VERSION: LazyLock<String> = LazyLock::new(|| {
         ("cuda", cfg!(feature = "cuda")),
         ("metal", cfg!(feature = "metal")),
         ("mpi", cfg!(feature = "mpi")),
+        ("serve", cfg!(feature = "serve")),
     ];
     let features = features.into_iter().filter(|(_, is_there)| *is_there);
     let features: Vec<&str> = features.map(|(name, _)| name).collect();
