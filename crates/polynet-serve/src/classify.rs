@@ -12,6 +12,7 @@ use image::RgbImage;
 use polynet::report::explanation;
 use polynet::{Ranked, ranked};
 use serde::Serialize;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -126,6 +127,9 @@ async fn decoded<T: Send + 'static>(
     shared.compute.decode(decode).await
 }
 
+const TOP: RangeInclusive<usize> = 1..=1_000_000;
+const SECONDS: RangeInclusive<f64> = 0.0..=1e9;
+
 /// What stands after the `?`.
 #[derive(Debug, PartialEq)]
 struct Question {
@@ -146,17 +150,14 @@ impl Question {
             };
             match key.as_ref() {
                 "top" => {
-                    let top = value.parse().ok().filter(|top| *top > 0);
-                    question.top =
-                        top.ok_or_else(|| wrong("`top` as a number of classes from 1 on"))?;
+                    let top = value.parse().ok().filter(|top| TOP.contains(top));
+                    let top = top.ok_or_else(|| wrong("`top` from 1 to 1000000 classes"));
+                    question.top = top?;
                 }
                 "timeout" => {
-                    let seconds = value
-                        .parse()
-                        .ok()
-                        .and_then(|s| Duration::try_from_secs_f64(s).ok());
-                    let seconds = seconds.ok_or_else(|| wrong("`timeout` in seconds"))?;
-                    question.timeout = Some(seconds);
+                    let seconds = value.parse().ok().filter(|s| SECONDS.contains(s));
+                    let seconds = seconds.ok_or_else(|| wrong("`timeout` from 0 to 1e9 seconds"));
+                    question.timeout = Some(Duration::from_secs_f64(seconds?));
                 }
                 _ => return Err(wrong("`top` or `timeout`")),
             }
@@ -181,6 +182,7 @@ mod unit_tests {
         assert_eq!(read("top=3&timeout=0.5"), Ok(Question { top: 3, timeout }));
         for query in [
             "top=0",
+            "top=1000001",
             "top=-1",
             "top=x",
             "timeout=-1",

@@ -49,25 +49,22 @@ pub(crate) async fn bytes(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Fai
 }
 
 async fn in_form(kind: &str, body: Bytes) -> Result<Bytes, Failure> {
-    let bad = |error| Failure::bad_request(format!("expected a form with one file: {error}"));
+    let wrong = |came: &str| {
+        Failure::bad_request(format!(
+            "expected a form with one file, `image`, got {came}; for example curl -F image=@photo.jpg"
+        ))
+    };
+    let bad = |error: multer::Error| wrong(&error.to_string());
     let boundary = multer::parse_boundary(kind).map_err(bad)?;
     let mut form = multer::Multipart::new(BodyDataStream::new(Full::new(body)), boundary);
     let mut picture = None;
     while let Some(field) = form.next_field().await.map_err(bad)? {
-        if field.file_name().is_none() && field.content_type().is_none() {
-            continue;
+        if field.name() != Some("image") || picture.is_some() {
+            return Err(wrong("another field"));
         }
-        let bytes = field.bytes().await.map_err(bad)?;
-        if picture.replace(bytes).is_some() {
-            let message = "expected a form with one file, got several; send a request for each";
-            return Err(Failure::bad_request(message));
-        }
+        picture = Some(field.bytes().await.map_err(bad)?);
     }
-    picture.ok_or_else(|| {
-        let message =
-            "expected a form with one file, got none; for example curl -F image=@photo.jpg";
-        Failure::bad_request(message)
-    })
+    picture.ok_or_else(|| wrong("none"))
 }
 
 /// The picture.
