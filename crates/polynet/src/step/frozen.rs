@@ -1,7 +1,10 @@
 //! Tensors that training leaves alone.
 
+#[cfg(feature = "train")]
 use super::Paths;
-use crate::arch::graph::{Graph, NodeId, Op, TensorSpec};
+use crate::arch::graph::{Graph, TensorSpec};
+#[cfg(feature = "train")]
+use crate::arch::graph::{NodeId, Op};
 
 /// The tensors of a network that training leaves alone: they get no gradients, and a batch norm
 /// whose scale is among them normalizes with its running statistics, which stay as they are.
@@ -34,6 +37,7 @@ impl Frozen {
     }
 
     /// The first node that has something to train; a backward pass ends there.
+    #[cfg(feature = "train")]
     pub(crate) fn first_trained(&self, graph: &Graph, paths: &Paths) -> NodeId {
         let tensors = |id: NodeId| match &graph.nodes[id].op {
             Op::Conv { weight, norm, .. } => {
