@@ -54,15 +54,14 @@ impl Change {
         }
         let change: Self = read(payload)?;
         // No model depends on another, so that all who depend on it are unloaded in either case.
-        let unknown = change
-            .parameters
-            .keys()
-            .find(|key| *key != "unload_dependents");
-        match unknown {
+        let mut parameters = change.parameters.iter();
+        let known =
+            |(key, value): &(&String, &Value)| *key == "unload_dependents" && value.is_boolean();
+        match parameters.find(|parameter| !known(parameter)) {
             None => Ok(()),
-            Some(key) => Err(Failure::bad_request(format!(
-                "expected no parameter but `unload_dependents`, got `{}`; a model's files come from its \
-                 folder on the server",
+            Some((key, _)) => Err(Failure::bad_request(format!(
+                "expected no parameter but `unload_dependents`, true or false, got `{}`; a \
+                 model's files come from its folder on the server",
                 polynet::data::printable(key)
             ))),
         }

@@ -62,6 +62,7 @@ fn a_model_is_unloaded_and_loaded_again() {
     server.post(INFER, infer_body(1.0)).ok();
     for (body, expected) in [
         (r#"{"parameters":{"config":"{}"}}"#, "`config`"),
+        (r#"{"parameters":{"unload_dependents":1}}"#, "true or false"),
         ("[]", "JSON object"),
         ("x", "JSON object"),
     ] {
