@@ -190,7 +190,7 @@ fn a_ledger_gives_back_what_was_put_in_and_its_last_record_of_a_job() {
     assert_eq!(
         lines,
         "b,a,b,18446744073709551615,,failed,,,,,,,,,,,,,,,0,p,avx2,2,cpu,1,7,\
-         \"A: I + F, \"\"x\"\"\",\"a \"\"line\"\"\nmore\"\n\
+         \"A: I + F, \"\"x\"\"\",\"a \"\"line\"\" more\"\n\
          a,a,b,18446744073709551615,,finished,0.30000000000000004,0,0.25,0,,1,2,3,4,12,12,1.5,,1,0,\
          p,avx2,2,cpu,1,7,\"A: I + F, \"\"x\"\"\",\n"
     );
