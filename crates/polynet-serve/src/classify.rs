@@ -2,7 +2,6 @@
 
 use crate::body::Payload;
 use crate::failure::Failure;
-use crate::models::LoadedModel;
 use crate::picture;
 use crate::shared::{Shared, Target, answer, json};
 use axum::extract::State;
@@ -12,14 +11,24 @@ use image::RgbImage;
 use polynet::report::explanation;
 use polynet::{Ranked, ranked};
 use serde::Serialize;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many classes an answer has, and how many are explained, unless the request says.
-const CLASSES: usize = 5;
-const EXPLAINED: usize = 3;
+/// How many classes an answer has.
+#[derive(Clone, Copy)]
+struct Top {
+    /// Unless the request says.
+    usual: usize,
+    most: usize,
+}
+
+const CLASSES: Top = Top {
+    usual: 5,
+    most: 1_000_000,
+};
+/// Each of them is a picture.
+const EXPLAINED: Top = Top { usual: 3, most: 10 };
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -29,27 +38,30 @@ struct Answer<'a> {
     classes: Vec<Ranked>,
 }
 
-/// By the server's only model.
+/// `POST /classify` and `/models/{name}/classify`.
 pub(crate) async fn classify(
-    State(shared): State<Arc<Shared>>,
-    uri: Uri,
-    headers: HeaderMap,
-    payload: Payload,
-) -> Result<Response, Failure> {
-    let model = shared.models.only()?;
-    classified(&shared, &model, &uri, (&headers, payload)).await
-}
-
-/// By a model.
-pub(crate) async fn classify_by(
     State(shared): State<Arc<Shared>>,
     target: Target,
     uri: Uri,
     headers: HeaderMap,
     payload: Payload,
 ) -> Result<Response, Failure> {
-    let model = shared.model(&target)?;
-    classified(&shared, &model, &uri, (&headers, payload)).await
+    let model = &shared.model(&target)?;
+    let question = Question::read(uri.query().unwrap_or_default(), CLASSES)?;
+    let start = Instant::now();
+    let place = shared.compute.admit()?;
+    let work = async {
+        let prepared = Arc::clone(model);
+        let prepare = move |picture| prepared.preprocessing().apply(&picture);
+        let inputs = decoded(&shared, &headers, payload, prepare).await?;
+        shared.compute.logits(place, model, inputs).await
+    };
+    let logits = shared.in_time(start, question.timeout, work).await?;
+    json(&Answer {
+        model: model.name(),
+        version: model.version().to_string(),
+        classes: ranked(&logits, model.classes(), question.top),
+    })
 }
 
 /// `POST /models/{name}/explain?top=3`: a drawing of what of a photograph speaks for its classes.
@@ -86,29 +98,6 @@ pub(crate) async fn structure(
     Ok(answer("image/svg+xml", model.structure()?))
 }
 
-async fn classified(
-    shared: &Shared,
-    model: &Arc<LoadedModel>,
-    uri: &Uri,
-    (headers, payload): (&HeaderMap, Payload),
-) -> Result<Response, Failure> {
-    let start = Instant::now();
-    let question = Question::read(uri.query().unwrap_or_default(), CLASSES)?;
-    let place = shared.compute.admit()?;
-    let work = async {
-        let prepared = Arc::clone(model);
-        let prepare = move |picture| prepared.preprocessing().apply(&picture);
-        let inputs = decoded(shared, headers, payload, prepare).await?;
-        shared.compute.logits(place, model, inputs).await
-    };
-    let logits = shared.in_time(start, question.timeout, work).await?;
-    json(&Answer {
-        model: model.name(),
-        version: model.version().to_string(),
-        classes: ranked(&logits, model.classes(), question.top),
-    })
-}
-
 /// What becomes of a request's picture in the pool that decodes.
 async fn decoded<T: Send + 'static>(
     shared: &Shared,
@@ -127,7 +116,6 @@ async fn decoded<T: Send + 'static>(
     shared.compute.decode(decode).await
 }
 
-const TOP: RangeInclusive<usize> = 1..=1_000_000;
 const SECONDS: RangeInclusive<f64> = 0.0..=1e9;
 
 /// What stands after the `?`.
@@ -138,9 +126,11 @@ struct Question {
 }
 
 impl Question {
-    /// Reads it; `top` where it does not say how many classes.
-    fn read(query: &str, top: usize) -> Result<Self, Failure> {
-        let mut question = Self { top, timeout: None };
+    fn read(query: &str, top: Top) -> Result<Self, Failure> {
+        let mut question = Self {
+            top: top.usual,
+            timeout: None,
+        };
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let wrong = |expected: &str| {
                 Failure::bad_request(format!(
@@ -150,9 +140,10 @@ impl Question {
             };
             match key.as_ref() {
                 "top" => {
-                    let top = value.parse().ok().filter(|top| TOP.contains(top));
-                    let top = top.ok_or_else(|| wrong("`top` from 1 to 1000000 classes"));
-                    question.top = top?;
+                    let asked = value.parse().ok();
+                    let asked = asked.filter(|asked| (1..=top.most).contains(asked));
+                    let expected = || wrong(&format!("`top` from 1 to {} classes", top.most));
+                    question.top = asked.ok_or_else(expected)?;
                 }
                 "timeout" => {
                     let seconds = value.parse().ok().filter(|s| SECONDS.contains(s));

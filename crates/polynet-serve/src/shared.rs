@@ -34,12 +34,15 @@ impl Shared {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// The model that an address names.
+    /// The model that an address names; the server's only one where it names none.
     ///
     /// # Errors
-    /// As [`Models::find`].
+    /// As [`Models::find`] and [`Models::only`].
     pub(crate) fn model(&self, target: &Target) -> Result<Arc<LoadedModel>, Failure> {
-        self.models.find(&target.name, target.version.as_deref())
+        match target.name.as_str() {
+            "" => self.models.only(),
+            name => self.models.find(name, target.version.as_deref()),
+        }
     }
 
     /// What `work` gives before the deadline, which counts from `start`; a request may ask for an
@@ -66,6 +69,7 @@ impl Shared {
 /// The model that an address names.
 #[derive(Debug)]
 pub(crate) struct Target {
+    /// Empty where the address names none.
     pub(crate) name: String,
     pub(crate) version: Option<String>,
 }
@@ -76,9 +80,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let path: Result<Path<HashMap<String, String>>, PathRejection> =
             Path::from_request_parts(parts, state).await;
-        let Path(mut names) = path.map_err(|error| {
-            Failure::bad_request(format!("expected a model's name in the address: {error}"))
-        })?;
+        let mut names = match path {
+            Ok(Path(names)) => names,
+            Err(PathRejection::MissingPathParams(_)) => HashMap::new(),
+            Err(error) => {
+                let message = format!("expected a model's name in the address: {error}");
+                return Err(Failure::bad_request(message));
+            }
+        };
         Ok(Self {
             name: names.remove("name").unwrap_or_default(),
             version: names.remove("version"),

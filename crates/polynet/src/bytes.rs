@@ -1,4 +1,10 @@
-//! Numbers as little-endian bytes: what ranks send each other.
+//! Numbers as little-endian bytes: what ranks send each other. And bytes as text.
+
+/// Two hexadecimal digits for each byte.
+#[cfg(feature = "train")]
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// The numbers of eight bytes each; what is left over is passed by.
 pub(crate) fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {

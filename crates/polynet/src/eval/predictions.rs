@@ -27,6 +27,8 @@ pub struct PredictionRequest {
     batch_size: usize,
     /// Length of an embedding, where embeddings are written.
     features: Option<usize>,
+    /// Where they are written.
+    embeddings: Option<PathBuf>,
 }
 
 /// What became of a picture: classes, or an error.
@@ -95,6 +97,7 @@ impl PredictionRequest {
             top,
             batch_size,
             features,
+            embeddings: None,
         })
     }
 
@@ -110,8 +113,8 @@ impl PredictionRequest {
             (self.top != begun.top, "--top is another"),
             (self.batch_size != begun.batch_size, "--batch is another"),
             (
-                self.features != begun.features,
-                "embeddings were asked for once only",
+                (self.features, &self.embeddings) != (begun.features, &begun.embeddings),
+                "--embeddings is another",
             ),
         ];
         let found = differs.into_iter().find(|(differs, _)| *differs);
@@ -133,35 +136,29 @@ impl PredictionFile {
         embeddings: Option<&Path>,
         request: PredictionRequest,
     ) -> Result<Self, PredictionFileError> {
+        let format = Format::of(path)?;
+        let request = PredictionRequest {
+            embeddings: embeddings.map(Path::to_owned),
+            ..request
+        };
+        let mut table = Growing::open(path)?;
+        let is_begun = table.begin(&request)?;
+        let reopen = |path| match is_begun {
+            true => Growing::open_again(path),
+            false => Growing::open(path),
+        };
         let mut found = Self {
-            format: Format::of(path)?,
-            table: Growing::open(path)?,
-            embeddings: embeddings.map(Growing::open).transpose()?,
+            format,
+            table,
+            embeddings: embeddings.map(reopen).transpose()?,
             request,
             done: 0,
             failed: 0,
         };
-        let asked = found.table.request_path();
-        let begun = fs::read(&asked).ok();
-        let begun = begun.and_then(|text| serde_json::from_slice(&text).ok());
-        if let Some(difference) = begun
-            .as_ref()
-            .and_then(|begun| found.request.difference(begun))
-        {
-            return Err(found.table.error(format!(
-                "another request was begun: {difference}; remove {}, or choose another file",
-                asked.display()
-            )));
-        }
-        if begun.is_some() {
-            found.go_on()?;
-        } else {
-            for growing in std::iter::once(&mut found.table).chain(&mut found.embeddings) {
-                growing.cut(0)?;
-            }
-            let text = serde_json::to_string(&found.request).unwrap_or_default();
-            let written = write_text(&asked, &text);
-            written.map_err(|error| found.table.refused(&error.into_source()))?;
+        match (is_begun, &mut found.embeddings) {
+            (true, _) => found.go_on()?,
+            (false, Some(embeddings)) => embeddings.cut(0)?,
+            (false, None) => {}
         }
         Ok(found)
     }
@@ -330,6 +327,43 @@ impl Growing {
                 part,
                 file,
             }),
+        }
+    }
+
+    /// As [`Growing::open`], of a file that was begun: one that has taken its place before others of its
+    /// request did gives it back.
+    fn open_again(path: &Path) -> Result<Self, PredictionFileError> {
+        let part = beside(path, ".part");
+        if path.exists() && !part.exists() {
+            let reason = |error| format!("can't be written: {error}");
+            rename(path, &part).map_err(|error| PredictionFileError {
+                path: path.to_owned(),
+                reason: reason(error),
+            })?;
+        }
+        Self::open(path)
+    }
+
+    /// Whether the request was begun; else it is noted down.
+    fn begin(&mut self, request: &PredictionRequest) -> Result<bool, PredictionFileError> {
+        let asked = self.request_path();
+        let both = format!("remove {} and {}", self.part.display(), asked.display());
+        let begun = fs::read(&asked).ok();
+        let begun = begun.and_then(|text| serde_json::from_slice(&text).ok());
+        match begun.map(|begun| request.difference(&begun)) {
+            Some(None) => Ok(true),
+            Some(Some(difference)) => Err(self.error(format!(
+                "another request was begun: {difference}; {both}, or choose another file"
+            ))),
+            None if self.length()? > 0 => Err(self.error(format!(
+                "it is not known what was asked of its beginning; {both}, or choose another file"
+            ))),
+            None => {
+                let text = serde_json::to_string(request).unwrap_or_default();
+                let written = write_text(&asked, &text);
+                written.map_err(|error| self.refused(&error.into_source()))?;
+                Ok(false)
+            }
         }
     }
 

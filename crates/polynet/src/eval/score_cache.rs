@@ -7,6 +7,7 @@
 
 use super::crop_logits::ImageLogits;
 use super::crops::CropPlan;
+use crate::bytes::hex;
 use crate::files::{FolderLock, LockError, make_folder};
 use crate::params::{HostTensor, TensorRef, WeightError, read_safetensors, write_safetensors};
 use sha2::{Digest, Sha256};
@@ -106,10 +107,7 @@ impl ScoreCache {
         for image in images {
             add(&mut key, image);
         }
-        let name: String = key.finalize()[..16]
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let name = hex(&key.finalize()[..16]);
         self.folder.join(format!("{name}.safetensors"))
     }
 
@@ -163,12 +161,8 @@ fn digest(path: &Path) -> io::Result<[u8; 32]> {
 
 /// What the logits of the model in a folder follow from, in hexadecimal.
 pub(super) fn digest_of_model(model: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    for name in MODEL_FILES {
-        let digest = digest(&model.join(name))?;
-        text.extend(digest.iter().map(|byte| format!("{byte:02x}")));
-    }
-    Ok(text)
+    let digests = MODEL_FILES.map(|name| Ok(hex(&digest(&model.join(name))?)));
+    digests.into_iter().collect()
 }
 
 /// Adds a part and its length, so that no two lists of parts are the same bytes.

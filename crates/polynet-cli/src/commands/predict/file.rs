@@ -40,9 +40,15 @@ pub(super) fn run(arguments: &Arguments, out: &Path) -> Result<ExitCode> {
     let mut progress = Count::new("pictures", done, pictures.len());
     for batch in loader.epoch(0, done.div_ceil(batch_size)) {
         let batch = batch?;
-        let found = model.predict_inputs(&batch.images);
-        let rows = rows(arguments, &pictures, &model, &batch, &found.logits);
-        file.write(&rows, &found.embeddings)?;
+        let (logits, embeddings) = match arguments.embeddings {
+            Some(_) => {
+                let found = model.predict_inputs(&batch.images);
+                (found.logits, found.embeddings)
+            }
+            None => (model.predictor().logits(&batch.images), Vec::new()),
+        };
+        let rows = rows(arguments, &pictures, &model, &batch, &logits);
+        file.write(&rows, &embeddings)?;
         progress.reach(file.done()[0]);
     }
     progress.finish();

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{dataset::Dataset, layout::Place, reading::listed};
+use crate::bytes::hex;
 
 /// What a split is made of: classes, names and sizes.
 ///
@@ -141,7 +142,7 @@ impl Dataset {
             classes: self.classes().to_vec(),
             images: self.len() as u64,
             bytes,
-            listing: listing.iter().map(|byte| format!("{byte:02x}")).collect(),
+            listing: hex(&listing),
             contents: (bytes <= read_up_to).then(|| self.contents().text()),
         }
     }

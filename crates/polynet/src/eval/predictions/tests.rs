@@ -107,6 +107,22 @@ fn a_file_that_was_cut_anywhere_goes_on_to_the_same_bytes() {
 }
 
 #[test]
+fn a_file_that_took_its_place_alone_goes_on_with_the_other() {
+    let expected = undisturbed(&Place::new(), "a.csv");
+    let place = Place::new();
+    let mut file = place.begin("a.csv").unwrap();
+    (0..3).for_each(|batch| write(&mut file, batch));
+    drop(file);
+    // Killed between the two.
+    fs::rename(place.at("a.csv.npy.part"), place.at("a.csv.npy")).unwrap();
+    let file = place.begin("a.csv").unwrap();
+    assert_eq!(file.done(), [PICTURES, 1]);
+    file.finish().unwrap();
+    let found = ["a.csv", "a.csv.npy"].map(|name| fs::read(place.at(name)).unwrap());
+    assert!(found == expected);
+}
+
+#[test]
 fn rows_are_those_of_csv_json_and_numpy() {
     let place = Place::new();
     let [csv, npy] = undisturbed(&place, "a.csv");
@@ -153,11 +169,17 @@ fn another_request_a_finished_file_and_a_second_process_are_refused() {
     let embeddings = place.at("a.csv.npy");
     let begin = |request| PredictionFile::begin(&place.at("a.csv"), Some(&embeddings), request);
     assert!(told(begin(place.request(1))).contains("--top"));
+    let elsewhere = place.at("elsewhere.npy");
+    let elsewhere = PredictionFile::begin(&place.at("a.csv"), Some(&elsewhere), place.request(2));
+    assert!(told(elsewhere).contains("--embeddings"));
     fs::write(place.at("model/model.safetensors"), "other").unwrap();
     assert!(told(place.begin("a.csv")).contains("the model"));
     fs::write(place.at("model/model.safetensors"), "w").unwrap();
     fs::remove_file(place.at("set/cat/003.png")).unwrap();
     assert!(told(place.begin("a.csv")).contains("6"));
+    fs::remove_file(place.at("a.csv.part.json")).unwrap();
+    assert!(told(place.begin("a.csv")).contains("not known"));
+    assert!(fs::metadata(place.at("a.csv.part")).unwrap().len() > 0);
     fs::write(place.at("b.csv"), "").unwrap();
     assert!(told(place.begin("b.csv")).contains("already"));
 }
