@@ -11,6 +11,7 @@ use image::RgbImage;
 use polynet::report::explanation;
 use polynet::{Ranked, ranked};
 use serde::Serialize;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -171,6 +172,8 @@ mod unit_tests {
         assert_eq!(read(""), Ok(plain));
         let timeout = Some(Duration::from_millis(500));
         assert_eq!(read("top=3&timeout=0.5"), Ok(Question { top: 3, timeout }));
+        let error = Question::read("top=11", EXPLAINED).unwrap_err().message;
+        assert!(error.contains("from 1 to 10"), "{error}");
         for query in [
             "top=0",
             "top=1000001",
