@@ -109,10 +109,11 @@ pub(super) type TileKernel<E> = unsafe fn(&Tile<'_, E>);
 
 /// # Safety
 /// All pointers of the tile must be valid for what the kernel reads and writes: `PX` pixels, all
-/// taps, `NV` vectors.
+/// taps, `NV` vectors. `store` is [`store`] for the same instruction set.
 #[inline(always)]
 unsafe fn tile<S: Simd, E: Element, const NV: usize, const PX: usize, const STRIDE: usize>(
     tile: &Tile<'_, E>,
+    store: unsafe fn(&Tile<'_, E>, *const f32, [usize; 2]),
 ) {
     let stride = if STRIDE == 0 {
         tile.pixel_stride
@@ -163,7 +164,7 @@ unsafe fn tile<S: Simd, E: Element, const NV: usize, const PX: usize, const STRI
                 S::store(to.add((v * PX + px) * S::LANES), sums[v][px]);
             }
         }
-        store::<S, E, NV, PX>(tile, to);
+        store(tile, to, [NV, PX]);
     }
 }
 
@@ -174,27 +175,35 @@ type Results<const NV: usize, const PX: usize> = std::mem::MaybeUninit<[[Line; P
 #[repr(align(64))]
 struct Line(#[allow(dead_code)] [f32; BLOCK]);
 
+/// Stores the sums `[vectors][pixels]` of a tile. It is one function for all tiles of an instruction set:
+/// a part of each, it would be half of what the compiler makes of this crate.
+///
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn store<S: Simd, E: Element, const NV: usize, const PX: usize>(
+unsafe fn store<S: Simd, E: Element>(
     tile: &Tile<'_, E>,
     sums: *const f32,
+    [vectors, pixels]: [usize; 2],
 ) {
     // SAFETY: by the contract of `tile`.
     unsafe {
         let scale = S::splat(tile.scale);
-        for v in 0..NV {
+        for v in 0..vectors {
             let target = tile.targets.get_unchecked(v * S::LANES / BLOCK);
             let lane = v * S::LANES % BLOCK;
-            for px in 0..PX {
-                let sum = S::load(sums.add((v * PX + px) * S::LANES));
-                let place = px * tile.out_stride + lane;
-                if !target.value.is_null() {
-                    let value = rectified::<S>(sum, tile.value_relu);
-                    E::store::<S>(target.value.add(place), value);
+            let sums = sums.add(v * pixels * S::LANES);
+            if !target.value.is_null() {
+                for px in 0..pixels {
+                    let value = S::load(sums.add(px * S::LANES));
+                    let value = rectified::<S>(value, tile.value_relu);
+                    E::store::<S>(target.value.add(px * tile.out_stride + lane), value);
                 }
-                if !target.sum.is_null() {
+            }
+            if !target.sum.is_null() {
+                for px in 0..pixels {
+                    let place = px * tile.out_stride + lane;
+                    let sum = S::load(sums.add(px * S::LANES));
                     let total = S::fma(scale, sum, E::load::<S>(target.addend.add(place)));
                     let total = rectified::<S>(total, tile.sum_relu);
                     E::store::<S>(target.sum.add(place), total);
@@ -226,7 +235,16 @@ macro_rules! kernels {
                 t: &Tile<'_, $element>,
             ) {
                 // SAFETY: the caller's contract is the same.
-                unsafe { tile::<$simd, $element, NV, PX, STRIDE>(t) }
+                unsafe { tile::<$simd, $element, NV, PX, STRIDE>(t, finish) }
+            }
+
+            /// # Safety
+            /// As [`store`](super::store), on a processor with the instruction set.
+            #[target_feature(enable = $feature)]
+            #[inline(never)]
+            unsafe fn finish(t: &Tile<'_, $element>, sums: *const f32, of: [usize; 2]) {
+                // SAFETY: the caller's contract is the same.
+                unsafe { store::<$simd, $element>(t, sums, of) }
             }
 
             kernels!(@table $element, $vectors $pixels);
@@ -271,11 +289,18 @@ kernels!(neon, crate::simd::Neon, f32, "neon", [4], [1 2 3 4 5 6]);
 #[cfg(target_arch = "aarch64")]
 kernels!(neon_widened, crate::simd::Neon, bf16, "neon", [4], [1 2 3 4 5 6]);
 
+/// # Safety
+/// As [`tile`].
+unsafe fn run_portable<E: Element, const PX: usize>(t: &Tile<'_, E>) {
+    // SAFETY: the caller's contract is the same.
+    unsafe { tile::<crate::simd::Portable, E, 4, PX, 0>(t, store::<crate::simd::Portable, E>) }
+}
+
 /// The microkernel of plain Rust for `pixels` pixels.
 fn portable<E: Element>(pixels: usize) -> TileKernel<E> {
     match pixels {
-        1 => tile::<crate::simd::Portable, E, 4, 1, 0>,
-        2 => tile::<crate::simd::Portable, E, 4, 2, 0>,
+        1 => run_portable::<E, 1>,
+        2 => run_portable::<E, 2>,
         _ => unreachable!("tiles have 1 or 2 pixels"),
     }
 }
