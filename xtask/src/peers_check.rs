@@ -30,10 +30,18 @@ enum Check {
     Onnx,
     /// Exported state dicts, loaded strictly by the public implementations whose names they have
     Pytorch,
+    /// Event files of a run, by TensorBoard's reader
+    Tensorboard,
 }
 
 impl Check {
-    const ALL: [Self; 4] = [Self::Serve, Self::Page, Self::Onnx, Self::Pytorch];
+    const ALL: [Self; 5] = [
+        Self::Serve,
+        Self::Page,
+        Self::Onnx,
+        Self::Pytorch,
+        Self::Tensorboard,
+    ];
 
     fn script(self) -> &'static str {
         match self {
@@ -41,6 +49,7 @@ impl Check {
             Self::Page => "peers/check_page.py",
             Self::Onnx => "peers/check_onnx.py",
             Self::Pytorch => "peers/check_pytorch.py",
+            Self::Tensorboard => "peers/check_tensorboard.py",
         }
     }
 }

@@ -161,3 +161,39 @@ fn a_killed_prediction_of_many_pictures_goes_on_to_the_same_files() {
     let told = run(&place.arguments(&killed), 1);
     assert!(String::from_utf8(told.stderr).unwrap().contains("already"));
 }
+
+#[test]
+fn a_model_of_half_the_size_classifies_as_the_whole_one() {
+    let place = Place::new();
+    let half = place.at("half").display().to_string();
+    run(&["export", &place.model, "--half", &half], 0);
+    let size = |model: &str| {
+        fs::metadata(format!("{model}/model.safetensors"))
+            .unwrap()
+            .len()
+    };
+    assert!(size(&half) < size(&place.model) * 6 / 10);
+    let photo = format!("{}/photo.jpg", place.folder);
+    let probabilities = |model: &str| -> Vec<(String, f64)> {
+        let output = run(&["predict", model, &photo, "--json"], 0);
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let classes = rows[0]["classes"].as_array().unwrap();
+        let pair = |class: &Value| {
+            let name = class["class"].as_str().unwrap().to_owned();
+            (name, class["probability"].as_f64().unwrap())
+        };
+        classes.iter().map(pair).collect()
+    };
+    let (whole, rounded) = (probabilities(&place.model), probabilities(&half));
+    assert_ne!(whole, rounded);
+    for (class, probability) in whole {
+        let (_, found) = rounded.iter().find(|(name, _)| *name == class).unwrap();
+        assert!(
+            (probability - found).abs() < 1e-3,
+            "{class}: {probability} {found}"
+        );
+    }
+    let refused = run(&["export", &place.model, "--half", &half], 1);
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("not empty"), "{told}");
+}

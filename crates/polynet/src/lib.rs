@@ -50,6 +50,8 @@ pub mod grow;
 mod model;
 mod params;
 #[cfg(feature = "train")]
+mod protobuf;
+#[cfg(feature = "train")]
 mod random;
 #[cfg(feature = "train")]
 pub mod report;

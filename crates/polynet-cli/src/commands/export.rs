@@ -1,4 +1,4 @@
-//! `polynet export DIR --onnx FILE --pytorch FILE --names LIBRARY`
+//! `polynet export DIR --onnx FILE --pytorch FILE --names LIBRARY --half DIR`
 
 use crate::output;
 use anyhow::Result;
@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     /// The model folder
     model: PathBuf,
     /// Write ONNX, opset 17
-    #[arg(long, value_name = "FILE", required_unless_present = "pytorch")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["pytorch", "half"])]
     onnx: Option<PathBuf>,
     #[command(flatten)]
     form: OnnxForm,
@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// The library by whose names
     #[arg(long, value_enum, value_name = "LIBRARY", requires = "pytorch")]
     names: Option<Names>,
+    /// Write a model folder whose weights are in half precision: half as large, for prediction
+    #[arg(long, value_name = "DIR")]
+    half: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -112,6 +115,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         write_pytorch(path, &model, naming)?;
         let names = naming.implementation();
         output::line(format_args!("{}: in the names of {names}", path.display()))?;
+    }
+    if let Some(folder) = &arguments.half {
+        model.save_half(folder)?;
+        output::line(folder.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,6 @@
 
 mod onnx;
 mod pickle;
-mod protobuf;
 mod pytorch;
 
 pub use onnx::{BatchNormForm, OnnxInput, OnnxOptions, write_onnx};

@@ -15,9 +15,9 @@
 mod layers;
 mod message;
 
-use super::protobuf::Message;
 use crate::files::write_atomically;
 use crate::params::{ModelFolder, WeightError};
+use crate::protobuf::Message;
 use layers::Layers;
 use message::{Axis, ElementType};
 use serde::Serialize;

@@ -3,7 +3,9 @@
 use super::WeightError;
 use super::tensors::{HostTensor, TensorMap, TensorMismatch, finite};
 use polynet_kernels::file::{read_at, read_f32_at};
-use safetensors::tensor::{Dtype, Metadata, View};
+#[cfg(feature = "train")]
+use safetensors::tensor::View;
+use safetensors::tensor::{Dtype, Metadata};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
@@ -214,21 +216,46 @@ impl<'a> TensorRef<'a> {
     }
 }
 
-impl View for &TensorRef<'_> {
+#[cfg(feature = "train")]
+/// What the weights of convolutions and the classifier are stored in; all other tensors are in `f32`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Storage {
+    /// 32 bits: every bit of what was trained.
+    #[default]
+    Full,
+    /// 16 bits (IEEE's binary16), half as large.
+    Half,
+}
+
+#[cfg(feature = "train")]
+/// A tensor and how it is written.
+struct Stored<'a> {
+    tensor: &'a TensorRef<'a>,
+    is_half: bool,
+}
+
+#[cfg(feature = "train")]
+impl View for Stored<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        if self.is_half { Dtype::F16 } else { Dtype::F32 }
     }
 
     fn shape(&self) -> &[usize] {
-        &self.shape
+        &self.tensor.shape
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
+        let values = self.tensor.values.iter();
+        if self.is_half {
+            let half = values.map(|value| half::f16::from_f32(*value));
+            half.flat_map(half::f16::to_le_bytes).collect()
+        } else {
+            values.flat_map(|value| value.to_le_bytes()).collect()
+        }
     }
 
     fn data_len(&self) -> usize {
-        size_of_val(&self.values[..])
+        self.tensor.values.len() * if self.is_half { 2 } else { 4 }
     }
 }
 
@@ -243,7 +270,33 @@ pub fn write_safetensors(
     tensors: &[TensorRef<'_>],
     metadata: Option<HashMap<String, String>>,
 ) -> Result<(), WeightError> {
-    let named = tensors.iter().map(|tensor| (&tensor.name, tensor));
+    write_stored(path, tensors, Storage::Full, metadata)
+}
+
+#[cfg(feature = "train")]
+/// As [`write_safetensors`], with a choice of numbers.
+pub(super) fn write_stored(
+    path: &Path,
+    tensors: &[TensorRef<'_>],
+    storage: Storage,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<(), WeightError> {
+    let is_half = |tensor: &TensorRef<'_>| storage == Storage::Half && tensor.shape.len() > 1;
+    let too_large = |tensor: &&TensorRef<'_>| {
+        let largest = half::f16::MAX.to_f32();
+        is_half(tensor) && tensor.values.iter().any(|value| value.abs() > largest)
+    };
+    if let Some(tensor) = tensors.iter().find(too_large) {
+        let message = format!(
+            "{} has a number beyond 65504, the largest of half precision",
+            tensor.name
+        );
+        return Err(WeightError::invalid(path, message));
+    }
+    let named = tensors.iter().map(|tensor| {
+        let is_half = is_half(tensor);
+        (&tensor.name, Stored { tensor, is_half })
+    });
     let serialized = safetensors::serialize(named, metadata)
         .map_err(|error| WeightError::invalid(path, error))?;
     crate::files::write_atomically(path, |file| file.write_all(&serialized))

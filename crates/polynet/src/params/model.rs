@@ -1,5 +1,7 @@
 //! Model folders.
 
+#[cfg(feature = "train")]
+use super::file::Storage;
 use super::{Params, TensorRef, WeightError, WeightFile};
 use crate::arch::{Architecture, Graph};
 use crate::data::{ClassNames, Preprocessing};
@@ -94,7 +96,18 @@ impl ModelFolder {
     /// If the folder cannot be written.
     pub fn save(folder: &Path, config: &ModelConfig, params: &Params) -> Result<(), WeightError> {
         crate::files::make_folder(folder).map_err(WeightError::io(folder, "create the folder"))?;
-        write(folder, config, &params.refs())
+        write(folder, config, &params.refs(), Storage::Full)
+    }
+
+    #[cfg(feature = "train")]
+    /// Writes the model into a folder that must not exist yet, or be empty, the weights of convolutions
+    /// and of the classifier rounded to half precision: half as large, for those who only predict.
+    ///
+    /// # Errors
+    /// If it is not empty or cannot be written, or a weight is too large for half precision.
+    pub fn save_half(&self, folder: &Path) -> Result<(), WeightError> {
+        create_folder(folder)?;
+        write(folder, &self.config, &self.params.refs(), Storage::Half)
     }
 }
 
@@ -168,6 +181,7 @@ fn write(
     folder: &Path,
     config: &ModelConfig,
     tensors: &[TensorRef<'_>],
+    storage: Storage,
 ) -> Result<(), WeightError> {
     let write_text = |name: &str, text: String| {
         let path = folder.join(name);
@@ -178,7 +192,7 @@ fn write(
         .map_err(|error| WeightError::invalid(&folder.join("config.json"), error))?;
     write_text("config.json", json + "\n")?;
     write_text("README.md", card(config, tensors))?;
-    super::write_safetensors(&folder.join("model.safetensors"), tensors, None)
+    super::file::write_stored(&folder.join("model.safetensors"), tensors, storage, None)
 }
 
 #[cfg(feature = "train")]

@@ -5,6 +5,7 @@
 //! cells say their share in per cent; up to 60 the classes have their names; beyond 100, neighbouring
 //! classes are joined so that a cell stays visible.
 
+use image::{Rgb, RgbImage};
 use std::collections::BTreeMap;
 
 use super::axis::{Axis, Scale, grouped};
@@ -18,6 +19,9 @@ const MOST_CELLS: usize = 100;
 const LONGEST_NAME: f64 = 150.0;
 /// Shades between none and all of a row's images.
 const SHADES: u8 = 64;
+
+/// Pixels of a picture of the cells alone, at most.
+const PICTURE_SIDE: usize = 320;
 
 const MARGIN: f64 = 24.0;
 /// Pixels above the cells: title and a line below it.
@@ -40,6 +44,18 @@ pub fn confusion_matrix(report: &EvalReport, title: &str) -> String {
     layout.labels(&mut sheet);
     layout.shades(&mut sheet);
     sheet.finish(&format!("{title}: {first}"), width, height)
+}
+
+/// The cells alone, as pixels: the darker, the larger a cell's share of its row.
+pub(super) fn confusion_picture(matrix: &ConfusionMatrix) -> RgbImage {
+    let grid = Grid::new(matrix);
+    let cell = (PICTURE_SIDE / grid.side().max(1)).max(1);
+    let side = (cell * grid.side()) as u32;
+    RgbImage::from_fn(side, side, |x, y| {
+        let share = grid.share(y as usize / cell, x as usize / cell);
+        let light = 1.0 - share.unwrap_or_default().sqrt();
+        Rgb([30, 70, 120].map(|dark| (f64::from(dark) + light * f64::from(255 - dark)) as u8))
+    })
 }
 
 /// The matrix with neighbouring classes joined.

@@ -22,6 +22,7 @@ mod metrics;
 mod network;
 mod run_folder;
 mod scatter;
+mod tensorboard;
 
 pub(crate) use axis::grouped;
 pub(crate) use bars::{Bar, bars};
@@ -39,6 +40,7 @@ pub use metrics::{
 pub use network::{ClaimReport, ModuleReport, NetworkReport, PartReport, graph_json};
 pub use run_folder::{RunFolder, RunFolderError};
 pub(crate) use scatter::{Lines, Mark, Marks, Scatter};
+pub(crate) use tensorboard::EventFile;
 
 /// Leaves a copy of a tested picture to look at where `POLYNET_PICTURES` names a folder.
 #[cfg(test)]

@@ -220,6 +220,11 @@ impl RunFolder {
         self.root.join("curves.svg")
     }
 
+    /// `tensorboard/`
+    pub fn tensorboard(&self) -> PathBuf {
+        self.root.join("tensorboard")
+    }
+
     /// `checkpoints/`
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")

@@ -87,6 +87,13 @@ fn the_nearer_text_of_a_recipe_wins() {
         "small-ir-1-2-1; width = 0.125; scale = 1"
     );
     assert_eq!(job.network.residual_scales(), [1.0; 4]);
+    // What a run leaves beside its metrics makes no other work of it.
+    let hash = |more: &str| {
+        let overrides = ["training.ema=0.75", more].map(str::to_owned);
+        Study::parse(text, &overrides).unwrap().jobs[0].hash.clone()
+    };
+    assert_eq!(hash("record.tensorboard=true"), job.hash);
+    assert_ne!(hash("training.batch_size=4"), job.hash);
 }
 
 #[test]

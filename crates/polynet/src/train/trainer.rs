@@ -23,8 +23,11 @@ use crate::distributed::{Communicator, Exchange};
 use crate::engine::{Predictor, TrainingEngine};
 use crate::files::FolderLock;
 use crate::params::{ModelConfig, ModelFolder, Params, TensorMap, WeightError};
-use crate::report::{EvalReport, EventRecord, MetricsLog, Record, RunFolder};
+use crate::report::{
+    EvalReport, EventFile, EventRecord, MetricsLog, Record, RunFolder, RunFolderError,
+};
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +52,7 @@ pub enum Outcome {
 /// What the rank that writes has.
 struct Writer {
     metrics: MetricsLog,
+    events: Option<EventFile>,
     /// The folder is this process's alone.
     _owner: FolderLock,
 }
@@ -69,8 +73,23 @@ impl Writer {
         }
         Ok(Self {
             metrics,
+            events: None,
             _owner: owner,
         })
+    }
+
+    fn record(&mut self, record: &Record) -> Result<(), TrainError> {
+        self.metrics.record(record)?;
+        self.show(|events| events.record(record))
+    }
+
+    /// Lets TensorBoard see something, where the recipe asks for that.
+    fn show(
+        &mut self,
+        what: impl FnOnce(&mut EventFile) -> Result<(), (PathBuf, io::Error)>,
+    ) -> Result<(), TrainError> {
+        let shown = self.events.as_mut().map_or(Ok(()), what);
+        shown.map_err(|(path, source)| RunFolderError::Folder { path, source }.into())
     }
 }
 
@@ -146,6 +165,7 @@ impl Trainer {
                 folder.write_recipe(&recipe.to_toml()?)?;
                 writer = Some(Writer {
                     metrics,
+                    events: None,
                     _owner: owner,
                 });
             }
@@ -422,6 +442,7 @@ impl Trainer {
     ) -> Result<Outcome, TrainError> {
         let total = self.total_steps();
         let epoch_steps = self.setup.epoch.steps();
+        self.begin_events()?;
         self.started = Instant::now();
         if self.position.validation_due {
             self.validate_between_steps(progress)?;
@@ -453,6 +474,19 @@ impl Trainer {
             }
         }
         self.finish(progress)
+    }
+
+    /// Begins an event file for TensorBoard, where the recipe asks for one.
+    fn begin_events(&mut self) -> Result<(), TrainError> {
+        let (true, Some(writer)) = (self.recipe.record.tensorboard, &mut self.writer) else {
+            return Ok(());
+        };
+        let step = self.position.step;
+        let begun = EventFile::begin(&self.folder.tensorboard(), step);
+        let begun = begun.map_err(|(path, source)| RunFolderError::Folder { path, source })?;
+        writer.events = Some(begun);
+        let recipe = format!("```toml\n{}```", self.recipe.to_toml()?);
+        writer.show(|events| events.text(step, "recipe", &recipe))
     }
 
     fn interrupt(&mut self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
@@ -519,7 +553,7 @@ impl Trainer {
 
     fn record(&mut self, record: &Record) -> Result<(), TrainError> {
         if let Some(writer) = &mut self.writer {
-            writer.metrics.record(record)?;
+            writer.record(record)?;
         }
         Ok(())
     }

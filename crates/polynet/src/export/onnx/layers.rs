@@ -3,12 +3,12 @@
 //! Every operator has one result, called as itself: by its tensors (`stage_a.0.F.1.conv`) or by its part of
 //! the network (`stage_a.0.sum`); whatever comes again is numbered (`…~2`).
 
-use super::super::protobuf::Message;
 use super::message::{Attribute, ElementType, node, tensor};
 use super::{BatchNormForm, OUTPUT};
 use crate::arch::Activation;
 use crate::arch::graph::{Graph, NodeId, Op, Pool, PoolWindow};
 use crate::params::{ModelFolder, Params, norm_affine};
+use crate::protobuf::Message;
 use std::borrow::Cow;
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
 //! ONNX's messages (`onnx.proto`), as far as they are used.
 
-use super::super::protobuf::Message;
+use crate::protobuf::Message;
 use std::borrow::Cow;
 
 /// The version of the format that came with the opset.

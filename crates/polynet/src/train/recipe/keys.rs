@@ -51,6 +51,7 @@ section! {
         schedule: ScheduleSection;
         stochastic_paths: StochasticPathsSection;
         training: TrainingSection;
+        record: RecordSection;
     }
 }
 
@@ -364,6 +365,15 @@ section! {
         checkpoint_every: Duration = Duration::Epochs(1.0);
         /// Steps of one training record.
         log_every: u64 = 50, Count(1..=u64::MAX, "step");
+    }
+}
+
+section! {
+    /// What a run leaves beside its metrics, curves, checkpoints and model.
+    #[derive(Default)]
+    pub struct RecordSection {
+        /// Writes event files for TensorBoard into the run folder's `tensorboard`.
+        tensorboard: bool = false;
     }
 }
 

@@ -655,6 +655,7 @@ log_every = 50
     for since in [
         "[fine_tuning]\nfrozen = []\n\n[fine_tuning.rates]\n\n",
         "hold_out_seed = 0\n",
+        "\n[record]\ntensorboard = false\n",
     ] {
         text = text.replace(since, "");
     }

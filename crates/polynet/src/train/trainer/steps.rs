@@ -12,6 +12,9 @@ use crate::train::step::Trainee;
 use crate::train::{Duration, TrainError};
 use std::time::Instant;
 
+/// Images of the first batch that TensorBoard is shown.
+const FIRST_SHOWN: usize = 16;
+
 impl Trainer {
     /// One step of the optimizer. A batch whose images were all skipped counts as a step without
     /// an update.
@@ -28,6 +31,9 @@ impl Trainer {
         self.position.step += 1;
         if start.total() == 0 {
             return self.expect_updates();
+        }
+        if step == 0 {
+            self.show_first(batch)?;
         }
         let paths = {
             let (graph, state) = (&self.setup.graph, &mut self.position.paths);
@@ -69,6 +75,21 @@ impl Trainer {
             images_per_s: self.speed.images_per_s(),
         });
         Ok(())
+    }
+
+    /// Lets TensorBoard see the first images as the network does, augmented.
+    fn show_first(&mut self, batch: &Batch) -> Result<(), TrainError> {
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        let preprocessing = &self.setup.preprocessing;
+        writer.show(|events| {
+            let inputs = batch.images.chunks_exact(preprocessing.input_len());
+            let pictures = inputs
+                .take(FIRST_SHOWN)
+                .map(|input| preprocessing.picture(input));
+            events.pictures(0, "train/images", &pictures.collect::<Vec<_>>())
+        })
     }
 
     /// Refuses to go on after an epoch, or all steps of a run, without a single image.
@@ -201,6 +222,9 @@ impl Trainer {
             top5: report.top5.unwrap_or_default(),
         };
         self.record(&Record::Validation(record))?;
+        if let Some(writer) = &mut self.writer {
+            writer.show(|events| events.confusion(record.step, &report.confusion))?;
+        }
         progress.validation(&record);
         let best = self.position.best_top1;
         self.position.best_top1 = Some(best.map_or(record.top1, |best| best.max(record.top1)));

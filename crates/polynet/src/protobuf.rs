@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! message := field*
-//! field   := number·8 + 0, varint | number·8 + 2, length, bytes | number·8 + 5, four bytes
+//! field   := number·8 + 0, varint | number·8 + 1, eight bytes | number·8 + 2, length, bytes
+//!          | number·8 + 5, four bytes
 //! ```
 
 use crate::bytes::put_f32s;
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 const VARINT: u64 = 0;
+const EIGHT_BYTES: u64 = 1;
 const BYTES: u64 = 2;
 const FOUR_BYTES: u64 = 5;
 
@@ -20,7 +22,7 @@ const PIECE: usize = 1 << 14;
 
 /// A message, field by field.
 #[derive(Debug, Default)]
-pub(super) struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// All but tensors.
     bytes: Vec<u8>,
     /// Tensors, each with how many of the bytes come before it.
@@ -28,12 +30,12 @@ pub(super) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// How many bytes it is written as.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let tensors = self.tensors.iter();
         self.bytes.len()
             + tensors
@@ -42,28 +44,38 @@ impl<'a> Message<'a> {
     }
 
     /// A whole number or an enum's.
-    pub(super) fn int(mut self, field: u64, value: i64) -> Self {
+    pub(crate) fn int(mut self, field: u64, value: i64) -> Self {
         self.key(field, VARINT);
         // Negative numbers take the ten bytes of their two's complement.
         self.varint(value as u64);
         self
     }
 
-    pub(super) fn float(mut self, field: u64, value: f32) -> Self {
+    pub(crate) fn float(mut self, field: u64, value: f32) -> Self {
         self.key(field, FOUR_BYTES);
         self.bytes.extend(value.to_le_bytes());
         self
     }
 
-    pub(super) fn text(mut self, field: u64, text: &str) -> Self {
+    pub(crate) fn double(mut self, field: u64, value: f64) -> Self {
+        self.key(field, EIGHT_BYTES);
+        self.bytes.extend(value.to_le_bytes());
+        self
+    }
+
+    pub(crate) fn text(self, field: u64, text: &str) -> Self {
+        self.blob(field, text.as_bytes())
+    }
+
+    pub(crate) fn blob(mut self, field: u64, bytes: &[u8]) -> Self {
         self.key(field, BYTES);
-        self.varint(text.len() as u64);
-        self.bytes.extend(text.as_bytes());
+        self.varint(bytes.len() as u64);
+        self.bytes.extend(bytes);
         self
     }
 
     /// A tensor as little-endian bytes.
-    pub(super) fn tensor(mut self, field: u64, values: Cow<'a, [f32]>) -> Self {
+    pub(crate) fn tensor(mut self, field: u64, values: Cow<'a, [f32]>) -> Self {
         self.key(field, BYTES);
         self.varint(size_of_val(&values[..]) as u64);
         self.tensors.push((self.bytes.len(), values));
@@ -71,24 +83,29 @@ impl<'a> Message<'a> {
     }
 
     /// A message inside this one.
-    pub(super) fn message(mut self, field: u64, inner: Self) -> Self {
+    pub(crate) fn message(mut self, field: u64, inner: Self) -> Self {
         self.key(field, BYTES);
         self.varint(inner.len() as u64);
+        self.fields(inner)
+    }
+
+    /// The fields of another message.
+    pub(crate) fn fields(mut self, other: Self) -> Self {
         let start = self.bytes.len();
-        self.bytes.extend(inner.bytes);
-        let tensors = inner.tensors.into_iter();
+        self.bytes.extend(other.bytes);
+        let tensors = other.tensors.into_iter();
         self.tensors
             .extend(tensors.map(|(place, values)| (start + place, values)));
         self
     }
 
     /// Several messages of one field.
-    pub(super) fn messages(self, field: u64, inner: impl IntoIterator<Item = Self>) -> Self {
+    pub(crate) fn messages(self, field: u64, inner: impl IntoIterator<Item = Self>) -> Self {
         let add = |message: Self, inner| message.message(field, inner);
         inner.into_iter().fold(self, add)
     }
 
-    pub(super) fn write_to(&self, to: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write_to(&self, to: &mut impl Write) -> io::Result<()> {
         let (mut done, mut piece) = (0, Vec::new());
         for (place, values) in &self.tensors {
             to.write_all(&self.bytes[done..*place])?;
@@ -100,6 +117,13 @@ impl<'a> Message<'a> {
             }
         }
         to.write_all(&self.bytes[done..])
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len());
+        // A vector takes everything.
+        let _ = self.write_to(&mut bytes);
+        bytes
     }
 
     fn key(&mut self, field: u64, wire: u64) {
@@ -133,15 +157,16 @@ mod tests {
             .text(2, "testing")
             .message(3, inner)
             .message(16, tensor)
-            .float(4, 0.5);
-        let mut written = Vec::new();
-        message.write_to(&mut written).unwrap();
+            .float(4, 0.5)
+            .double(4, 0.5);
+        let written = message.to_bytes();
         let expected: Vec<u8> = [
             &b"\x12\x07testing"[..],
             b"\x1a\x03\x08\x96\x01",
             b"\x82\x01\x17\x08\x01\x4a\x08\x00\x00\x80\x3f\x00\x00\x00\xc0",
             b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
             b"\x25\x00\x00\x00\x3f",
+            b"\x21\x00\x00\x00\x00\x00\x00\xe0\x3f",
         ]
         .concat();
         assert_eq!(written, expected);
@@ -152,8 +177,7 @@ mod tests {
     fn a_tensor_of_many_pieces_is_written_whole() {
         let values: Vec<f32> = (0..2 * PIECE + 3).map(|value| value as f32).collect();
         let message = Message::new().tensor(1, (&values).into());
-        let mut written = Vec::new();
-        message.write_to(&mut written).unwrap();
+        let written = message.to_bytes();
         let mut expected = Vec::new();
         put_f32s(&mut expected, &values);
         assert_eq!(written[written.len() - expected.len()..], expected);
