@@ -1,5 +1,5 @@
-"""The server's page in headless Chromium: chosen, pasted and broken photographs, the table and its CSV, explanations, the
-drawing of the network; on light and dark, narrow and wide, by keyboard, and without a violation that axe-core knows."""
+"""The server's pages in headless Chromium: chosen, pasted and broken photographs, the table and its CSV, explanations, the
+drawing of the network; training runs while they are written; on light and dark, narrow and wide, by keyboard, and without a violation that axe-core knows."""
 
 import argparse
 import base64
@@ -72,9 +72,41 @@ def walk(browser, address, name, pictures):
     page.close()
 
 
-def trained(polynet, folder):
+def walk_runs(browser, address, name, pictures, another):
+    """What the page of runs does, in one view; `another` makes one more run."""
+    view, scheme = VIEWS[name]
+    page = browser.new_page(viewport=view, color_scheme=scheme)
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: errors.append(request.url) if not request.url.startswith((address, "blob:", "data:")) else None)
+    page.goto(address)
+    page.get_by_role("link", name="Training runs").click()
+    rows = page.locator("#runs tr")
+    expect(rows.nth(1)).to_be_visible()
+    before = rows.count()
+    loaded = "image => image.complete && image.naturalWidth > 0"
+    for image in [".curves", ".confusion"]:
+        expect(page.locator(image)).to_have_count(1)
+        page.wait_for_function(loaded, arg=page.locator(image).element_handle())
+    expect(page.locator("#differences")).to_be_hidden()
+    other = page.locator("#runs input:not(:checked)").first
+    other.focus()
+    page.keyboard.press("Space")
+    expect(page.locator(".curves")).to_have_count(2)
+    expect(page.locator("#keys th")).to_contain_text(["training.batch_size"])
+    another()
+    expect(rows).to_have_count(before + 1, timeout=20_000)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than the screen"
+    axe_finds_nothing(page, f"{name}, runs")
+    if pictures:
+        page.screenshot(path=pictures / f"{name}-runs.png", full_page=True)
+    assert not errors, f"{name}: {errors}"
+    page.close()
+
+
+def trained(polynet, folder, batch_size=8):
     """A small model after two steps."""
-    settings = ["training.batch_size=8", "training.duration=2 steps", "training.validate_every=0 steps", "schedule.warm_up=1 step"]
+    settings = [f"training.batch_size={batch_size}", "training.duration=2 steps", "training.validate_every=0 steps", "schedule.warm_up=1 step"]
     subprocess.run([polynet, "train", "recipes/first.toml", *settings, "--out", folder], check=True, capture_output=True)
     return Path(folder) / "model"
 
@@ -86,16 +118,19 @@ def main():
     arguments.add_argument("--pictures", type=Path, help="where screenshots go")
     arguments = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        model = arguments.model
-        if not model:
-            model = trained(arguments.polynet, f"{folder}/run")
-        command = [arguments.polynet, "serve", model, "--listen", "127.0.0.1:0", "--log", "off"]
+        runs = Path(folder) / "runs"
+        model = trained(arguments.polynet, runs / "of-8")
+        trained(arguments.polynet, runs / "of-16", 16)
+        model = arguments.model or model
+        command = [arguments.polynet, "serve", model, "--runs", runs, "--listen", "127.0.0.1:0", "--log", "off"]
         server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
             address = re.search(r"http://[^\s;]+", server.stderr.readline()).group()
             browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-            for name in VIEWS:
+            for number, name in enumerate(VIEWS):
                 walk(browser, address, name, arguments.pictures)
+                another = lambda: trained(arguments.polynet, runs / f"while-{name}", 2 + number)
+                walk_runs(browser, address, name, arguments.pictures, another)
                 print(f"{name}: ok")
         finally:
             server.terminate()

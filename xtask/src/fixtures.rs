@@ -21,8 +21,8 @@ pub(crate) struct Arguments {
 const REQUIREMENTS: &str = "peers/requirements.txt";
 const SCRIPTS: [&str; 2] = ["peers/fixtures_polynet.py", "peers/fixtures_networks.py"];
 /// Scripts that need no seed, and where their fixtures go: training steps, optimizers' steps, crops,
-/// images, JPEGs, resized pictures and small weight files.
-const SEEDLESS: [[&str; 3]; 7] = [
+/// images, JPEGs, resized pictures, small weight files and the classes of ILSVRC's devkit.
+const SEEDLESS: [[&str; 3]; 8] = [
     [
         "peers/fixtures_oracle.py",
         "--out",
@@ -57,6 +57,11 @@ const SEEDLESS: [[&str; 3]; 7] = [
         "peers/fixtures_pickles.py",
         "--out",
         "crates/polynet-fuzz/seeds",
+    ],
+    [
+        "peers/fixtures_meta_mat.py",
+        "--out",
+        "crates/polynet/src/data/fixtures",
     ],
 ];
 

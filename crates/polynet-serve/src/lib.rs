@@ -43,6 +43,7 @@ mod picture;
 mod queue;
 mod repository;
 mod routes;
+mod runs;
 mod server;
 mod shared;
 mod source;

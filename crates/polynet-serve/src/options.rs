@@ -14,6 +14,8 @@ pub struct Options {
     pub address: SocketAddr,
     /// A folder of models that clients may load by the names of their folders.
     pub repository: Option<PathBuf>,
+    /// A folder of training runs that the page at `/runs` shows.
+    pub runs: Option<PathBuf>,
     /// Where the models compute. On the processor they share rayon's global pool.
     pub device: Device,
     /// How they are compiled for the processor.
@@ -35,6 +37,7 @@ impl Default for Options {
         Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             repository: None,
+            runs: None,
             device: Device::default(),
             compile: CompileOptions::default(),
             batching: Batching::default(),

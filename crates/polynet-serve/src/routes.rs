@@ -4,7 +4,7 @@ use crate::access::authorize;
 use crate::failure::{Failure, Kind};
 use crate::observe::{observe, panicked};
 use crate::shared::{Shared, answer, json};
-use crate::{classify, inference, page, repository};
+use crate::{classify, inference, page, repository, runs};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method};
@@ -42,6 +42,9 @@ pub(crate) fn routes() -> Vec<Route> {
         route(Everybody, "/", get(page::index)),
         route(Everybody, "/page.css", get(page::style)),
         route(Everybody, "/page.js", get(page::script)),
+        route(Everybody, "/ask.js", get(page::ask)),
+        route(Everybody, "/runs", get(page::runs)),
+        route(Everybody, "/runs.js", get(page::runs_script)),
         route(Everybody, "/v2/health/live", get(inference::live)),
         route(Everybody, "/v2/health/ready", get(inference::ready)),
         route(Token, "/v2", get(inference::server)),
@@ -61,6 +64,9 @@ pub(crate) fn routes() -> Vec<Route> {
         route(Token, "/models/{name}/versions/{version}/explain", post(classify::explain)),
         route(Token, "/models/{name}/structure", get(classify::structure)),
         route(Token, "/models/{name}/versions/{version}/structure", get(classify::structure)),
+        route(Token, "/runs.json", get(runs::list)),
+        route(Token, "/runs/{name}/curves", get(runs::draw_curves)),
+        route(Token, "/runs/{name}/confusion", get(runs::draw_confusion)),
         route(Token, "/metrics", get(metrics)),
         route(Token, "/openapi.json", get(openapi)),
     ]

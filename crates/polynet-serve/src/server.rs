@@ -42,7 +42,9 @@ pub enum ServeError {
         name: String,
     },
     /// There is nothing to serve.
-    #[error("expected a model to serve, or a folder of models that clients may load; got neither")]
+    #[error(
+        "expected a model to serve, a folder of models that clients may load, or one of runs; got none"
+    )]
     NoModel,
     /// An origin cannot stand in a header.
     #[error(
@@ -123,7 +125,7 @@ impl Server {
         options: Options,
         gate: Option<Gate>,
     ) -> Result<Self, ServeError> {
-        if sources.is_empty() && options.repository.is_none() {
+        if sources.is_empty() && options.repository.is_none() && options.runs.is_none() {
             return Err(ServeError::NoModel);
         }
         for (index, source) in sources.iter().enumerate() {

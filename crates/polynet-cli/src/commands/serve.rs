@@ -15,7 +15,7 @@ use std::time::Duration;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Model folders, or folders of numbered versions; each has the name that is given or its folder's
-    #[arg(value_name = "[NAME=]FOLDER", required_unless_present_any = ["model", "repository"])]
+    #[arg(value_name = "[NAME=]FOLDER", required_unless_present_any = ["model", "repository", "runs"])]
     models: Vec<ModelSource>,
     /// One more model
     #[arg(long, value_name = "NAME=FOLDER")]
@@ -23,6 +23,9 @@ pub(crate) struct Arguments {
     /// A folder of models; clients load them by name (with --control)
     #[arg(long, value_name = "FOLDER", requires = "control")]
     repository: Option<PathBuf>,
+    /// A folder of training runs, which the page at /runs shows
+    #[arg(long, value_name = "FOLDER")]
+    runs: Option<PathBuf>,
     /// Let clients load, replace and unload models
     #[arg(long)]
     control: bool,
@@ -106,6 +109,7 @@ impl Arguments {
         Ok(Options {
             address: self.listen,
             repository: self.repository.clone(),
+            runs: self.runs.clone(),
             device,
             compile,
             batching: Batching {

@@ -158,6 +158,7 @@ fn labels(input: &[u8]) {
         "ILSVRC2012_validation_ground_truth.txt",
         "ILSVRC2012_ids.txt",
         "classes.txt",
+        "meta.mat",
     ];
     let list = first.wrapping_sub(b'0') as usize % lists.len();
     let set = format!("labels-{list}");
@@ -178,7 +179,7 @@ fn labels(input: &[u8]) {
             other("val/ILSVRC2012_val_00000001.JPEG", CONTENT);
             if name == "ILSVRC2012_validation_ground_truth.txt" {
                 other("ILSVRC2012_ids.txt", b"1 n01440764\n2 n01443537\n");
-            } else if name == "ILSVRC2012_ids.txt" {
+            } else if ["ILSVRC2012_ids.txt", "meta.mat"].contains(&name) {
                 other("ILSVRC2012_validation_ground_truth.txt", b"1\n");
             }
         }

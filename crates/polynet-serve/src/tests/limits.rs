@@ -207,7 +207,7 @@ fn slow_clients_are_cut() {
 }
 
 #[test]
-fn without_the_token_only_health_and_the_bare_page_are_told() {
+fn without_the_token_only_health_and_the_bare_pages_are_told() {
     let token = Some(Token::new("0123456789abcdef").unwrap());
     let server = Running::start(Options {
         token,
@@ -222,6 +222,9 @@ fn without_the_token_only_health_and_the_bare_page_are_told() {
         "/",
         "/page.css",
         "/page.js",
+        "/ask.js",
+        "/runs",
+        "/runs.js",
         "/v2/health/live",
         "/v2/health/ready",
     ];

@@ -8,6 +8,7 @@ mod life;
 mod limits;
 mod protocol;
 mod routes;
+mod runs;
 
 use crate::compute::Gate;
 use crate::{ModelSource, Options, Server, Stopper};

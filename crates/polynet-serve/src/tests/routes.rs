@@ -9,7 +9,8 @@ fn the_document_names_the_routes_and_methods_that_there_are() {
     let documented: BTreeSet<String> = operations().into_iter().map(|(path, _)| path).collect();
     let served: BTreeSet<String> = routes().iter().map(|route| route.path.to_owned()).collect();
     assert_eq!(documented, served);
-    let server = Running::start(Options::default());
+    let (_folder, options) = runs::with_run("tiny");
+    let server = Running::start(options);
     for path in served {
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
             let request = Request::builder().method(method).uri(filled(&path));
@@ -39,8 +40,16 @@ fn the_page_is_there_and_has_no_outside_address() {
     let policy = page.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
     let mut files = vec![page.text()];
-    for (path, kind) in [("/page.css", "text/css"), ("/page.js", "text/javascript")] {
-        assert!(files[0].contains(path));
+    let runs = server.get("/runs").ok();
+    assert_eq!(runs.headers["content-security-policy"], policy);
+    files.push(runs.text());
+    for (path, kind) in [
+        ("/page.css", "text/css"),
+        ("/ask.js", "text/javascript"),
+        ("/page.js", "text/javascript"),
+        ("/runs.js", "text/javascript"),
+    ] {
+        assert!(files[..2].iter().any(|page| page.contains(path)));
         let file = server.get(path).ok();
         let found = file.headers["content-type"].to_str().unwrap();
         assert!(found.starts_with(kind), "{found}");

@@ -304,16 +304,13 @@ fn ground_truth(
     listing: &Listing,
     archive: Option<&Archive>,
 ) -> Result<Option<GroundTruth>, DataError> {
-    let mut texts = HashMap::new();
+    let mut files = HashMap::new();
     let mut add = |at: String, bytes: Result<Vec<u8>, DataError>| -> Result<(), DataError> {
         let Some(&name) = LABEL_FILES.iter().find(|name| at.ends_with(**name)) else {
             return Ok(());
         };
-        let text = String::from_utf8(bytes.map_err(|error| error.at(at.clone()))?);
-        let text = text.map_err(|_| {
-            DataError::new(DataErrorKind::Layout, "expected text in UTF-8").at(at.clone())
-        })?;
-        texts.entry(name).or_insert(text);
+        let bytes = bytes.map_err(|error| error.at(at.clone()))?;
+        files.entry(name).or_insert(bytes);
         Ok(())
     };
     for file in listing.label_files() {
@@ -336,7 +333,7 @@ fn ground_truth(
             }
         }
     }
-    GroundTruth::parse(&texts).map_err(|error| error.at(path.display().to_string()))
+    GroundTruth::parse(&files).map_err(|error| error.at(path.display().to_string()))
 }
 
 #[cfg(test)]

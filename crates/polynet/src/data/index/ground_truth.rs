@@ -6,15 +6,11 @@
 //! | `imagenet_2012_validation_synset_labels.txt` (TensorFlow) | `n01751748`, for image 1 |
 //! | `ILSVRC2012_validation_ground_truth.txt` (devkit) | `490`, for image 1; numbers are `ILSVRC2012_ID`s |
 //! | `ILSVRC2012_ids.txt`, beside the former | `490 n01751748`: number and synset |
-//!
-//! The devkit has its numbers in `data/meta.mat` only, which this writes as text:
-//!
-//! ```sh
-//! python3 -c "import scipy.io as s; [print(m[0][0][0, 0], m[0][1][0]) for m in s.loadmat('meta.mat')['synsets']]" > ILSVRC2012_ids.txt
-//! ```
+//! | `meta.mat` (devkit), in place of that | the same in MATLAB's format |
 
 use std::collections::HashMap;
 
+use super::meta_mat;
 use crate::data::error::{DataError, DataErrorKind};
 
 const SOLUTION: &str = "LOC_val_solution.csv";
@@ -22,17 +18,24 @@ const SYNSETS: &str = "imagenet_2012_validation_synset_labels.txt";
 const NUMBERS: &str = "ILSVRC2012_validation_ground_truth.txt";
 const IDS: &str = "ILSVRC2012_ids.txt";
 
+const META: &str = "meta.mat";
+
 /// The names of files that say what validation images show.
-pub(crate) const LABEL_FILES: [&str; 4] = [SOLUTION, SYNSETS, NUMBERS, IDS];
+pub(crate) const LABEL_FILES: [&str; 5] = [SOLUTION, SYNSETS, NUMBERS, IDS, META];
 
 /// The class of each validation image, by its file's name without extension.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct GroundTruth(HashMap<String, String>);
 
 impl GroundTruth {
-    /// From the texts of label files, by file name. Nothing if there are none.
-    pub(crate) fn parse(files: &HashMap<&'static str, String>) -> Result<Option<Self>, DataError> {
-        if let Some(text) = files.get(SOLUTION) {
+    /// From the contents of label files, by file name. Nothing if there are none.
+    pub(crate) fn parse(files: &HashMap<&'static str, Vec<u8>>) -> Result<Option<Self>, DataError> {
+        let text = |name: &'static str| {
+            let text = files.get(name).map(|bytes| std::str::from_utf8(bytes));
+            text.transpose()
+                .map_err(|_| wrong(format!("{name}: expected text in UTF-8")))
+        };
+        if let Some(text) = text(SOLUTION)? {
             let rows = numbered(text).filter(|(_, line)| !line.starts_with("ImageId"));
             let entry = |(number, line): (usize, &str)| {
                 let (image, boxes) = line.split_once(',').unwrap_or((line, ""));
@@ -45,24 +48,32 @@ impl GroundTruth {
                 .collect::<Result<_, _>>()
                 .map(|map| Some(Self(map)));
         }
-        if let Some(text) = files.get(SYNSETS) {
+        if let Some(text) = text(SYNSETS)? {
             let synsets = numbered(text).map(|(number, line)| checked(SYNSETS, number, line));
             return in_order(synsets).map(Some);
         }
-        let Some(text) = files.get(NUMBERS) else {
+        let Some(numbers) = text(NUMBERS)? else {
             return Ok(None);
         };
-        let Some(ids) = files.get(IDS) else {
-            return Err(wrong(format!(
-                "{NUMBERS}: expected {IDS} beside it, a line for each class with its number and \
-                 synset (490 n01751748); make it from the devkit's meta.mat"
-            )));
+        let (ids, source) = match (text(IDS)?, files.get(META)) {
+            (Some(ids), _) => (ids.to_owned(), IDS),
+            (None, Some(meta)) => {
+                let ids = meta_mat::classes(meta);
+                let ids = ids.map_err(|error| wrong(format!("{META}: {error}")))?;
+                (ids, META)
+            }
+            (None, None) => {
+                return Err(wrong(format!(
+                    "{NUMBERS}: expected the devkit's {META} beside it, or {IDS}, a line for each class \
+                     with its number and synset (490 n01751748)"
+                )));
+            }
         };
-        let synset_of = ids_of(ids)?;
-        in_order(numbered(text).map(|(number, line)| {
+        let synset_of = ids_of(&ids)?;
+        in_order(numbered(numbers).map(|(number, line)| {
             synset_of.get(line).cloned().ok_or_else(|| {
                 wrong(format!(
-                    "{NUMBERS}:{number}: expected a number of {IDS}, got {line}"
+                    "{NUMBERS}:{number}: expected a number of {source}, got {line}"
                 ))
             })
         }))
@@ -123,7 +134,9 @@ mod tests {
     use super::*;
 
     fn parse(files: &[(&'static str, &str)]) -> Result<Option<GroundTruth>, DataError> {
-        let files = files.iter().map(|(name, text)| (*name, (*text).to_owned()));
+        let files = files
+            .iter()
+            .map(|(name, text)| (*name, text.as_bytes().to_vec()));
         GroundTruth::parse(&files.collect())
     }
 
@@ -156,6 +169,39 @@ mod tests {
     }
 
     #[test]
+    fn the_devkit_is_read_as_it_comes() {
+        let meta = include_bytes!("../fixtures/meta_deflated.mat").to_vec();
+        let mut files = HashMap::from([(NUMBERS, b"490\n1\n".to_vec()), (META, meta)]);
+        let truth = GroundTruth::parse(&files).unwrap().unwrap();
+        assert_eq!(
+            truth.class_of("ILSVRC2012_val_00000001.JPEG"),
+            Some("n01751748")
+        );
+        assert_eq!(
+            truth.class_of("ILSVRC2012_val_00000002.JPEG"),
+            Some("n02119789")
+        );
+        files.insert(NUMBERS, b"491\n".to_vec());
+        let error = GroundTruth::parse(&files).unwrap_err().to_string();
+        assert!(
+            error.contains("expected a number of meta.mat, got 491"),
+            "{error}"
+        );
+        files.insert(META, b"no such file".to_vec());
+        let error = GroundTruth::parse(&files).unwrap_err().to_string();
+        assert!(
+            error.contains("meta.mat: expected a file of MATLAB's level 5"),
+            "{error}"
+        );
+        files.insert(SYNSETS, b"n01751748\n\xff".to_vec());
+        let error = GroundTruth::parse(&files).unwrap_err().to_string();
+        assert!(
+            error.contains("labels.txt: expected text in UTF-8"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn mistakes_are_told_with_their_line() {
         let cases: [(&[(&'static str, &str)], &str); 4] = [
             (
@@ -166,7 +212,10 @@ mod tests {
                 &[(SYNSETS, "n01751748\ncat")],
                 "labels.txt:2: expected a synset such as n01751748, got \"cat\"",
             ),
-            (&[(NUMBERS, "490")], "expected ILSVRC2012_ids.txt beside it"),
+            (
+                &[(NUMBERS, "490")],
+                "expected the devkit's meta.mat beside it",
+            ),
             (
                 &[(NUMBERS, "7"), (IDS, "490 n01751748")],
                 "ground_truth.txt:1: expected a number",

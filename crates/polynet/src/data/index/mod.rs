@@ -8,6 +8,7 @@ mod digest;
 mod folder;
 mod ground_truth;
 mod layout;
+mod meta_mat;
 mod reading;
 mod shards;
 mod splitting;
