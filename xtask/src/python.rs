@@ -46,7 +46,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     crate::run(cargo(&["fmt", "--check"]).current_dir(CRATE))?;
     crate::run(cargo(&LINTS).current_dir(CRATE))?;
     let wheel = build(&arguments.out)?;
-    let python = environment(&arguments.out.join("user"), &format!("{}[test]", wheel.display()))?;
+    let python = environment(
+        &arguments.out.join("user"),
+        &format!("{}[test]", wheel.display()),
+    )?;
     let mut tests = Command::new(absolute(python)?);
     tests.args(["-m", "pytest"]).args(&arguments.pytest);
     tests.env("POLYNET_COMMAND", absolute(program)?);
@@ -57,13 +60,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn build(out: &Path) -> Result<PathBuf> {
     let wheels = absolute(out.join("wheels"))?;
     if wheels.exists() {
-        fs::remove_dir_all(&wheels).with_context(|| format!("cannot remove {}", wheels.display()))?;
+        fs::remove_dir_all(&wheels)
+            .with_context(|| format!("cannot remove {}", wheels.display()))?;
     }
     let python = environment(&out.join("build"), "maturin>=1.9,<2")?;
     let mut build = Command::new(absolute(python)?);
     build.args(["-m", "maturin", "build", "--release", "--locked", "--out"]);
     crate::run(build.arg(&wheels).current_dir(CRATE))?;
-    let made = fs::read_dir(&wheels).with_context(|| format!("cannot read {}", wheels.display()))?;
+    let made =
+        fs::read_dir(&wheels).with_context(|| format!("cannot read {}", wheels.display()))?;
     let made = made.map(|entry| Ok(entry?.path()));
     let made = made.collect::<Result<Vec<PathBuf>>>()?;
     ensure!(made.len() == 1, "expected one wheel, maturin made {made:?}");
@@ -72,7 +77,11 @@ fn build(out: &Path) -> Result<PathBuf> {
 
 /// Python in a new virtual environment with one requirement.
 fn environment(folder: &Path, requirement: &str) -> Result<PathBuf> {
-    crate::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
+    crate::run(
+        Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(folder),
+    )?;
     let python = folder.join("bin/python");
     let mut install = Command::new(&python);
     crate::run(install.args(["-m", "pip", "install", "--quiet", requirement]))?;

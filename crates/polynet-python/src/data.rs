@@ -48,7 +48,10 @@ pub(crate) fn check_data(
                 }
             }
             let report = worker.join();
-            (report.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), raised)
+            (
+                report.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                raised,
+            )
         })
     });
     match (report.or_raise()?, raised) {

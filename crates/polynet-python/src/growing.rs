@@ -32,7 +32,9 @@ pub(crate) fn grow<'py>(
         seed,
     };
     let name = from.display().to_string();
-    let taken = out.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let taken = out
+        .read_dir()
+        .is_ok_and(|mut entries| entries.next().is_some());
     if taken {
         let message = "the folder is not empty; choose another, or remove it first";
         return Err(Error::new_err(format!("{}: {message}", out.display())));

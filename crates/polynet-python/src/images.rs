@@ -93,15 +93,11 @@ impl<'py> Images<'py> {
             ("uint8", &[height, width] | &[height, width, 1]) => {
                 let grey = bytes_of(array)?;
                 let pixels = grey.iter().flat_map(|&value| [value; 3]).collect();
-                Ok(Self::One(Source::Pixels(pixels_of(
-                    width, height, pixels,
-                )?)))
+                Ok(Self::One(Source::Pixels(pixels_of(width, height, pixels)?)))
             }
             ("uint8", &[height, width, 3]) => {
                 let pixels = bytes_of(array)?;
-                Ok(Self::One(Source::Pixels(pixels_of(
-                    width, height, pixels,
-                )?)))
+                Ok(Self::One(Source::Pixels(pixels_of(width, height, pixels)?)))
             }
             ("uint8", &[_, _, _, 1 | 3]) => Ok(Self::Several(array.clone())),
             (_, &[_]) if holds_objects => Ok(Self::Several(array.clone())),
@@ -146,7 +142,11 @@ fn pillow(image: &Bound<'_, PyAny>) -> PyResult<RgbImage> {
 }
 
 fn pixels_of(width: usize, height: usize, pixels: Vec<u8>) -> PyResult<RgbImage> {
-    let empty = || Error::new_err(format!("expected an image with a pixel, found {height}x{width}"));
+    let empty = || {
+        Error::new_err(format!(
+            "expected an image with a pixel, found {height}x{width}"
+        ))
+    };
     if width == 0 || height == 0 {
         return Err(empty());
     }
@@ -156,7 +156,10 @@ fn pixels_of(width: usize, height: usize, pixels: Vec<u8>) -> PyResult<RgbImage>
 
 /// An image as a file's bytes: a file's own, or a PNG of pixels.
 #[pyfunction]
-pub(crate) fn encoded<'py>(py: Python<'py>, image: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+pub(crate) fn encoded<'py>(
+    py: Python<'py>,
+    image: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyBytes>> {
     let bytes = match Source::of(image)? {
         Source::File(path) => std::fs::read(&path).map_err(|error| {
             crate::error::FileError::new_err(format!("{}: {error}", path.display()))

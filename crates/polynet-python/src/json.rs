@@ -5,7 +5,10 @@ use pyo3::prelude::*;
 use serde::Serialize;
 
 /// A value as Python's dicts, lists and numbers.
-pub(crate) fn to_python<'py>(py: Python<'py>, value: &impl Serialize) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn to_python<'py>(
+    py: Python<'py>,
+    value: &impl Serialize,
+) -> PyResult<Bound<'py, PyAny>> {
     let text = serde_json::to_string(value).or_raise()?;
     py.import("json")?.call_method1("loads", (text,))
 }
@@ -28,6 +31,7 @@ pub(crate) fn toml_value(json: &str) -> PyResult<String> {
 }
 
 fn toml_of(json: &str) -> PyResult<toml::Value> {
-    serde_json::from_str(json)
-        .map_err(|_| Error::new_err("expected values that TOML can hold; leave out a key that is None"))
+    serde_json::from_str(json).map_err(|_| {
+        Error::new_err("expected values that TOML can hold; leave out a key that is None")
+    })
 }

@@ -37,7 +37,10 @@ static ALLOCATOR: CachingAllocator = CachingAllocator::advising(
 /// What the build can do beyond the processor.
 fn features() -> Vec<&'static str> {
     let features = [
-        ("gpu", cfg!(any(feature = "gpu", feature = "cuda", feature = "metal"))),
+        (
+            "gpu",
+            cfg!(any(feature = "gpu", feature = "cuda", feature = "metal")),
+        ),
         ("cuda", cfg!(feature = "cuda")),
         ("metal", cfg!(feature = "metal")),
     ];

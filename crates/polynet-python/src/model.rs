@@ -187,11 +187,7 @@ impl Model {
 
     /// Logits: float32 `[classes]` of one image, `[images, classes]` of several.
     #[pyo3(signature = (images, batch = 8))]
-    fn logits<'py>(
-        &self,
-        images: &Bound<'py, PyAny>,
-        batch: usize,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn logits<'py>(&self, images: &Bound<'py, PyAny>, batch: usize) -> PyResult<Bound<'py, PyAny>> {
         self.rows(images, batch, self.config.classes.len(), |found| {
             found.logits
         })
@@ -276,7 +272,12 @@ impl Explanation {
     /// The explained classes as pairs of name and probability, the best first.
     #[getter]
     fn classes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let ranking: Vec<Ranked> = self.0.classes.iter().map(|(class, _)| class.clone()).collect();
+        let ranking: Vec<Ranked> = self
+            .0
+            .classes
+            .iter()
+            .map(|(class, _)| class.clone())
+            .collect();
         pairs(py, &ranking)
     }
 
@@ -284,7 +285,12 @@ impl Explanation {
     /// whole image were as this place.
     #[getter]
     fn maps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let maps: Vec<f32> = self.0.classes.iter().flat_map(|(_, map)| map.clone()).collect();
+        let maps: Vec<f32> = self
+            .0
+            .classes
+            .iter()
+            .flat_map(|(_, map)| map.clone())
+            .collect();
         let [rows, columns] = self.0.size;
         array(py, &maps, &[self.0.classes.len(), rows, columns])
     }
@@ -315,12 +321,18 @@ impl Explanation {
 }
 
 fn pairs<'py>(py: Python<'py>, ranking: &[Ranked]) -> PyResult<Bound<'py, PyList>> {
-    PyList::new(py, ranking.iter().map(|best| (&best.class, best.probability)))
+    PyList::new(
+        py,
+        ranking.iter().map(|best| (&best.class, best.probability)),
+    )
 }
 
 /// A NumPy array of float32 that owns its memory.
 fn array<'py>(py: Python<'py>, values: &[f32], shape: &[usize]) -> PyResult<Bound<'py, PyAny>> {
-    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_ne_bytes()).collect();
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_ne_bytes())
+        .collect();
     numpy_of(py, &bytes, "float32", shape)
 }
 

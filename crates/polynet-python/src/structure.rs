@@ -219,7 +219,9 @@ impl Architecture {
 impl Architecture {
     fn network_report(&self, batch: u64) -> PyResult<NetworkReport> {
         if batch == 0 {
-            return Err(Error::new_err("batch: expected at least one image, found 0"));
+            return Err(Error::new_err(
+                "batch: expected at least one image, found 0",
+            ));
         }
         NetworkReport::new(&self.0.to_string(), &self.0, batch).or_raise()
     }
@@ -242,7 +244,9 @@ impl Stage {
         Self {
             label: stage.label.clone(),
             text: stage.text.clone(),
-            modules: modules.map(|module| Polynomial(module.polynomial.clone())).collect(),
+            modules: modules
+                .map(|module| Polynomial(module.polynomial.clone()))
+                .collect(),
         }
     }
 }
@@ -254,7 +258,7 @@ impl Stage {
     }
 
     fn __repr__(&self) -> String {
-        format!("<polynet.Stage {self}>", self = self.__str__())
+        format!("<polynet.Stage {}: {}>", self.label, self.text)
     }
 }
 

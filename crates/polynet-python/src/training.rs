@@ -158,7 +158,9 @@ impl Progress for Watcher<'_> {
 
     fn message(&mut self, text: &str) {
         self.tell(|py| {
-            let logger = py.import("logging")?.call_method1("getLogger", ("polynet",))?;
+            let logger = py
+                .import("logging")?
+                .call_method1("getLogger", ("polynet",))?;
             logger.call_method1("info", (text,)).map(drop)
         });
     }
@@ -171,7 +173,9 @@ impl Progress for Watcher<'_> {
         let text = warning.to_string();
         self.tell(|py| {
             let category = py.import("polynet._errors")?.getattr("TrainingWarning")?;
-            py.import("warnings")?.call_method1("warn", (text, category)).map(drop)
+            py.import("warnings")?
+                .call_method1("warn", (text, category))
+                .map(drop)
         });
     }
 }
@@ -239,11 +243,7 @@ fn note(py: Python<'_>, raised: &PyErr, folder: &Path, outcome: &Outcome) -> PyR
     Ok(())
 }
 
-fn read_recipe(
-    path: Option<&Path>,
-    text: Option<&str>,
-    overrides: &[String],
-) -> PyResult<Recipe> {
+fn read_recipe(path: Option<&Path>, text: Option<&str>, overrides: &[String]) -> PyResult<Recipe> {
     match (path, text) {
         (Some(path), None) => Recipe::load(path, overrides).or_raise(),
         (None, Some(text)) => Recipe::parse(text, overrides).or_raise(),
