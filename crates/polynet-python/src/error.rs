@@ -37,7 +37,7 @@ pub(crate) fn exception(error: &(dyn StdError + 'static)) -> PyErr {
 fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    successors(Some(error), |error| error.source())
+    successors(Some(error), |&error| error.source())
 }
 
 fn is_of_files(error: &(dyn StdError + 'static)) -> bool {

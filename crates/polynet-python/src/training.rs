@@ -182,7 +182,7 @@ impl Progress for Watcher<'_> {
 
 /// What a run has to be told besides its recipe.
 #[derive(FromPyObject)]
-struct Watching {
+pub(crate) struct Watching {
     #[pyo3(item)]
     on_step: Option<Py<PyAny>>,
     #[pyo3(item)]

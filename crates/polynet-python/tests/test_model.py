@@ -144,8 +144,8 @@ def test_arrays_are_the_callers(model):
     ("image", "error", "text"),
     [
         ("nothing.jpg", polynet.FileError, "nothing.jpg"),
-        (b"no image", polynet.Error, "image"),
-        (PHOTO.read_bytes()[:200], polynet.Error, ""),
+        (b"no image", polynet.Error, "expected a JPEG or PNG"),
+        (PHOTO.read_bytes()[:200], polynet.Error, "ends"),
         (pixels() / 255, polynet.Error, "found float64"),
         (pixels()[:, :, :2], polynet.Error, "uint8"),
         (pixels()[:0], polynet.Error, "with a pixel"),
