@@ -16,7 +16,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A model folder, opened for prediction.
-#[pyclass(frozen, module = "polynet")]
+#[pyclass(frozen, weakref, module = "polynet")]
 pub(crate) struct Model {
     folder: PathBuf,
     config: ModelConfig,

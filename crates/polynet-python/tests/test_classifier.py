@@ -13,7 +13,8 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import validate_data
 
 QUICK = {"epochs": 1, "batch_size": 16, "random_state": 0}
 
@@ -52,7 +53,7 @@ def test_images_may_be_paths_arrays_or_pillow_images(photographs, tmp_path):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("labels", [[7, -1], [True, False], ["a/b", ".."], ["frog", "Frog"], [1.5, 2.5]])
+@pytest.mark.parametrize("labels", [[7, -1], [True, False], ["a/b", ".."], ["frog", "Frog"], [2.0, 3.0]])
 def test_labels_are_given_back_as_they_came(photographs, labels):
     images, _ = photographs
     y = np.repeat(labels, 100)
@@ -130,12 +131,50 @@ def test_what_cannot_be_learned_from_is_refused(photographs, tmp_path):
         (images[0], labels, r"\[images, height, width, 3\]"),
         ("photo.jpg", ["frog"], "found one image"),
         (images / 255, labels, "uint8"),
+        (images, np.linspace(0, 1, 200), "Unknown label type"),
         ([tmp_path / "no.jpg"] * 2, ["a", "b"], "no.jpg"),
     ]:
-        with pytest.raises(polynet.Error, match=text):
+        with pytest.raises(ValueError, match=text):
             estimator.fit(X, y)
     with pytest.raises(NotFittedError):
         estimator.predict(images)
+
+
+class OfTables(polynet.Classifier):
+    """The estimator for scikit-learn's checks, whose X are tables: a row becomes an image of vertical bars."""
+
+    def __init__(self, epochs=5, batch_size=16, random_state=0):
+        super().__init__(epochs=epochs, batch_size=batch_size, random_state=random_state)
+
+    def get_params(self, deep=True):
+        return {name: getattr(self, name) for name in ("epochs", "batch_size", "random_state")}
+
+    def fit(self, X, y):
+        X, y = validate_data(self, X, y)
+        return super().fit(self.images(X), y)
+
+    def predict_proba(self, X):
+        self._check_is_fitted()
+        return super().predict_proba(self.images(validate_data(self, X, reset=False)))
+
+    def images(self, X):
+        values = np.clip(128 + 32 * X, 0, 255).astype(np.uint8)
+        return [np.repeat(np.repeat(row[None], 8, axis=0), 4, axis=1) for row in values]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.string = False
+        tags.no_validation = False
+        return tags
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_passes_scikit_learns_checks():
+    results = check_estimator(OfTables(), on_fail=None, on_skip=None)
+    assert len(results) > 45
+    failed = {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
+    assert failed == {}
 
 
 def test_it_does_without_scikit_learn(photographs, tmp_path):

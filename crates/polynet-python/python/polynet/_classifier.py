@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from ._errors import Error, FileError
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.exceptions import NotFittedError
+    from sklearn.utils.multiclass import check_classification_targets
 except ImportError:
-    from ._estimator import BaseEstimator, ClassifierMixin, NotFittedError
+    from ._estimator import BaseEstimator, ClassifierMixin, NotFittedError, check_classification_targets
 
 # Images at once while predicting.
 _BATCH = 32
@@ -72,6 +74,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         images, labels = _images(X), np.asarray(y)
         if labels.ndim != 1 or len(labels) != len(images):
             raise Error(f"expected a label for each of {len(images)} images, found y of shape {labels.shape}")
+        check_classification_targets(labels)
         classes, targets = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise Error(f"expected images of at least two classes, found {len(classes)} class")
@@ -100,7 +103,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """The most probable label of each image."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def _recipe(self, data, counts):
         architecture = _native.Architecture(str(self.architecture), classes=len(counts))
@@ -129,11 +133,12 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return recipe
 
     def _open(self):
-        """Opens the model from its files' bytes; the folder lives as long as the estimator."""
-        self._folder = tempfile.TemporaryDirectory(prefix="polynet-")
+        """Opens the model from its files' bytes, in a folder that lives as long as the model."""
+        folder = tempfile.mkdtemp(prefix="polynet-")
         for name, content in self._files.items():
-            (Path(self._folder.name) / name).write_bytes(content)
-        self.model_ = _native.Model.open(self._folder.name)
+            (Path(folder) / name).write_bytes(content)
+        self.model_ = _native.Model.open(folder)
+        weakref.finalize(self.model_, shutil.rmtree, folder, ignore_errors=True)
 
     def _check_is_fitted(self):
         if not self.__sklearn_is_fitted__():
@@ -144,7 +149,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def __getstate__(self):
         state = super().__getstate__() if hasattr(super(), "__getstate__") else self.__dict__
-        return {key: value for key, value in state.items() if key not in ("model_", "_folder")}
+        return {key: value for key, value in state.items() if key != "model_"}
 
     def __setstate__(self, state):
         if hasattr(super(), "__setstate__"):

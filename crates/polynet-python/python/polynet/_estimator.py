@@ -34,3 +34,9 @@ class ClassifierMixin:
         import numpy as np
 
         return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
+
+
+def check_classification_targets(y):
+    """Refuses numbers that no classes are: those that are not whole."""
+    if y.dtype.kind == "f" and (y != y.round()).any():
+        raise ValueError("Unknown label type: continuous. Expected classes, found numbers that are not whole")

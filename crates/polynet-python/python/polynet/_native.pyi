@@ -54,8 +54,11 @@ class Model:
         `threads` are the model's own; by default all models share one for each core. `precision` is `f32`, or
         `bf16`, which is faster where the processor multiplies such numbers. `isa` is one of `instruction_sets()`.
         """
+    # A text is an iterable of texts, and an image all the same.
     @overload
-    def classify(self, images: Image, top: int = 5, batch: int = 8) -> list[tuple[str, float]]: ...
+    def classify(  # type: ignore[overload-overlap]
+        self, images: Image, top: int = 5, batch: int = 8
+    ) -> list[tuple[str, float]]: ...
     @overload
     def classify(self, images: Iterable[Image], top: int = 5, batch: int = 8) -> list[list[tuple[str, float]]]:
         """The `top` most probable classes as pairs of name and probability, the best first; of images a list each.
