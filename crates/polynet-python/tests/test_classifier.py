@@ -13,7 +13,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import check_classifiers_train, check_estimator
 from sklearn.utils.validation import validate_data
 
 QUICK = {"epochs": 1, "batch_size": 16, "random_state": 0}
@@ -66,7 +66,7 @@ def test_the_columns_are_the_classes_wherever_the_model_has_them(photographs):
     images, _ = photographs
     # As texts, 10 comes before 9.
     y = np.repeat([9, 10], 100)
-    estimator = polynet.Classifier(epochs=6, batch_size=16, random_state=0).fit(images, y)
+    estimator = polynet.Classifier(epochs=4, batch_size=16, random_state=0).fit(images, y)
     assert estimator.model_.classes == ["10", "9"] and list(estimator.classes_) == [9, 10]
     assert estimator.score(images, y) > 0.7
 
@@ -143,7 +143,7 @@ def test_what_cannot_be_learned_from_is_refused(photographs, tmp_path):
 class OfTables(polynet.Classifier):
     """The estimator for scikit-learn's checks, whose X are tables: a row becomes an image of vertical bars."""
 
-    def __init__(self, epochs=5, batch_size=16, random_state=0):
+    def __init__(self, epochs=1, batch_size=16, random_state=0):
         super().__init__(epochs=epochs, batch_size=batch_size, random_state=random_state)
 
     def get_params(self, deep=True):
@@ -171,10 +171,13 @@ class OfTables(polynet.Classifier):
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_passes_scikit_learns_checks():
-    results = check_estimator(OfTables(), on_fail=None, on_skip=None)
-    assert len(results) > 45
+    # The one that asks for accuracy needs more than an epoch.
+    results = check_estimator(
+        OfTables(), expected_failed_checks={"check_classifiers_train": "epochs"}, on_fail=None, on_skip=None
+    )
     failed = {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
-    assert failed == {}
+    assert failed == {} and len(results) > 45
+    check_classifiers_train("OfTables", OfTables(epochs=8))
 
 
 def test_it_does_without_scikit_learn(photographs, tmp_path):

@@ -192,22 +192,25 @@ def _folder_names(classes):
 
 
 def _write_images(data, images, folders):
-    """A folder of images by class: what lies in files is linked to, anything else is written."""
+    """A folder of images by class: what lies in files is linked to, anything else is written.
+
+    The content says what a file is, whatever its name. Names say which images are held out: they are the same for the
+    same images.
+    """
     for folder in set(folders):
         (data / folder).mkdir(parents=True)
     for number, (image, folder) in enumerate(zip(images, folders)):
-        if isinstance(image, (str, os.PathLike)):
-            source = Path(image).resolve()
-            if not source.is_file():
-                raise FileError(f"{source}: expected an image, found no file")
-            # The content says what it is; a name that is no image's would be passed over.
-            target = data / folder / f"{number:08}.jpg"
-            try:
-                target.symlink_to(source)
-            except OSError:
-                shutil.copyfile(source, target)
-        else:
-            (data / folder / f"{number:08}.png").write_bytes(_native.encoded(image))
+        target = data / folder / f"{number:08}.png"
+        if not isinstance(image, (str, os.PathLike)):
+            target.write_bytes(_native.encoded(image))
+            continue
+        source = Path(image).resolve()
+        if not source.is_file():
+            raise FileError(f"{source}: expected an image, found no file")
+        try:
+            target.symlink_to(source)
+        except OSError:
+            shutil.copyfile(source, target)
 
 
 def _seed(random_state):
