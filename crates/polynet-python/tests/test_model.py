@@ -145,7 +145,7 @@ def test_arrays_are_the_callers(model):
     [
         ("nothing.jpg", polynet.FileError, "nothing.jpg"),
         (b"no image", polynet.Error, "expected a JPEG or PNG"),
-        (PHOTO.read_bytes()[:200], polynet.Error, "ends"),
+        (PHOTO.read_bytes()[:200], polynet.Error, "unexpected end of file"),
         (pixels() / 255, polynet.Error, "found float64"),
         (pixels()[:, :, :2], polynet.Error, "uint8"),
         (pixels()[:0], polynet.Error, "with a pixel"),

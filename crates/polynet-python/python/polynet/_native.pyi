@@ -6,7 +6,7 @@ from typing import Any, Optional, Protocol, Union, final, overload
 import numpy as np
 import numpy.typing as npt
 
-class PillowImage(Protocol):
+class _PillowImage(Protocol):
     """A Pillow image, by what is asked of it."""
 
     @property
@@ -16,7 +16,7 @@ class PillowImage(Protocol):
     def convert(self, mode: str) -> Any: ...
     def tobytes(self) -> bytes: ...
 
-Image = Union[str, PathLike[str], bytes, bytearray, npt.NDArray[np.uint8], PillowImage]
+_Image = Union[str, PathLike[str], bytes, bytearray, npt.NDArray[np.uint8], _PillowImage]
 """A path, the bytes of a JPEG or PNG, pixels [height, width, 3] or [height, width], or a Pillow image."""
 
 __version__: str
@@ -57,19 +57,19 @@ class Model:
     # A text is an iterable of texts, and an image all the same.
     @overload
     def classify(  # type: ignore[overload-overlap]
-        self, images: Image, top: int = 5, batch: int = 8
+        self, images: _Image, top: int = 5, batch: int = 8
     ) -> list[tuple[str, float]]: ...
     @overload
-    def classify(self, images: Iterable[Image], top: int = 5, batch: int = 8) -> list[list[tuple[str, float]]]:
+    def classify(self, images: Iterable[_Image], top: int = 5, batch: int = 8) -> list[list[tuple[str, float]]]:
         """The `top` most probable classes as pairs of name and probability, the best first; of images a list each.
 
         `batch` images are computed at once; between batches Ctrl-C is heard.
         """
-    def logits(self, images: Union[Image, Iterable[Image]], batch: int = 8) -> npt.NDArray[np.float32]:
+    def logits(self, images: Union[_Image, Iterable[_Image]], batch: int = 8) -> npt.NDArray[np.float32]:
         """Logits: `[classes]` of one image, `[images, classes]` of several."""
-    def embeddings(self, images: Union[Image, Iterable[Image]], batch: int = 8) -> npt.NDArray[np.float32]:
+    def embeddings(self, images: Union[_Image, Iterable[_Image]], batch: int = 8) -> npt.NDArray[np.float32]:
         """What the classifier reads: `[features]` of one image, `[images, features]` of several."""
-    def explain(self, image: Image, top: int = 3) -> Explanation:
+    def explain(self, image: _Image, top: int = 3) -> Explanation:
         """Which regions of an image speak for its `top` most probable classes."""
     @property
     def classes(self) -> list[str]:
@@ -132,9 +132,9 @@ class Polynomial:
         """Evaluations that the plan saves against term by term."""
     def svg(self) -> str: ...
     def _repr_svg_(self) -> str: ...
-    def __add__(self, other: Polynomial) -> Polynomial: ...
-    def __matmul__(self, inner: Polynomial) -> Polynomial: ...
-    def __pow__(self, exponent: int) -> Polynomial: ...
+    def __add__(self, other: Polynomial, /) -> Polynomial: ...
+    def __matmul__(self, inner: Polynomial, /) -> Polynomial: ...
+    def __pow__(self, exponent: int, mod: None = None, /) -> Polynomial: ...
     def __hash__(self) -> int: ...
 
 @final
@@ -212,7 +212,7 @@ class Validation:
 
 # Below is what `polynet/*.py` wraps.
 
-def encoded(image: Image) -> bytes: ...
+def encoded(image: _Image) -> bytes: ...
 def toml_document(json: str) -> str: ...
 def toml_value(json: str) -> str: ...
 def train(

@@ -5,14 +5,14 @@ from typing import Any, Optional, Union
 
 from ._native import Architecture, Model, Step, Validation
 
-AnyPath = Union[str, PathLike[str]]
-Recipe = Union[AnyPath, Mapping[str, Any]]
+_AnyPath = Union[str, PathLike[str]]
+_Recipe = Union[_AnyPath, Mapping[str, Any]]
 
 class Run:
     """The folder of a run: what training leaves, and what goes on from there."""
 
     folder: Path
-    def __init__(self, folder: AnyPath) -> None: ...
+    def __init__(self, folder: _AnyPath) -> None: ...
     def model(
         self,
         *,
@@ -39,6 +39,7 @@ class Grown:
 
     folder: Path
     report: dict[str, Any]
+    def __init__(self, folder: _AnyPath, report: dict[str, Any]) -> None: ...
     def model(
         self,
         *,
@@ -49,11 +50,11 @@ class Grown:
     ) -> Model: ...
 
 def train(
-    recipe: Recipe,
+    recipe: _Recipe,
     on_step: Optional[Callable[[Step], object]] = None,
     *,
     on_validation: Optional[Callable[[Validation], object]] = None,
-    out: Optional[AnyPath] = None,
+    out: Optional[_AnyPath] = None,
     **overrides: Any,
 ) -> Run:
     """Trains a network by a recipe; gives its run.
@@ -66,7 +67,7 @@ def train(
     """
 
 def resume(
-    folder: AnyPath,
+    folder: _AnyPath,
     on_step: Optional[Callable[[Step], object]] = None,
     *,
     on_validation: Optional[Callable[[Validation], object]] = None,
@@ -74,13 +75,13 @@ def resume(
 ) -> Run:
     """Goes on with a run where its last checkpoint stands, to the same weights, bit for bit."""
 
-def recipe(recipe: Recipe, **overrides: Any) -> str:
+def recipe(recipe: _Recipe, **overrides: Any) -> str:
     """A recipe, as `train` takes it, with every default written out, as TOML."""
 
 def grow(
-    model: Union[Model, Run, AnyPath],
+    model: Union[Model, Run, _AnyPath],
     architecture: Union[Architecture, str],
-    out: AnyPath,
+    out: _AnyPath,
     *,
     placement: str = "interleaved",
     start: str = "random",
