@@ -246,5 +246,6 @@ def test_other_threads_run_while_a_network_is_trained(tmp_path):
 def test_messages_go_to_the_log(tmp_path, caplog):
     paths = {"stochastic_paths": {"when": "always", "max_drop": 0.25}}
     with caplog.at_level(logging.INFO, "polynet"):
-        polynet.train({**recipe(training={"duration": "2 steps"}, schedule={"warm_up": "1 steps"}), **paths}, out=tmp_path / "run")
+        short = recipe(training={"duration": "2 steps"}, schedule={"warm_up": "1 steps"})
+        polynet.train({**short, **paths}, out=tmp_path / "run")
     assert "paths" in caplog.text
