@@ -12,6 +12,7 @@ mod licenses;
 mod mpi;
 mod peers_check;
 mod processors;
+mod python;
 mod rooms;
 mod sanitize;
 mod vulkan;
@@ -48,6 +49,8 @@ enum Task {
     PeersCheck(peers_check::Arguments),
     /// Test for aarch64 under an emulator, and type-check for macOS and Windows
     Processors,
+    /// Build the Python package, install it and test it
+    Python(python::Arguments),
     /// Check imports by the table of rooms in ARCHITECTURE.md
     Rooms,
     /// Test the kernels under AddressSanitizer
@@ -68,6 +71,7 @@ fn main() -> Result<()> {
         Task::Mpi(arguments) => mpi::run(&arguments),
         Task::PeersCheck(arguments) => peers_check::run(&arguments),
         Task::Processors => processors::run(),
+        Task::Python(arguments) => python::run(&arguments),
         Task::Rooms => rooms::check(),
         Task::Sanitize => sanitize::run(),
         Task::Vulkan(arguments) => vulkan::run(&arguments),

@@ -40,7 +40,9 @@ pub(crate) mod sample_images;
 #[cfg(feature = "train")]
 pub use crate::random::sample_rng;
 #[cfg(feature = "train")]
-pub use check::{CheckReport, FileFinding, Finding, OVERSIZED_PIXELS, Sizes, SplitReport, check};
+pub use check::{
+    CheckReport, FileFinding, Finding, OVERSIZED_PIXELS, Sizes, SplitReport, check, check_until,
+};
 pub use classes::ClassNames;
 pub use error::{DataError, DataErrorKind, printable};
 #[cfg(feature = "train")]

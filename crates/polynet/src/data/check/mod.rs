@@ -13,7 +13,7 @@ mod inspection;
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use rayon::prelude::*;
@@ -106,6 +106,21 @@ pub fn check(
     classes: Option<&[String]>,
     progress: impl Fn(usize, usize) + Sync,
 ) -> Result<CheckReport, DataError> {
+    let never = AtomicBool::new(false);
+    let report = check_until(path, classes, progress, &never)?;
+    Ok(report.expect("nothing stops it"))
+}
+
+/// As [`check`], or nothing once `stop` is set: files that are being decoded are finished, others left.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_until(
+    path: &Path,
+    classes: Option<&[String]>,
+    progress: impl Fn(usize, usize) + Sync,
+    stop: &AtomicBool,
+) -> Result<Option<CheckReport>, DataError> {
     let (sets, problems) = open_splits(path)?;
     let total = sets.iter().map(|(_, set)| set.len()).sum();
     let done = AtomicUsize::new(0);
@@ -113,17 +128,23 @@ pub fn check(
     let mut findings = Vec::new();
     let mut seen = Seen::default();
     for (split, set) in &sets {
-        let inspections: Vec<Inspection> = (0..set.len())
+        let inspections: Option<Vec<Inspection>> = (0..set.len())
             .into_par_iter()
             .map(|index| {
+                if stop.load(Ordering::Relaxed) {
+                    return None;
+                }
                 let inspection = match set.read(index) {
                     Ok(bytes) => Inspection::of(set.sample(index).name, &bytes),
                     Err(error) => Inspection::broken(error.message()),
                 };
                 progress(1 + done.fetch_add(1, Ordering::Relaxed), total);
-                inspection
+                Some(inspection)
             })
             .collect();
+        let Some(inspections) = inspections else {
+            return Ok(None);
+        };
         splits.push(SplitReport::of(*split, set, &inspections));
         for (index, inspection) in inspections.into_iter().enumerate() {
             let path = set.location(index);
@@ -145,7 +166,7 @@ pub fn check(
     let Some((_, first)) = sets.first() else {
         return Err(DataError::new(DataErrorKind::NoImages, problems.join("; ")));
     };
-    Ok(CheckReport {
+    Ok(Some(CheckReport {
         reading: first.reading().clone(),
         problems,
         splits,
@@ -154,7 +175,7 @@ pub fn check(
         missing_classes,
         finding_counts,
         findings,
-    })
+    }))
 }
 
 /// The splits that can be used.
@@ -306,6 +327,24 @@ mod tests {
             ((12, 12), (16, 16), (20, 20))
         );
         assert_eq!(report.ignored_files, 1);
+    }
+
+    #[test]
+    fn a_check_that_is_stopped_reports_nothing_and_reads_no_further() {
+        let root = tempfile::tempdir().unwrap();
+        let files: Vec<(String, Vec<u8>)> = (0..200)
+            .map(|n| (format!("set/train/a/{n}.png"), flat_png(12, n as u8)))
+            .collect();
+        write_files(root.path(), &files);
+        let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let stop_at_once = |_, _| {
+            done.fetch_add(1, Ordering::Relaxed);
+            stop.store(true, Ordering::Relaxed);
+        };
+        let report = check_until(&root.path().join("set"), None, stop_at_once, &stop);
+        assert_eq!(report.unwrap(), None);
+        // One file for each thread that had begun.
+        assert!(done.load(Ordering::Relaxed) <= rayon::current_num_threads());
     }
 
     #[test]
