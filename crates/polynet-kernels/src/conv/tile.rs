@@ -176,7 +176,7 @@ type Results<const NV: usize, const PX: usize> = std::mem::MaybeUninit<[[Line; P
 struct Line(#[allow(dead_code)] [f32; BLOCK]);
 
 /// Stores the sums `[vectors][pixels]` of a tile. It is one function for all tiles of an instruction set:
-/// a part of each, it would be half of what the compiler makes of this crate.
+/// a part of each, it would be a quarter of this crate's code.
 ///
 /// # Safety
 /// As [`tile`].
