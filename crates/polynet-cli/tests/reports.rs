@@ -472,3 +472,45 @@ fn a_name_that_is_no_text_stops_nothing() {
     let predictions: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(predictions.as_array().unwrap().len(), 3);
 }
+
+#[test]
+fn tensorboard_is_shown_each_record_once() {
+    let folder = world();
+    let root = folder.path();
+    train(root, &["record.tensorboard=true"], 0);
+    let files = || {
+        let entries = fs::read_dir(root.join("run/tensorboard")).unwrap();
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    };
+    let count = |file: &Path, tag: &str| {
+        let bytes = fs::read(file).unwrap();
+        let mut windows = bytes.windows(tag.len());
+        std::iter::from_fn(|| windows.find(|window| *window == tag.as_bytes())).count()
+    };
+    let [first] = &files()[..] else {
+        panic!("{:?}", files())
+    };
+    let metrics = fs::read_to_string(root.join("run/metrics.jsonl")).unwrap();
+    let recorded = |kind: &str| metrics.matches(&format!("\"kind\":\"{kind}\"")).count();
+    assert_eq!((recorded("train"), recorded("validation")), (1, 3));
+    for (tag, times) in [
+        ("train/loss", 1),
+        ("train/learning_rate", 1),
+        ("validation/top1", 3),
+        ("validation/confusion", 3),
+        ("train/images/", 4),
+        ("batch_size = 4", 1),
+    ] {
+        assert_eq!(count(first, tag), times, "{tag}");
+    }
+    // At its end a resumed run validates again what is recorded already.
+    fs::rename(first, root.join("first")).unwrap();
+    told(root, &["train", "--resume", "run"], 0);
+    let [second] = &files()[..] else {
+        panic!("{:?}", files())
+    };
+    assert_eq!(count(second, "validation/"), 0);
+    assert_eq!(count(second, "batch_size = 4"), 1);
+}

@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::tensorboard::EventFile;
 use crate::files::{OpenFile, write_atomically};
 
 mod csv;
@@ -166,7 +167,7 @@ pub enum MetricsError {
 }
 
 impl MetricsError {
-    fn file(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
+    pub(super) fn file(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
         |source| Self::File {
             path: path.to_owned(),
             source,
@@ -211,11 +212,12 @@ pub fn read_metrics(path: &Path) -> Result<Metrics, MetricsError> {
     Ok(metrics)
 }
 
-/// Appends records to `metrics.jsonl` and `metrics.csv`.
+/// Appends records to `metrics.jsonl` and `metrics.csv`, and shows them to TensorBoard where that is asked for.
 #[derive(Debug)]
 pub struct MetricsLog {
     jsonl: Sink,
     csv: Sink,
+    events: Option<EventFile>,
     /// The last that is recorded.
     validation: Option<ValidationRecord>,
 }
@@ -278,6 +280,7 @@ impl MetricsLog {
         let mut log = Self {
             jsonl: Sink::append_to(jsonl)?,
             csv: Sink::append_to(csv)?,
+            events: None,
             validation: None,
         };
         records.iter().for_each(|record| log.remember(record));
@@ -290,18 +293,36 @@ impl MetricsLog {
         }
     }
 
-    /// Appends one record to both files; not so a validation that is the last one again, which a run makes
-    /// that is resumed at its end.
+    /// Appends one record; not so a validation that is the last one again, which a run makes that is resumed
+    /// at its end. Whether it was appended.
     ///
     /// # Errors
     /// When a file can't be written.
-    pub fn record(&mut self, record: &Record) -> Result<(), MetricsError> {
+    pub fn record(&mut self, record: &Record) -> Result<bool, MetricsError> {
         if matches!(record, Record::Validation(again) if self.validation == Some(*again)) {
-            return Ok(());
+            return Ok(false);
         }
         self.remember(record);
         self.jsonl.write_line(&json_line(record))?;
-        self.csv.write_line(&csv::line(record))
+        self.csv.write_line(&csv::line(record))?;
+        if let Some(events) = &mut self.events {
+            events.record(record)?;
+        }
+        Ok(true)
+    }
+
+    /// Shows TensorBoard what is recorded from now on, after `step` steps, by event files in a folder.
+    pub(crate) fn begin_events(
+        &mut self,
+        folder: &Path,
+        step: u64,
+    ) -> Result<&mut EventFile, MetricsError> {
+        Ok(self.events.insert(EventFile::begin(folder, step)?))
+    }
+
+    /// What TensorBoard is shown by, if it is.
+    pub(crate) fn events(&mut self) -> Option<&mut EventFile> {
+        self.events.as_mut()
     }
 
     /// Forces what was recorded to the disk.

@@ -9,12 +9,12 @@
 //! an earlier one has of later steps.
 
 use super::confusion::confusion_picture;
-use super::{ConfusionMatrix, Record};
+use super::{ConfusionMatrix, MetricsError, Record};
 use crate::data::encode_png;
 use crate::files::{OpenFile, make_folder};
 use crate::protobuf::Message;
 use image::RgbImage;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -61,14 +61,14 @@ impl EventFile {
     /// Begins a file in a folder, which is made if it is not there, for a run that goes on after `step` steps.
     ///
     /// # Errors
-    /// With the file, when it can't be written.
-    pub(crate) fn begin(folder: &Path, step: u64) -> Result<Self, (PathBuf, io::Error)> {
-        make_folder(folder).map_err(|error| (folder.to_owned(), error))?;
+    /// When it can't be written.
+    pub(crate) fn begin(folder: &Path, step: u64) -> Result<Self, MetricsError> {
+        make_folder(folder).map_err(MetricsError::file(folder))?;
         let (seconds, process) = (seconds_since_1970() as u64, std::process::id());
         let path = folder.join(format!(
             "events.out.tfevents.{seconds:010}.{process}.polynet"
         ));
-        let file = OpenFile::append_to(&path).map_err(|error| (path.clone(), error))?;
+        let file = OpenFile::append_to(&path).map_err(MetricsError::file(&path))?;
         let mut events = Self { path, file };
         let version = Message::new().text(field::EVENT_FILE_VERSION, "brain.Event:2");
         events.write(0, version)?;
@@ -80,7 +80,7 @@ impl EventFile {
     }
 
     /// A record of the metrics: its numbers as scalars, what happened as text.
-    pub(crate) fn record(&mut self, record: &Record) -> Result<(), (PathBuf, io::Error)> {
+    pub(crate) fn record(&mut self, record: &Record) -> Result<(), MetricsError> {
         let values = match record {
             Record::Train(record) => vec![
                 scalar("train/loss", record.loss),
@@ -104,7 +104,7 @@ impl EventFile {
         step: u64,
         tag: &str,
         markdown: &str,
-    ) -> Result<(), (PathBuf, io::Error)> {
+    ) -> Result<(), MetricsError> {
         self.summary(step, vec![text(tag, markdown)])
     }
 
@@ -114,7 +114,7 @@ impl EventFile {
         step: u64,
         tag: &str,
         pictures: &[RgbImage],
-    ) -> Result<(), (PathBuf, io::Error)> {
+    ) -> Result<(), MetricsError> {
         let pictures = pictures.iter().enumerate();
         let values = pictures.map(|(number, image)| picture(&format!("{tag}/{number}"), image));
         self.summary(step, values.collect())
@@ -125,29 +125,25 @@ impl EventFile {
         &mut self,
         step: u64,
         matrix: &ConfusionMatrix,
-    ) -> Result<(), (PathBuf, io::Error)> {
+    ) -> Result<(), MetricsError> {
         let value = picture("validation/confusion", &confusion_picture(matrix));
         self.summary(step, vec![value])
     }
 
-    fn summary(
-        &mut self,
-        step: u64,
-        values: Vec<Message<'static>>,
-    ) -> Result<(), (PathBuf, io::Error)> {
+    fn summary(&mut self, step: u64, values: Vec<Message<'static>>) -> Result<(), MetricsError> {
         let summary = Message::new().messages(field::SUMMARY_VALUE, values);
         self.write(step, Message::new().message(field::EVENT_SUMMARY, summary))
     }
 
     /// One write for the whole record, so that those of a killed process are whole but for the last.
-    fn write(&mut self, step: u64, what: Message<'_>) -> Result<(), (PathBuf, io::Error)> {
+    fn write(&mut self, step: u64, what: Message<'_>) -> Result<(), MetricsError> {
         let event = Message::new()
             .double(field::EVENT_WALL_TIME, seconds_since_1970())
             .int(field::EVENT_STEP, step as i64)
             .fields(what);
         let record = framed(&event.to_bytes());
         let written = self.file.write_all(&record);
-        written.map_err(|error| (self.path.clone(), error))
+        written.map_err(MetricsError::file(&self.path))
     }
 }
 
@@ -208,11 +204,79 @@ fn checksum(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{TrainRecord, ValidationRecord};
 
     #[test]
     fn a_record_is_the_bytes_that_tensorboard_writes() {
         // tensorboard.summary.writer.record_writer.RecordWriter of TensorBoard 2.21, given b"polynet".
         let expected = b"\x07\0\0\0\0\0\0\0\xbb\xd7\x9f\x11polynet\xd0'\xe13";
         assert_eq!(framed(b"polynet"), expected);
+    }
+
+    /// The events of a file, each its step and what follows its time and step.
+    fn events(file: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let (mut rest, mut events) = (file, Vec::new());
+        while let Some((length, after)) = rest.split_first_chunk() {
+            let length = u64::from_le_bytes(*length) as usize;
+            assert_eq!(rest[..length + 16], framed(&after[4..][..length]));
+            // A field of eight bytes, then a number below 128.
+            let event = &after[4..][..length];
+            assert_eq!((event[0], event[9]), (1 << 3 | 1, 2 << 3));
+            events.push((event[10], event[11..].to_vec()));
+            rest = &rest[length + 16..];
+        }
+        events
+    }
+
+    #[test]
+    fn a_resumed_run_goes_on_behind_the_steps_that_it_keeps() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = EventFile::begin(folder.path(), 20).unwrap();
+        let train = TrainRecord {
+            step: 21,
+            epoch: 0.5,
+            images: 42,
+            loss: 0.5,
+            top1: 0.25,
+            learning_rate: 0.125,
+            images_per_s: 2.0,
+        };
+        file.record(&Record::Train(train)).unwrap();
+        let validation = ValidationRecord {
+            step: 22,
+            epoch: 0.5,
+            loss: 0.5,
+            top1: 0.25,
+            top5: 1.0,
+        };
+        file.record(&Record::Validation(validation)).unwrap();
+        file.confusion(22, &ConfusionMatrix::new(3)).unwrap();
+        let events = events(&std::fs::read(&file.path).unwrap());
+        let steps: Vec<u8> = events.iter().map(|(step, _)| *step).collect();
+        // TensorBoard forgets earlier files' events from the start's step on, so that is the next one.
+        assert_eq!(steps, [0, 21, 21, 22, 22]);
+        let [version, start, train, validation, confusion] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!(version.1, b"\x1a\x0dbrain.Event:2");
+        assert_eq!(start.1, b"\x3a\x02\x08\x01");
+        let scalar = |tag: &str, value: f32| {
+            let tag = [&[1 << 3 | 2, tag.len() as u8][..], tag.as_bytes()];
+            [&tag.concat()[..], &[2 << 3 | 5], &value.to_le_bytes()].concat()
+        };
+        let holds =
+            |event: &(u8, Vec<u8>), part: &[u8]| event.1.windows(part.len()).any(|w| w == part);
+        for (event, tag, value) in [
+            (train, "train/loss", 0.5),
+            (train, "train/top1", 0.25),
+            (train, "train/learning_rate", 0.125),
+            (train, "train/images_per_s", 2.0),
+            (validation, "validation/loss", 0.5),
+            (validation, "validation/top1", 0.25),
+            (validation, "validation/top5", 1.0),
+        ] {
+            assert!(holds(event, &scalar(tag, value)), "{tag}");
+        }
+        assert!(holds(confusion, b"validation/confusion") && holds(confusion, b"\x89PNG"));
     }
 }

@@ -23,11 +23,8 @@ use crate::distributed::{Communicator, Exchange};
 use crate::engine::{Predictor, TrainingEngine};
 use crate::files::FolderLock;
 use crate::params::{ModelConfig, ModelFolder, Params, TensorMap, WeightError};
-use crate::report::{
-    EvalReport, EventFile, EventRecord, MetricsLog, Record, RunFolder, RunFolderError,
-};
+use crate::report::{EvalReport, EventFile, EventRecord, MetricsLog, Record, RunFolder};
 use std::collections::HashSet;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +49,6 @@ pub enum Outcome {
 /// What the rank that writes has.
 struct Writer {
     metrics: MetricsLog,
-    events: Option<EventFile>,
     /// The folder is this process's alone.
     _owner: FolderLock,
 }
@@ -73,23 +69,8 @@ impl Writer {
         }
         Ok(Self {
             metrics,
-            events: None,
             _owner: owner,
         })
-    }
-
-    fn record(&mut self, record: &Record) -> Result<(), TrainError> {
-        self.metrics.record(record)?;
-        self.show(|events| events.record(record))
-    }
-
-    /// Lets TensorBoard see something, where the recipe asks for that.
-    fn show(
-        &mut self,
-        what: impl FnOnce(&mut EventFile) -> Result<(), (PathBuf, io::Error)>,
-    ) -> Result<(), TrainError> {
-        let shown = self.events.as_mut().map_or(Ok(()), what);
-        shown.map_err(|(path, source)| RunFolderError::Folder { path, source }.into())
     }
 }
 
@@ -165,7 +146,6 @@ impl Trainer {
                 folder.write_recipe(&recipe.to_toml()?)?;
                 writer = Some(Writer {
                     metrics,
-                    events: None,
                     _owner: owner,
                 });
             }
@@ -482,11 +462,16 @@ impl Trainer {
             return Ok(());
         };
         let step = self.position.step;
-        let begun = EventFile::begin(&self.folder.tensorboard(), step);
-        let begun = begun.map_err(|(path, source)| RunFolderError::Folder { path, source })?;
-        writer.events = Some(begun);
+        let events = writer
+            .metrics
+            .begin_events(&self.folder.tensorboard(), step)?;
         let recipe = format!("```toml\n{}```", self.recipe.to_toml()?);
-        writer.show(|events| events.text(step, "recipe", &recipe))
+        Ok(events.text(step, "recipe", &recipe)?)
+    }
+
+    /// What TensorBoard is shown by, if it is.
+    fn events(&mut self) -> Option<&mut EventFile> {
+        self.writer.as_mut()?.metrics.events()
     }
 
     fn interrupt(&mut self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
@@ -548,14 +533,16 @@ impl Trainer {
             step: self.position.step,
             epoch: self.epoch(),
             message: message.to_owned(),
-        }))
+        }))?;
+        Ok(())
     }
 
-    fn record(&mut self, record: &Record) -> Result<(), TrainError> {
-        if let Some(writer) = &mut self.writer {
-            writer.record(record)?;
+    /// Whether it is recorded: by the rank that writes, and if it is new.
+    fn record(&mut self, record: &Record) -> Result<bool, TrainError> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer.metrics.record(record)?),
+            None => Ok(false),
         }
-        Ok(())
     }
 
     fn epoch(&self) -> f64 {

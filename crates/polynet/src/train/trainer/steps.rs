@@ -79,17 +79,14 @@ impl Trainer {
 
     /// Lets TensorBoard see the first images as the network does, augmented.
     fn show_first(&mut self, batch: &Batch) -> Result<(), TrainError> {
-        let Some(writer) = &mut self.writer else {
+        let preprocessing = self.setup.preprocessing.clone();
+        let Some(events) = self.events() else {
             return Ok(());
         };
-        let preprocessing = &self.setup.preprocessing;
-        writer.show(|events| {
-            let inputs = batch.images.chunks_exact(preprocessing.input_len());
-            let pictures = inputs
-                .take(FIRST_SHOWN)
-                .map(|input| preprocessing.picture(input));
-            events.pictures(0, "train/images", &pictures.collect::<Vec<_>>())
-        })
+        let inputs = batch.images.chunks_exact(preprocessing.input_len());
+        let inputs = inputs.take(FIRST_SHOWN);
+        let pictures: Vec<_> = inputs.map(|input| preprocessing.picture(input)).collect();
+        Ok(events.pictures(0, "train/images", &pictures)?)
     }
 
     /// Refuses to go on after an epoch, or all steps of a run, without a single image.
@@ -199,7 +196,8 @@ impl Trainer {
             top1: window.top1(),
             learning_rate: schedule.learning_rate(step - 1, self.total_steps()),
             images_per_s: self.speed.images_per_s(),
-        }))
+        }))?;
+        Ok(())
     }
 
     fn validate(&mut self, progress: &mut dyn Progress) -> Result<EvalReport, TrainError> {
@@ -221,9 +219,10 @@ impl Trainer {
             top1: report.top1.unwrap_or_default(),
             top5: report.top5.unwrap_or_default(),
         };
-        self.record(&Record::Validation(record))?;
-        if let Some(writer) = &mut self.writer {
-            writer.show(|events| events.confusion(record.step, &report.confusion))?;
+        if self.record(&Record::Validation(record))?
+            && let Some(events) = self.events()
+        {
+            events.confusion(record.step, &report.confusion)?;
         }
         progress.validation(&record);
         let best = self.position.best_top1;
