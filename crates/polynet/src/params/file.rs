@@ -218,13 +218,28 @@ impl<'a> TensorRef<'a> {
 
 #[cfg(feature = "train")]
 /// What the weights of convolutions and the classifier are stored in; all other tensors are in `f32`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Storage {
     /// 32 bits: every bit of what was trained.
-    #[default]
     Full,
     /// 16 bits (IEEE's binary16), half as large.
     Half,
+}
+
+#[cfg(feature = "train")]
+impl Storage {
+    fn is_half(self, tensor: &TensorRef<'_>) -> bool {
+        self == Self::Half && tensor.shape.len() > 1
+    }
+
+    /// The first of some tensors that has a number which this can't hold.
+    pub(super) fn refuses<'a>(self, tensors: &'a [TensorRef<'_>]) -> Option<&'a str> {
+        let largest = half::f16::MAX.to_f32();
+        let is_too_large = |tensor: &&TensorRef<'_>| {
+            self.is_half(tensor) && tensor.values.iter().any(|value| value.abs() > largest)
+        };
+        Some(&*tensors.iter().find(is_too_large)?.name)
+    }
 }
 
 #[cfg(feature = "train")]
@@ -281,20 +296,8 @@ pub(super) fn write_stored(
     storage: Storage,
     metadata: Option<HashMap<String, String>>,
 ) -> Result<(), WeightError> {
-    let is_half = |tensor: &TensorRef<'_>| storage == Storage::Half && tensor.shape.len() > 1;
-    let too_large = |tensor: &&TensorRef<'_>| {
-        let largest = half::f16::MAX.to_f32();
-        is_half(tensor) && tensor.values.iter().any(|value| value.abs() > largest)
-    };
-    if let Some(tensor) = tensors.iter().find(too_large) {
-        let message = format!(
-            "{} has a number beyond 65504, the largest of half precision",
-            tensor.name
-        );
-        return Err(WeightError::invalid(path, message));
-    }
     let named = tensors.iter().map(|tensor| {
-        let is_half = is_half(tensor);
+        let is_half = storage.is_half(tensor);
         (&tensor.name, Stored { tensor, is_half })
     });
     let serialized = safetensors::serialize(named, metadata)
@@ -340,6 +343,46 @@ mod tests {
         let written = TensorRef::new("t", &tensor.shape, &tensor.values);
         write_safetensors(&path, &[written], None).unwrap();
         assert_eq!(read_safetensors(&path).unwrap()["t"], tensor);
+    }
+
+    #[test]
+    fn half_precision_is_for_weights_that_it_can_hold() {
+        use crate::params::{ModelConfig, ModelFolder, Params};
+        let folder = tempfile::tempdir().unwrap();
+        let text = "small-ir-1-2-1; width = 0.0625; classes = 2";
+        let architecture: crate::arch::Architecture = text.parse().unwrap();
+        let graph = architecture.graph().unwrap();
+        let classes = ["a", "b"].map(str::to_owned).to_vec();
+        let config = ModelConfig::new(
+            &architecture,
+            crate::data::ClassNames::new(classes).unwrap(),
+            crate::data::Preprocessing::small(32),
+            "a test",
+        );
+        let params = Params::init(&graph, 1);
+        let mut model = ModelFolder {
+            config,
+            architecture,
+            graph,
+            params,
+        };
+        let half = folder.path().join("half");
+        model.save_half(&half).unwrap();
+        let read = ModelFolder::open(&half).unwrap().params;
+        for ((spec, written), (_, found)) in model.params.iter().zip(read.iter()) {
+            let rounded = |value: &f32| half::f16::from_f32(*value).to_f32();
+            let expected: Vec<f32> = match spec.shape.len() {
+                1 => written.to_vec(),
+                _ => written.iter().map(rounded).collect(),
+            };
+            assert_eq!(found, expected, "{}", spec.name);
+        }
+        // A weight of the stem; then nothing is written.
+        model.params.tensors_mut().next().unwrap()[0] = -7e4;
+        let refused = folder.path().join("refused");
+        let error = model.save_half(&refused).unwrap_err().to_string();
+        assert!(error.contains("stem") && error.contains("65504"), "{error}");
+        assert!(!refused.exists());
     }
 
     #[test]

@@ -106,8 +106,14 @@ impl ModelFolder {
     /// # Errors
     /// If it is not empty or cannot be written, or a weight is too large for half precision.
     pub fn save_half(&self, folder: &Path) -> Result<(), WeightError> {
+        let tensors = self.params.refs();
+        if let Some(name) = Storage::Half.refuses(&tensors) {
+            let message =
+                format!("{name} has a number beyond 65504, the largest of half precision");
+            return Err(WeightError::invalid(folder, message));
+        }
         create_folder(folder)?;
-        write(folder, &self.config, &self.params.refs(), Storage::Half)
+        write(folder, &self.config, &tensors, Storage::Half)
     }
 }
 
