@@ -1,5 +1,5 @@
-//! The page at `/runs`: what training runs in a folder have come to. Files are read anew at each question, so
-//! what a run writes is seen at once.
+//! The page at `/runs`: what training runs in a folder have come to. At each question the files of those that
+//! have been written since are read anew.
 
 use crate::failure::{Failure, Kind};
 use crate::shared::{Shared, Target, answer, json};
@@ -9,10 +9,10 @@ use polynet::Recipe;
 use polynet::report::{Record, RunFolder, TrainRecord, ValidationRecord, curves, read_metrics};
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path};
-use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 /// The most runs that are listed, those that were written last.
@@ -39,8 +39,64 @@ struct Run {
     problem: Option<String>,
 }
 
+/// What of a run's files tells that it has gone on, without reading them.
+#[derive(Debug, PartialEq)]
+struct Stamp {
+    metrics: Option<(SystemTime, u64)>,
+    recipe: Option<(SystemTime, u64)>,
+    is_finished: bool,
+    has_confusion: bool,
+}
+
+impl Stamp {
+    fn of(folder: &RunFolder) -> Self {
+        let written = |path: &Path| {
+            let data = fs::metadata(path).ok()?;
+            Some((data.modified().ok()?, data.len()))
+        };
+        Self {
+            metrics: written(&folder.metrics()),
+            recipe: written(&folder.recipe()),
+            is_finished: folder.report().is_file(),
+            has_confusion: folder.confusion().is_file(),
+        }
+    }
+}
+
+/// The runs that were last listed, by name.
+#[derive(Default)]
+pub(crate) struct Runs(Mutex<HashMap<String, (Stamp, Arc<Run>)>>);
+
+impl Runs {
+    /// The runs in a folder, the last written first.
+    fn list(&self, root: &Path) -> io::Result<Vec<Arc<Run>>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(root)?.flatten() {
+            let name = entry.file_name().into_string();
+            if let (Ok(name), Ok(folder)) = (name, RunFolder::open(&entry.path())) {
+                found.push((Stamp::of(&folder), name, folder));
+            }
+        }
+        found.sort_by(|(a, ..), (b, ..)| b.metrics.cmp(&a.metrics));
+        found.truncate(LISTED);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = HashMap::new();
+        let runs = found.into_iter().map(|(stamp, name, folder)| {
+            let run = match known.remove(&name) {
+                Some((seen, run)) if seen == stamp => run,
+                _ => Arc::new(Run::read(name.clone(), &folder, &stamp)),
+            };
+            listed.insert(name, (stamp, Arc::clone(&run)));
+            run
+        });
+        let runs = runs.collect();
+        *known = listed;
+        Ok(runs)
+    }
+}
+
 impl Run {
-    fn read(name: String, folder: &RunFolder) -> Self {
+    fn read(name: String, folder: &RunFolder, stamp: &Stamp) -> Self {
         let (mut problem, mut records) = (None, Vec::new());
         match read_metrics(&folder.metrics()) {
             Ok(metrics) => records = metrics.records,
@@ -66,22 +122,21 @@ impl Run {
         }
         Self {
             name,
-            is_finished: folder.report().is_file(),
-            updated: written(&folder.metrics()).unwrap_or_default(),
+            is_finished: stamp.is_finished,
+            updated: stamp.metrics.map_or(0.0, |(written, _)| seconds(written)),
             train,
             validation,
             best_top1,
-            has_confusion: folder.confusion().is_file(),
+            has_confusion: stamp.has_confusion,
             recipe,
             problem,
         }
     }
 }
 
-/// When a file was written, in seconds since 1970.
-fn written(path: &Path) -> Option<f64> {
-    let written = fs::metadata(path).ok()?.modified().ok()?;
-    Some(written.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
+fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// The keys of a recipe, `training.batch_size`, with their values as text.
@@ -112,25 +167,11 @@ fn keys(recipe: &Recipe) -> BTreeMap<String, String> {
 pub(crate) async fn list(State(shared): State<Arc<Shared>>) -> Result<Response, Failure> {
     let root = root(&shared)?.to_owned();
     let runs = apart(move || {
-        let entries = fs::read_dir(&root).map_err(|error| unreadable(&root, &error))?;
-        let mut found = Vec::new();
-        for entry in entries.flatten() {
-            let (Ok(name), Ok(folder)) = (
-                entry.file_name().into_string(),
-                RunFolder::open(&entry.path()),
-            ) else {
-                continue;
-            };
-            found.push((written(&folder.metrics()), name, folder));
-        }
-        found.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(std::cmp::Ordering::Equal));
-        found.truncate(LISTED);
-        let runs = found
-            .into_iter()
-            .map(|(_, name, folder)| Run::read(name, &folder));
-        Ok(runs.collect::<Vec<_>>())
+        let runs = shared.runs.list(&root);
+        runs.map_err(|error| unreadable(&root, &error))
     });
-    json(&runs.await?)
+    let runs = runs.await?;
+    json(&runs.iter().map(Arc::as_ref).collect::<Vec<&Run>>())
 }
 
 /// `GET /runs/{name}/curves`.

@@ -6,6 +6,7 @@ use crate::metrics::Metrics;
 use crate::models::{LoadError, Models};
 use crate::options::{Limits, Options};
 use crate::routes::router;
+use crate::runs::Runs;
 use crate::shared::Shared;
 use crate::source::{ModelSource, SourceError};
 use axum::Router;
@@ -159,6 +160,7 @@ impl Server {
             compute,
             bodies: Bodies::new(&limits),
             metrics,
+            runs: Runs::default(),
             stopping: AtomicBool::new(false),
         };
         Ok(Self {

@@ -6,6 +6,7 @@ use crate::failure::{Failure, Kind};
 use crate::metrics::Metrics;
 use crate::models::{LoadedModel, Models};
 use crate::options::Options;
+use crate::runs::Runs;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::HeaderValue;
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) compute: Compute,
     pub(crate) bodies: Bodies,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) runs: Runs,
     pub(crate) stopping: AtomicBool,
 }
 
