@@ -6,6 +6,7 @@ import base64
 import re
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
@@ -32,14 +33,27 @@ def axe_finds_nothing(page, where):
     assert found.violations_count == 0, f"{where}: {found.generate_report()}"
 
 
-def walk(browser, address, name, pictures):
-    """All that the page does, in one view."""
+@contextmanager
+def opened(browser, address, name, pictures, what):
+    """The page for photographs in one view; at the end whatever page it has become must fit the screen, please axe-core,
+    and have had no error and no request to others."""
     view, scheme = VIEWS[name]
     page = browser.new_page(viewport=view, color_scheme=scheme)
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: errors.append(request.url) if not request.url.startswith((address, "blob:", "data:")) else None)
     page.goto(address)
+    yield page
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}, {what}: wider than the screen"
+    axe_finds_nothing(page, f"{name}, {what}")
+    if pictures:
+        page.screenshot(path=pictures / f"{name}-{what}.png", full_page=True)
+    assert not errors, f"{name}, {what}: {errors}"
+    page.close()
+
+
+def walk(page, name):
+    """All that the page for photographs does."""
     expect(page.locator("#model option")).to_have_count(1)
     axe_finds_nothing(page, f"{name}, empty")
     good = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": PHOTO.read_bytes()}
@@ -64,22 +78,10 @@ def walk(browser, address, name, pictures):
         page.locator("#csv").click()
     rows = Path(download.value.path()).read_text().splitlines()
     assert rows[0] == "image,class,probability" and len(rows) == 3, rows
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than the screen"
-    axe_finds_nothing(page, f"{name}, with results")
-    if pictures:
-        page.screenshot(path=pictures / f"{name}.png", full_page=True)
-    assert not errors, f"{name}: {errors}"
-    page.close()
 
 
-def walk_runs(browser, address, name, pictures, another):
-    """What the page of runs does, in one view; `another` makes one more run."""
-    view, scheme = VIEWS[name]
-    page = browser.new_page(viewport=view, color_scheme=scheme)
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: errors.append(request.url) if not request.url.startswith((address, "blob:", "data:")) else None)
-    page.goto(address)
+def walk_runs(page, another):
+    """What the page of runs does; `another` makes one more run."""
     page.get_by_role("link", name="Training runs").click()
     rows = page.locator("#runs tr")
     expect(rows.nth(1)).to_be_visible()
@@ -96,12 +98,6 @@ def walk_runs(browser, address, name, pictures, another):
     expect(page.locator("#keys th")).to_contain_text(["training.batch_size"])
     another()
     expect(rows).to_have_count(before + 1, timeout=20_000)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than the screen"
-    axe_finds_nothing(page, f"{name}, runs")
-    if pictures:
-        page.screenshot(path=pictures / f"{name}-runs.png", full_page=True)
-    assert not errors, f"{name}: {errors}"
-    page.close()
 
 
 def trained(polynet, folder, batch_size=8):
@@ -128,9 +124,11 @@ def main():
             address = re.search(r"http://[^\s;]+", server.stderr.readline()).group()
             browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
             for number, name in enumerate(VIEWS):
-                walk(browser, address, name, arguments.pictures)
+                with opened(browser, address, name, arguments.pictures, "photographs") as page:
+                    walk(page, name)
                 another = lambda: trained(arguments.polynet, runs / f"while-{name}", 2 + number)
-                walk_runs(browser, address, name, arguments.pictures, another)
+                with opened(browser, address, name, arguments.pictures, "runs") as page:
+                    walk_runs(page, another)
                 print(f"{name}: ok")
         finally:
             server.terminate()
