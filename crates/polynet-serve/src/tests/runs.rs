@@ -120,6 +120,25 @@ fn runs_are_told_as_their_files_say_and_anew_at_each_question() {
 }
 
 #[test]
+fn the_run_that_was_written_last_comes_first() {
+    let (folder, options) = with_run("a");
+    write_run(&folder.path().join("b"), 32, &records(1));
+    let server = Running::start(options);
+    for [first, second] in [["a", "b"], ["b", "a"], ["a", "b"]] {
+        for (name, seconds) in [(first, 2000), (second, 1000)] {
+            let metrics = folder.path().join(name).join("metrics.jsonl");
+            let metrics = fs::File::options().append(true).open(metrics).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            metrics.set_modified(time).unwrap();
+        }
+        let runs = server.get("/runs.json").ok().json();
+        let told = |place: usize| (&runs[place]["name"], &runs[place]["updated"]);
+        assert_eq!(told(0), (&json!(first), &json!(2000.0)));
+        assert_eq!(told(1), (&json!(second), &json!(1000.0)));
+    }
+}
+
+#[test]
 fn no_address_leaves_the_folder_of_runs() {
     let (folder, mut options) = with_run("first");
     write_run(&folder.path().join("first/inner"), 32, &[]);

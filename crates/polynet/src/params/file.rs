@@ -359,7 +359,9 @@ mod tests {
             crate::data::Preprocessing::small(32),
             "a test",
         );
-        let params = Params::init(&graph, 1);
+        let mut params = Params::init(&graph, 1);
+        // Ones and zeros would be the same in half precision.
+        params.tensors_mut().for_each(|tensor| tensor[0] = 0.1);
         let mut model = ModelFolder {
             config,
             architecture,
