@@ -9,6 +9,7 @@ use polynet::Recipe;
 use polynet::report::{Record, RunFolder, TrainRecord, ValidationRecord, curves, read_metrics};
 use serde::Serialize;
 use serde_json::Value;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,7 +78,7 @@ impl Runs {
                 found.push((Stamp::of(&folder), name, folder));
             }
         }
-        found.sort_by(|(a, ..), (b, ..)| b.metrics.cmp(&a.metrics));
+        found.sort_by_key(|(stamp, ..)| Reverse(stamp.metrics));
         found.truncate(LISTED);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut listed = HashMap::new();
