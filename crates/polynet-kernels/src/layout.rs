@@ -15,8 +15,8 @@ mod view;
 pub use crate::simd::BLOCK;
 pub use arena::Arena;
 pub(crate) use shared::Shared;
-pub(crate) use view::clear_halo;
 pub use view::{View, blocks_of};
+pub(crate) use view::{clear_halo, flat};
 
 #[cfg(test)]
 mod tests {

@@ -3,8 +3,8 @@
 
 use crate::dispatch::dispatch;
 use crate::element::Element;
-use crate::layout::{Arena, BLOCK, Shared, View, clear_halo};
-use crate::simd::{Isa, Simd};
+use crate::layout::{Arena, BLOCK, Shared, View, clear_halo, flat};
+use crate::simd::{Isa, Simd, block_vectors};
 use rayon::prelude::*;
 
 /// Planes that are worth a task of their own, in elements.
@@ -100,7 +100,8 @@ impl Affine {
                 b_row: 0,
                 // SAFETY: both views lie in the arena.
                 target: unsafe { memory.plane(to, image, block) },
-                to: *to,
+                to_row: to.row_stride(),
+                size: flat([from, to]),
                 relu,
             };
             let combination = &combination;
@@ -140,7 +141,8 @@ pub fn add<E: Element>(
             b: b_plane,
             b_row: b.row_stride(),
             target,
-            to: *to,
+            to_row: to.row_stride(),
+            size: flat([a, b, to]),
             relu,
         };
         let combination = &combination;
@@ -179,7 +181,8 @@ pub fn gate(
             gate_row: open.row_stride(),
             scale,
             target,
-            to: *to,
+            to_row: to.row_stride(),
+            size: flat([g, open, to]),
             add,
         };
         let plane = &plane;
@@ -196,7 +199,8 @@ struct Gate {
     gate_row: usize,
     scale: f32,
     target: *mut f32,
-    to: View,
+    to_row: usize,
+    size: [usize; 2],
     add: bool,
 }
 
@@ -204,22 +208,43 @@ struct Gate {
 /// The processor has the instruction set and the planes are valid.
 #[inline(always)]
 unsafe fn gate_plane<S: Simd>(p: &Gate) {
-    for row in 0..p.to.height {
-        for column in 0..p.to.width {
-            for lane in (0..BLOCK).step_by(S::LANES) {
-                // SAFETY: by the contract.
-                unsafe {
-                    let mut g = S::load(p.g.add(row * p.g_row + column * BLOCK + lane));
-                    if !p.gate.is_null() {
-                        let open = S::load(p.gate.add(row * p.gate_row + column * BLOCK + lane));
-                        g = S::where_positive(open, g);
-                    }
-                    let to = p
-                        .target
-                        .add(row * p.to.row_stride() + column * BLOCK + lane);
-                    let before = if p.add { S::load(to) } else { S::splat(0.0) };
-                    S::store(to, S::fma(S::splat(p.scale), g, before));
+    // SAFETY: by the contract.
+    unsafe {
+        match (p.gate.is_null(), p.add) {
+            (true, true) => gate_pixels::<S, false, true>(p),
+            (true, false) => gate_pixels::<S, false, false>(p),
+            (false, true) => gate_pixels::<S, true, true>(p),
+            (false, false) => gate_pixels::<S, true, false>(p),
+        }
+    }
+}
+
+/// # Safety
+/// As [`gate_plane`].
+#[inline(always)]
+unsafe fn gate_pixels<S: Simd, const GATE: bool, const ADD: bool>(p: &Gate) {
+    let &Gate {
+        g,
+        gate,
+        target,
+        size,
+        ..
+    } = p;
+    let [g_row, gate_row, to_row] = [p.g_row, p.gate_row, p.to_row];
+    // SAFETY: by the contract.
+    unsafe {
+        let scale = S::splat(p.scale);
+        for row in 0..size[0] {
+            let (g, to) = (g.add(row * g_row), target.add(row * to_row));
+            let gate = gate.wrapping_add(row * gate_row);
+            for at in (0..size[1] * BLOCK).step_by(S::LANES) {
+                let mut g = S::load(g.add(at));
+                if GATE {
+                    g = S::where_positive(S::load(gate.add(at)), g);
                 }
+                let to = to.add(at);
+                let before = if ADD { S::load(to) } else { S::splat(0.0) };
+                S::store(to, S::fma(scale, g, before));
             }
         }
     }
@@ -290,7 +315,8 @@ struct Combination<E> {
     b: *const E,
     b_row: usize,
     target: *mut E,
-    to: View,
+    to_row: usize,
+    size: [usize; 2],
     relu: bool,
 }
 
@@ -298,23 +324,47 @@ struct Combination<E> {
 /// The processor has the instruction set and the planes are valid.
 #[inline(always)]
 unsafe fn combine_plane<S: Simd, E: Element>(c: &Combination<E>) {
-    for row in 0..c.to.height {
-        for column in 0..c.to.width {
-            for lane in (0..BLOCK).step_by(S::LANES) {
-                // SAFETY: by the contract.
-                unsafe {
-                    let a = E::load::<S>(c.a.add(row * c.a_row + column * BLOCK + lane));
-                    let b = if c.b.is_null() {
-                        S::load(c.shift.add(lane))
-                    } else {
-                        E::load::<S>(c.b.add(row * c.b_row + column * BLOCK + lane))
+    // SAFETY: by the contract.
+    unsafe {
+        match (c.b.is_null(), c.relu) {
+            (true, true) => combine::<S, E, false, true>(c),
+            (true, false) => combine::<S, E, false, false>(c),
+            (false, true) => combine::<S, E, true, true>(c),
+            (false, false) => combine::<S, E, true, false>(c),
+        }
+    }
+}
+
+/// # Safety
+/// As [`combine_plane`].
+#[inline(always)]
+unsafe fn combine<S: Simd, E: Element, const ADD: bool, const RELU: bool>(c: &Combination<E>) {
+    let &Combination {
+        a, b, target, size, ..
+    } = c;
+    let [a_row, b_row, to_row] = [c.a_row, c.b_row, c.to_row];
+    // SAFETY: by the contract.
+    unsafe {
+        let factor = block_vectors::<S>(c.factor);
+        let shift = match ADD {
+            true => factor,
+            false => block_vectors::<S>(c.shift),
+        };
+        for row in 0..size[0] {
+            let (a, to) = (a.add(row * a_row), target.add(row * to_row));
+            let b = b.wrapping_add(row * b_row);
+            for column in 0..size[1] {
+                for v in 0..BLOCK / S::LANES {
+                    let at = column * BLOCK + v * S::LANES;
+                    let addend = match ADD {
+                        true => E::load::<S>(b.add(at)),
+                        false => shift[v],
                     };
-                    let mut y = S::fma(S::load(c.factor.add(lane)), a, b);
-                    if c.relu {
+                    let mut y = S::fma(factor[v], E::load::<S>(a.add(at)), addend);
+                    if RELU {
                         y = S::max(S::splat(0.0), y);
                     }
-                    let place = row * c.to.row_stride() + column * BLOCK + lane;
-                    E::store::<S>(c.target.add(place), y);
+                    E::store::<S>(to.add(at), y);
                 }
             }
         }

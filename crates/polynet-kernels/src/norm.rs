@@ -10,12 +10,11 @@ mod planes;
 mod sums;
 
 use crate::dispatch::dispatch;
-use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo};
+use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo, flat};
 use crate::map::{check_apart, check_replacing, for_planes};
 use crate::simd::Isa;
 use planes::{Factors, MapPlane, apply_plane, gradient_plane, gradient_sums};
-use rayon::prelude::*;
-use sums::{Channels, channels};
+use sums::{Channels, Sums, channels, over_images};
 
 pub use moments::{merge_moments, moments};
 
@@ -101,7 +100,7 @@ impl Applied {
                 // SAFETY: as above.
                 to: unsafe { memory.plane(y, image, block) },
                 to_row: y.row_stride(),
-                size: y.size(),
+                size: flat([z, y]),
                 factors: Factors {
                     scale: self.scale.as_slice()[block * BLOCK..].as_ptr(),
                     shift: self.shift.as_slice()[block * BLOCK..].as_ptr(),
@@ -156,7 +155,7 @@ impl Applied {
                 // SAFETY: as above.
                 to: unsafe { memory.plane(to, image, block) },
                 to_row: to.row_stride(),
-                size: to.size(),
+                size: flat([z, to, addend.unwrap_or(to)]),
                 factors: Factors {
                     scale: scale.as_slice()[block * BLOCK..].as_ptr(),
                     shift: shift.as_slice()[block * BLOCK..].as_ptr(),
@@ -301,7 +300,7 @@ impl Applied {
                 // SAFETY: as above.
                 to: unsafe { memory.plane(dz, image, block) },
                 to_row: dz.row_stride(),
-                size: dz.size(),
+                size: flat([z, dy, dz]),
                 factors: self.factors(block, terms),
             };
             let plane = &plane;
@@ -313,42 +312,31 @@ impl Applied {
     /// `Σ g` and `Σ g · (z − mean)` of every channel, where `g` is `dy` where the ReLU let through.
     fn sums(&self, isa: Isa, arena: &Arena, z: &View, dy: &View) -> [Channels; 2] {
         let memory = Shared::read_only(arena);
-        let blocks: Vec<[[f64; BLOCK]; 2]> = (0..z.blocks())
-            .into_par_iter()
-            .map(|block| {
-                let mut sums = [[0.0; BLOCK]; 2];
-                let mean = std::array::from_fn::<f32, BLOCK, _>(|c| {
-                    let mean = self.mean.get(block * BLOCK + c);
-                    mean.map_or(0.0, |mean| *mean as f32)
-                });
-                for image in 0..z.images {
-                    let plane = MapPlane {
-                        // SAFETY: the views lie in the arena.
-                        z: unsafe { memory.plane(z, image, block) },
-                        z_row: z.row_stride(),
-                        // SAFETY: as above.
-                        dy: unsafe { memory.plane(dy, image, block) },
-                        dy_row: dy.row_stride(),
-                        to: std::ptr::null_mut(),
-                        to_row: 0,
-                        size: z.size(),
-                        factors: Factors {
-                            terms: [mean.as_ptr(); 3],
-                            ..self.factors(block, &[])
-                        },
-                    };
-                    let (plane, sums) = (&plane, &mut sums);
-                    // SAFETY: the planes lie in the arena, and nothing is written.
-                    unsafe {
-                        dispatch!(
-                            isa,
-                            gradient_sums(plane: &MapPlane, sums: &mut [[f64; BLOCK]; 2])
-                        );
-                    }
-                }
-                sums
-            })
-            .collect();
+        let size = flat([z, dy]);
+        let blocks = over_images(z, |image, block, sums| {
+            let mean = std::array::from_fn::<f32, BLOCK, _>(|c| {
+                let mean = self.mean.get(block * BLOCK + c);
+                mean.map_or(0.0, |mean| *mean as f32)
+            });
+            let plane = MapPlane {
+                // SAFETY: the views lie in the arena.
+                z: unsafe { memory.plane(z, image, block) },
+                z_row: z.row_stride(),
+                // SAFETY: as above.
+                dy: unsafe { memory.plane(dy, image, block) },
+                dy_row: dy.row_stride(),
+                to: std::ptr::null_mut(),
+                to_row: 0,
+                size,
+                factors: Factors {
+                    terms: [mean.as_ptr(); 3],
+                    ..self.factors(block, &[])
+                },
+            };
+            let plane = &plane;
+            // SAFETY: the planes lie in the arena, and nothing is written.
+            unsafe { dispatch!(isa, gradient_sums(plane: &MapPlane, sums: &mut Sums)) }
+        });
         channels(&blocks, z.channels)
     }
 

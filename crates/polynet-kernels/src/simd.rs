@@ -20,7 +20,7 @@ pub(crate) use avx512::{Avx512, Avx512Bf16};
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 pub use vector::BLOCK;
-pub(crate) use vector::Simd;
+pub(crate) use vector::{Simd, block_vectors};
 
 use std::fmt;
 use std::str::FromStr;

@@ -57,9 +57,9 @@ impl Share {
         lines: 0,
     };
 
-    /// The part for one of the task's calls of the microkernel.
-    pub(super) fn of_call(&self, call: usize, calls: usize) -> Ahead {
-        let [first, end] = [call, call + 1].map(|call| self.lines * call / calls);
+    /// The part for some of the task's tiles.
+    pub(super) fn of_tiles(&self, [first, end]: [usize; 2], all: usize) -> Ahead {
+        let [first, end] = [first, end].map(|tile| self.lines * tile / all);
         Ahead {
             first: self.first.wrapping_add(first * LINE_BYTES),
             lines: end - first,

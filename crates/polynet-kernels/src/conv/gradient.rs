@@ -21,10 +21,14 @@ pub(super) const IN_BLOCKS: usize = 2;
 pub(super) const SUMS: usize = BLOCK * IN_BLOCKS * BLOCK;
 /// Pixels whose maps a task goes through before the next tap.
 const CHUNK_PIXELS: usize = 256;
+/// Tasks that are enough for all threads.
+const TASKS: usize = 32;
+/// Multiply-accumulates that are worth a task of their own.
+const TASK_MACS: usize = 2_000_000;
 
 /// A row of pixels for the microkernel.
 pub(super) struct Row {
-    /// The inputs of each block at the first pixel and the tap; a kernel of one block reads the first.
+    /// The inputs of each block at the first pixel and the tap; a kernel of up to 16 lanes reads the first.
     pub(super) inputs: [*const f32; IN_BLOCKS],
     /// Elements between the inputs of neighbouring pixels.
     pub(super) input_stride: usize,
@@ -37,16 +41,18 @@ pub(super) struct Row {
 
 pub(super) type RowKernel = unsafe fn(&[Row]);
 
+/// The sums of the first `LANES` input channels, `NV` vectors of them and `OUT` output channels at a time.
+///
 /// # Safety
 /// The processor has the instruction set, and the pointers of the rows are valid for what the kernel
 /// touches. All rows have the sums of the first.
 #[inline(always)]
-unsafe fn rows<S: Simd, const BLOCKS: usize, const NV: usize, const OUT: usize>(rows: &[Row]) {
+unsafe fn rows<S: Simd, const LANES: usize, const NV: usize, const OUT: usize>(rows: &[Row]) {
     let Some(first) = rows.first() else { return };
     // SAFETY: by the contract.
     unsafe {
         for part in (0..OUTPUTS).step_by(OUT) {
-            for vectors in (0..BLOCKS * BLOCK / S::LANES).step_by(NV) {
+            for vectors in (0..LANES / S::LANES).step_by(NV) {
                 let mut sums = [[S::splat(0.0); NV]; OUT];
                 for row in rows {
                     let gradients = row.outputs.add(part);
@@ -79,37 +85,50 @@ unsafe fn rows<S: Simd, const BLOCKS: usize, const NV: usize, const OUT: usize>(
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn rows_avx512<const BLOCKS: usize>(r: &[Row]) {
+unsafe fn rows_avx512<const LANES: usize, const NV: usize>(r: &[Row]) {
     // SAFETY: the caller's contract is the same.
-    unsafe { rows::<crate::simd::Avx512, BLOCKS, BLOCKS, 8>(r) }
+    unsafe { rows::<crate::simd::Avx512, LANES, NV, 8>(r) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn rows_avx2<const BLOCKS: usize>(r: &[Row]) {
+unsafe fn rows_avx2<const LANES: usize, const NV: usize, const OUT: usize>(r: &[Row]) {
     // SAFETY: the caller's contract is the same.
-    unsafe { rows::<crate::simd::Avx2, BLOCKS, 2, 4>(r) }
+    unsafe { rows::<crate::simd::Avx2, LANES, NV, OUT>(r) }
 }
 
-/// The microkernel for `BLOCKS` input blocks, 1 to `IN_BLOCKS`.
-fn kernel_of<const BLOCKS: usize>(isa: Isa) -> RowKernel {
-    match isa.set() {
+/// The microkernel for the input channels of a group, and for more where that costs nothing.
+pub(super) fn row_kernel(isa: Isa, group: &[(usize, usize)]) -> RowKernel {
+    let lanes = match group {
+        [(_, used)] => *used,
+        [.., (_, used)] => BLOCK + used,
+        [] => unreachable!("a group has a block"),
+    };
+    match (isa.set(), lanes.div_ceil(BLOCK / 2)) {
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => rows_avx512::<BLOCKS>,
+        (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, 1 | 2) => rows_avx512::<16, 1>,
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => rows_avx2::<BLOCKS>,
+        (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => rows_avx512::<32, 2>,
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Avx2, 1) => rows_avx2::<8, 1, 8>,
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Avx2, 2) => rows_avx2::<16, 2, 4>,
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Avx2, 3) => rows_avx2::<24, 3, 4>,
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Avx2, _) => rows_avx2::<32, 2, 4>,
         #[cfg(target_arch = "aarch64")]
-        InstructionSet::Neon => rows::<crate::simd::Neon, BLOCKS, 4, 4>,
-        _ => rows::<crate::simd::Portable, BLOCKS, 4, 2>,
+        (InstructionSet::Neon, 1 | 2) => rows::<crate::simd::Neon, 16, 4, 4>,
+        #[cfg(target_arch = "aarch64")]
+        (InstructionSet::Neon, _) => rows::<crate::simd::Neon, 32, 4, 4>,
+        (_, 1 | 2) => rows::<crate::simd::Portable, 16, 4, 2>,
+        _ => rows::<crate::simd::Portable, 32, 4, 2>,
     }
 }
 
-/// The microkernel for the input blocks of a group.
-pub(super) fn row_kernel(isa: Isa, blocks: usize) -> RowKernel {
-    match blocks {
-        1 => kernel_of::<1>(isa),
-        _ => kernel_of::<IN_BLOCKS>(isa),
-    }
+/// The output channels of a block that are computed, `OUTPUTS` at a time.
+pub(super) fn output_parts(used: usize) -> impl Iterator<Item = usize> {
+    (0..used).step_by(OUTPUTS)
 }
 
 /// The gradient of the weights, `[out_channels, in_channels, kernel_height, kernel_width]` in
@@ -144,30 +163,58 @@ pub fn weight_gradient(
         memory: Shared::read_only(arena),
         inputs,
         outputs,
+        channels: segments.each_ref().map(|segments| block_channels(segments)),
         size: output.size(),
         is_flat: window == Window::POINT && input.halo == 0 && output.halo == 0,
     };
-    let [sources, targets] = segments.each_ref().map(|segments| block_channels(segments));
+    let [sources, targets] = &job.channels;
     let mut gradient = Vec::with_capacity(elements);
     let to = Gradient {
         values: gradient.as_mut_ptr(),
         in_channels,
         taps,
     };
-    let groups = sources.len().div_ceil(IN_BLOCKS);
-    (0..groups * targets.len())
-        .into_par_iter()
-        .for_each(|task| {
-            let (group, target) = (task / targets.len(), task % targets.len());
+    let pairs = sources.len().div_ceil(IN_BLOCKS) * targets.len();
+    // Few pairs of blocks are divided by images, the same for any number of threads.
+    let macs = output.images * output.height * output.width * taps * SUMS;
+    let parts = TASKS.div_ceil(pairs).min(macs / TASK_MACS);
+    let parts = parts.clamp(1, output.images);
+    let images = |part: usize| [part, part + 1].map(|part| part * output.images / parts);
+    let store = |pair: usize, sums: &[f32]| {
+        let (group, target) = (pair / targets.len(), pair % targets.len());
+        // SAFETY: the vector has room for every channel and tap, and the blocks are this task's alone.
+        unsafe { to.store(isa, sums, group_of(sources, group), targets[target]) }
+    };
+    let add = |pair: usize, part: usize, sums: &mut Vec<f32>| {
+        sums.resize(to.sums(), 0.0);
+        sums[..taps * SUMS].fill(0.0);
+        let places = [pair / targets.len(), pair % targets.len()];
+        job.run(places, images(part), sums);
+    };
+    if parts == 1 {
+        (0..pairs).into_par_iter().for_each(|pair| {
             TASK_SUMS.with_borrow_mut(|sums| {
-                sums.resize(to.sums(), 0.0);
-                sums[..taps * SUMS].fill(0.0);
-                job.run(group, target, sums);
-                // SAFETY: the vector has room for every channel and tap, and the blocks are this task's
-                // alone.
-                unsafe { to.store(isa, sums, group_of(&sources, group), targets[target]) }
+                add(pair, 0, sums);
+                store(pair, sums);
             });
         });
+    } else {
+        let of_part = |task: usize| {
+            let mut sums = Vec::new();
+            add(task / parts, task % parts, &mut sums);
+            sums
+        };
+        let mut sums: Vec<Vec<f32>> = (0..pairs * parts).into_par_iter().map(of_part).collect();
+        for (pair, sums) in sums.chunks_exact_mut(parts).enumerate() {
+            let (all, others) = sums.split_first_mut().expect("a pair has a part");
+            for part in others {
+                for (sum, value) in all.iter_mut().zip(part) {
+                    *sum += *value;
+                }
+            }
+            store(pair, all);
+        }
+    }
     // SAFETY: every pair of an input and an output block has been stored.
     unsafe { gradient.set_len(elements) }
     gradient
@@ -317,6 +364,8 @@ struct Job<'a> {
     memory: Shared<'a, f32>,
     inputs: &'a [View],
     outputs: &'a [View],
+    /// Of each block of those maps the first channel and the channels in use.
+    channels: [Vec<(usize, usize)>; 2],
     /// Rows and columns of the result.
     size: [usize; 2],
     /// Whether neighbouring rows are one long row.
@@ -335,11 +384,14 @@ fn find(views: &[View], mut block: usize) -> (View, usize) {
 }
 
 impl Job<'_> {
-    /// Adds the sums `[tap][16 outputs][IN_BLOCKS · 16]` of a group of input blocks and an output block.
-    fn run(&self, group: usize, target: usize, sums: &mut [f32]) {
+    /// Adds the sums `[tap][16 outputs][IN_BLOCKS · 16]` of a group of input blocks and an output block, over
+    /// some of the images.
+    fn run(&self, [group, target]: [usize; 2], images: [usize; 2], sums: &mut [f32]) {
         let taps = self.window.taps();
-        let in_blocks: usize = self.inputs.iter().map(View::blocks).sum();
-        let kernel = row_kernel(self.isa, in_blocks - group * IN_BLOCKS);
+        let [sources, targets] = &self.channels;
+        let in_blocks = sources.len();
+        let kernel = row_kernel(self.isa, group_of(sources, group));
+        let (_, used) = targets[target];
         // A last group may have one block, which the kernel alone reads.
         let sources: [(View, usize); IN_BLOCKS] = std::array::from_fn(|block| {
             let block = (group * IN_BLOCKS + block).min(in_blocks - 1);
@@ -347,10 +399,10 @@ impl Job<'_> {
         });
         let target = find(self.outputs, target);
         let mut list = Vec::new();
-        for [image, first, last] in self.chunks() {
+        for [image, first, last] in self.chunks(images) {
             let joined = if self.is_flat { last - first } else { 1 };
             for tap in 0..taps {
-                for part in (0..BLOCK).step_by(OUTPUTS) {
+                for part in output_parts(used) {
                     list.clear();
                     let to = tap * SUMS + part * IN_BLOCKS * BLOCK;
                     let to = sums[to..to + OUTPUTS * IN_BLOCKS * BLOCK].as_mut_ptr();
@@ -373,12 +425,11 @@ impl Job<'_> {
         }
     }
 
-    /// Ranges of rows of an image, each of about `CHUNK_PIXELS` pixels.
-    fn chunks(&self) -> impl Iterator<Item = [usize; 3]> {
+    /// Ranges of rows of each image, of about `CHUNK_PIXELS` pixels.
+    fn chunks(&self, [first, end]: [usize; 2]) -> impl Iterator<Item = [usize; 3]> {
         let [height, width] = self.size;
         let rows = (CHUNK_PIXELS / width).clamp(1, height);
-        let images = self.inputs[0].images;
-        (0..images).flat_map(move |image| {
+        (first..end).flat_map(move |image| {
             (0..height)
                 .step_by(rows)
                 .map(move |first| [image, first, (first + rows).min(height)])

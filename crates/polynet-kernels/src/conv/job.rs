@@ -4,13 +4,16 @@ use super::ahead::{Ahead, Share};
 use super::layer::{Grid, Layer};
 use super::pack::{Panel, steps};
 use super::stores::Stores;
-use super::tile::{Geometry, Source, Tap, Target, Tile, TileShape};
+use super::tile::{Geometry, Source, Tap, Target, Tile, TileShape, Tiles};
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo};
 use crate::window::Window;
 
 /// Multiply-accumulates that are worth a task of their own.
 const TASK_MACS: usize = 100_000;
+
+/// Bytes of inputs that panels read one after the other, to stay in a cache.
+const RUN_BYTES: usize = 64 << 10;
 
 /// A part of a job: some panels for some tiles.
 #[derive(Clone, Copy, Debug)]
@@ -116,23 +119,34 @@ impl<'a, E: Element> Job<'a, E> {
     pub(super) fn run(&self, task: Task, share: Share) {
         let mut sources = Vec::new();
         let mut image_before = None;
-        let panels = task.panels[1] - task.panels[0];
-        let calls = panels * (task.tiles[1] - task.tiles[0]);
-        let mut call = 0;
-        for tile in task.tiles[0]..task.tiles[1] {
-            let (line, position) = (tile / self.tiles_in_row, tile % self.tiles_in_row);
+        let panels = &self.layer.packed.panels[task.panels[0]..task.panels[1]];
+        let all = panels.len() * (task.tiles[1] - task.tiles[0]);
+        let mut asked = 0;
+        let in_blocks: usize = self.inputs.iter().map(View::blocks).sum();
+        let pixel_bytes = size_of::<E>() * in_blocks * BLOCK * self.layer.window.taps();
+        let tile_bytes = pixel_bytes * Geometry::of(self.layer.isa).pixels;
+        let most = match panels {
+            [_] => usize::MAX,
+            _ => (RUN_BYTES / tile_bytes.max(1)).max(1),
+        };
+        let in_row = self.tiles_in_row;
+        for line in task.tiles[0] / in_row..task.tiles[1].div_ceil(in_row) {
             let (image, row) = (line / self.rows, line % self.rows);
             if image_before != Some(image) {
                 self.sources(image, &mut sources);
                 image_before = Some(image);
             }
-            let first = position * self.columns / self.tiles_in_row;
-            let end = (position + 1) * self.columns / self.tiles_in_row;
-            let pixels = end - first;
-            for panel in &self.layer.packed.panels[task.panels[0]..task.panels[1]] {
-                let ahead = share.of_call(call, calls);
-                self.run_tile(panel, &sources, [image, row, first], pixels, ahead);
-                call += 1;
+            let range = task
+                .tiles
+                .map(|tile| tile.clamp(line * in_row, (line + 1) * in_row));
+            let range = range.map(|tile| tile - line * in_row);
+            let runs = Tiles::of(self.columns, in_row, range);
+            for tiles in runs.flat_map(|tiles| tiles.at_most(most)) {
+                for panel in panels {
+                    let ahead = share.of_tiles([asked, asked + tiles.count], all);
+                    self.run_tiles(panel, &sources, [image, row], tiles, ahead);
+                    asked += tiles.count;
+                }
             }
         }
     }
@@ -155,14 +169,15 @@ impl<'a, E: Element> Job<'a, E> {
         }
     }
 
-    fn run_tile(
+    fn run_tiles(
         &self,
         panel: &Panel,
         sources: &[Source<E>],
-        [image, row, column]: [usize; 3],
-        pixels: usize,
+        [image, row]: [usize; 2],
+        tiles: Tiles,
         ahead: Ahead,
     ) {
+        let column = tiles.first_pixel;
         let (layer, input) = (self.layer, self.inputs[0]);
         let Window { kernel, stride, .. } = layer.window;
         // Rows of the kernel inside the map.
@@ -195,6 +210,7 @@ impl<'a, E: Element> Job<'a, E> {
                     .add(panel.first_block * BLOCK)
             },
             targets: &targets[..panel.blocks],
+            count: tiles.count,
             scale: self.stores.sum.map_or(0.0, |sum| sum.scale),
             ahead,
             value_relu: self.stores.value.is_some_and(|value| value.relu),
@@ -203,17 +219,21 @@ impl<'a, E: Element> Job<'a, E> {
         let shape = TileShape {
             isa: layer.isa,
             blocks: panel.blocks,
-            pixels,
+            pixels: tiles.pixels,
             stride: pixel_stride,
         };
         let kernel = shape.kernel();
-        debug_assert!(tile.lies_in([self.memory; 2], layer.packed.weights.as_slice(), pixels));
+        debug_assert!(tile.lies_in(
+            [self.memory; 2],
+            layer.packed.weights.as_slice(),
+            tiles.pixels
+        ));
         // SAFETY: `Conv::check` has found every view inside the arena and of the right size, and
         // the halo as wide as the padding; rows outside the map are left out of the taps.
         unsafe { kernel(&tile) }
     }
 
-    /// Where the tile's pixels of an output block are stored.
+    /// Where the pixels of an output block from a column on are stored.
     fn target(&self, block: usize, [image, row, column]: [usize; 3]) -> Target<E> {
         let Grid { step, offset } = self.layer.grid;
         let (row, column) = (offset[0] + row * step[0], offset[1] + column * step[1]);

@@ -1,3 +1,4 @@
+use super::tile::Tiles;
 use super::*;
 use crate::element::Element;
 use crate::layout::{Arena, View};
@@ -120,6 +121,8 @@ fn cases() -> Vec<Case> {
         case(window([1, 1], 1, [1, 2]), &[16], &[20], 2, [3, 4]),
         case(window([2, 1], 1, [4, 3]), &[16], &[16], 1, [2, 3]),
         case(window([1, 2], 3, [0, 0]), &[4], &[16], 1, [7, 8]),
+        // Gradients that are divided by images.
+        case(window([3, 3], 1, [1, 1]), &[8, 20], &[6], 5, [14, 14]),
         Case {
             out_halo: 3,
             ..case(Window::POINT, &[32], &[32], 1, [5, 9])
@@ -129,6 +132,23 @@ fn cases() -> Vec<Case> {
             ..case(window([3, 3], 1, [1, 1]), &[32], &[32], 1, [5, 30])
         },
     ]
+}
+
+#[test]
+fn tiles_are_all_pixels_of_a_row_once() {
+    for (pixels, count) in [(1, 1), (13, 3), (12, 2), (6, 1), (29, 5)] {
+        for from in 0..=count {
+            let tiles = |range| Tiles::of(pixels, count, range).flat_map(|tiles| tiles.at_most(2));
+            let places = tiles([0, from]).chain(tiles([from, count]));
+            let mut next = 0;
+            for tiles in places {
+                assert_eq!(tiles.first_pixel, next);
+                assert!(tiles.count <= 2 && tiles.pixels.abs_diff(pixels / count) <= 1);
+                next += tiles.all_pixels();
+            }
+            assert_eq!(next, pixels);
+        }
+    }
 }
 
 /// Convolutions whose weights and inputs are elements exactly, with results to `tolerance`.

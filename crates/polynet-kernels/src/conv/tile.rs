@@ -49,7 +49,7 @@ impl<E> Target<E> {
     };
 }
 
-/// The arguments of the microkernel.
+/// The arguments of the microkernel: some tiles of a row.
 pub(super) struct Tile<'a, E> {
     pub(super) sources: &'a [Source<E>],
     /// Elements from (0, 0) to the place of the first output pixel.
@@ -65,8 +65,10 @@ pub(super) struct Tile<'a, E> {
     pub(super) weights: *const E,
     /// `NV · LANES` elements.
     pub(super) bias: *const f32,
-    /// One for each output block of the panel, at the tile's first pixel.
+    /// One for each output block of the panel, at the first pixel.
     pub(super) targets: &'a [Target<E>],
+    /// Tiles, one beside the other.
+    pub(super) count: usize,
     pub(super) scale: f32,
     /// Memory to ask for on the way.
     pub(super) ahead: Ahead,
@@ -83,7 +85,7 @@ impl<E: Element> Tile<'_, E> {
         weights: &[E],
         pixels: usize,
     ) -> bool {
-        let last = pixels - 1;
+        let last = self.count * pixels - 1;
         let is_read = |source: &Source<E>| {
             self.taps.iter().all(|tap| {
                 let first = source.pixels.wrapping_offset(self.origin + tap.input);
@@ -108,12 +110,12 @@ impl<E: Element> Tile<'_, E> {
 pub(super) type TileKernel<E> = unsafe fn(&Tile<'_, E>);
 
 /// # Safety
-/// All pointers of the tile must be valid for what the kernel reads and writes: `PX` pixels, all
-/// taps, `NV` vectors. `store` is [`store`] for the same instruction set.
+/// All pointers of the tile must be valid for what the kernel reads and writes: `PX` pixels of each of its
+/// tiles, all taps, `NV` vectors. `store` is [`store`] for the same instruction set.
 #[inline(always)]
 unsafe fn tile<S: Simd, E: Element, const NV: usize, const PX: usize, const STRIDE: usize>(
     tile: &Tile<'_, E>,
-    store: unsafe fn(&Tile<'_, E>, *const f32, [usize; 2]),
+    store: unsafe fn(&Tile<'_, E>, *const f32, [usize; 3]),
 ) {
     let stride = if STRIDE == 0 {
         tile.pixel_stride
@@ -122,49 +124,57 @@ unsafe fn tile<S: Simd, E: Element, const NV: usize, const PX: usize, const STRI
     };
     // SAFETY: by the contract above; places inside a block follow from its layout.
     unsafe {
-        let mut sums = [[S::splat(0.0); PX]; NV];
-        for (v, sums) in sums.iter_mut().enumerate() {
-            let bias = S::load(tile.bias.add(v * S::LANES));
-            *sums = [bias; PX];
+        let mut bias = [S::splat(0.0); NV];
+        for (v, bias) in bias.iter_mut().enumerate() {
+            *bias = S::load(tile.bias.add(v * S::LANES));
         }
         let Ahead { first, lines } = tile.ahead;
         let mut asked = 0;
-        let lines_at_once = lines.div_ceil((tile.sources.len() * tile.taps.len()).max(1));
-        for source in tile.sources {
-            for tap in tile.taps {
-                for _ in 0..lines_at_once {
-                    S::prefetch(first.wrapping_add(asked * 64));
-                    asked += 1;
-                }
-                let mut x = source.pixels.offset(tile.origin + tap.input);
-                let row = source.first_step * tile.all_taps + tap.index * source.steps;
-                let mut w = tile.weights.add(row * NV * S::LANES * E::DEPTH);
-                for _ in 0..source.steps {
-                    let mut weights = [E::weights::<S>(w); NV];
-                    for (v, weight) in weights.iter_mut().enumerate().skip(1) {
-                        *weight = E::weights::<S>(w.add(v * S::LANES * E::DEPTH));
+        let times = tile.count * tile.sources.len() * tile.taps.len();
+        let lines_at_once = lines.div_ceil(times.max(1));
+        for index in 0..tile.count {
+            let first_pixel = index * PX;
+            let origin = tile.origin + (first_pixel * stride) as isize;
+            let mut sums = [[S::splat(0.0); PX]; NV];
+            for (sums, bias) in sums.iter_mut().zip(bias) {
+                *sums = [bias; PX];
+            }
+            for source in tile.sources {
+                for tap in tile.taps {
+                    for _ in 0..lines_at_once {
+                        S::prefetch(first.wrapping_add(asked * 64));
+                        asked += 1;
                     }
-                    for px in 0..PX {
-                        let input = E::inputs::<S>(x.add(px * stride));
-                        for v in 0..NV {
-                            sums[v][px] = E::multiply_add::<S>(weights[v], input, sums[v][px]);
+                    let mut x = source.pixels.offset(origin + tap.input);
+                    let row = source.first_step * tile.all_taps + tap.index * source.steps;
+                    let mut w = tile.weights.add(row * NV * S::LANES * E::DEPTH);
+                    for _ in 0..source.steps {
+                        let mut weights = [E::weights::<S>(w); NV];
+                        for (v, weight) in weights.iter_mut().enumerate().skip(1) {
+                            *weight = E::weights::<S>(w.add(v * S::LANES * E::DEPTH));
                         }
+                        for px in 0..PX {
+                            let input = E::inputs::<S>(x.add(px * stride));
+                            for v in 0..NV {
+                                sums[v][px] = E::multiply_add::<S>(weights[v], input, sums[v][px]);
+                            }
+                        }
+                        w = w.add(NV * S::LANES * E::DEPTH);
+                        x = x.add(E::DEPTH);
                     }
-                    w = w.add(NV * S::LANES * E::DEPTH);
-                    x = x.add(E::DEPTH);
                 }
             }
-        }
-        // The sums leave the registers here: an epilogue that indexed them would keep them in
-        // memory all the time.
-        let mut results = Results::<NV, PX>::uninit();
-        let to = results.as_mut_ptr().cast::<f32>();
-        for v in 0..NV {
-            for px in 0..PX {
-                S::store(to.add((v * PX + px) * S::LANES), sums[v][px]);
+            // The sums leave the registers here: an epilogue that indexed them would keep them in
+            // memory all the time.
+            let mut results = Results::<NV, PX>::uninit();
+            let to = results.as_mut_ptr().cast::<f32>();
+            for v in 0..NV {
+                for px in 0..PX {
+                    S::store(to.add((v * PX + px) * S::LANES), sums[v][px]);
+                }
             }
+            store(tile, to, [NV, PX, first_pixel]);
         }
-        store(tile, to, [NV, PX]);
     }
 }
 
@@ -175,7 +185,7 @@ type Results<const NV: usize, const PX: usize> = std::mem::MaybeUninit<[[Line; P
 #[repr(align(64))]
 struct Line(#[allow(dead_code)] [f32; BLOCK]);
 
-/// Stores the sums `[vectors][pixels]` of a tile. It is one function for all tiles of an instruction set:
+/// Stores the sums `[vectors][pixels]` of a tile from its first pixel on. It is one function for all tiles of an instruction set:
 /// a part of each, it would be a quarter of this crate's code.
 ///
 /// # Safety
@@ -184,25 +194,25 @@ struct Line(#[allow(dead_code)] [f32; BLOCK]);
 unsafe fn store<S: Simd, E: Element>(
     tile: &Tile<'_, E>,
     sums: *const f32,
-    [vectors, pixels]: [usize; 2],
+    [vectors, pixels, first_pixel]: [usize; 3],
 ) {
     // SAFETY: by the contract of `tile`.
     unsafe {
         let scale = S::splat(tile.scale);
         for v in 0..vectors {
             let target = tile.targets.get_unchecked(v * S::LANES / BLOCK);
-            let lane = v * S::LANES % BLOCK;
+            let first = first_pixel * tile.out_stride + v * S::LANES % BLOCK;
             let sums = sums.add(v * pixels * S::LANES);
             if !target.value.is_null() {
                 for px in 0..pixels {
                     let value = S::load(sums.add(px * S::LANES));
                     let value = rectified::<S>(value, tile.value_relu);
-                    E::store::<S>(target.value.add(px * tile.out_stride + lane), value);
+                    E::store::<S>(target.value.add(first + px * tile.out_stride), value);
                 }
             }
             if !target.sum.is_null() {
                 for px in 0..pixels {
-                    let place = px * tile.out_stride + lane;
+                    let place = first + px * tile.out_stride;
                     let sum = S::load(sums.add(px * S::LANES));
                     let total = S::fma(scale, sum, E::load::<S>(target.addend.add(place)));
                     let total = rectified::<S>(total, tile.sum_relu);
@@ -242,7 +252,7 @@ macro_rules! kernels {
             /// As [`store`](super::store), on a processor with the instruction set.
             #[target_feature(enable = $feature)]
             #[inline(never)]
-            unsafe fn finish(t: &Tile<'_, $element>, sums: *const f32, of: [usize; 2]) {
+            unsafe fn finish(t: &Tile<'_, $element>, sums: *const f32, of: [usize; 3]) {
                 // SAFETY: the caller's contract is the same.
                 unsafe { store::<$simd, $element>(t, sums, of) }
             }
@@ -302,6 +312,45 @@ fn portable<E: Element>(pixels: usize) -> TileKernel<E> {
         1 => run_portable::<E, 1>,
         2 => run_portable::<E, 2>,
         _ => unreachable!("tiles have 1 or 2 pixels"),
+    }
+}
+
+/// Neighbouring tiles of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tiles {
+    pub(super) first_pixel: usize,
+    pub(super) count: usize,
+    /// Of each tile.
+    pub(super) pixels: usize,
+}
+
+impl Tiles {
+    /// Some of the tiles of a row of pixels that is divided into `count`: the larger ones first, by a pixel.
+    pub(super) fn of(pixels: usize, count: usize, range: [usize; 2]) -> impl Iterator<Item = Self> {
+        let (size, larger) = (pixels / count, pixels % count);
+        let sizes = [(0, larger, size + 1), (larger, count, size)];
+        sizes.into_iter().filter_map(move |(first, end, pixels)| {
+            let [from, to] = range.map(|tile| tile.clamp(first, end));
+            (from < to).then_some(Self {
+                first_pixel: from * size + from.min(larger),
+                count: to - from,
+                pixels,
+            })
+        })
+    }
+
+    /// The same tiles, at most so many at once.
+    pub(super) fn at_most(self, most: usize) -> impl Iterator<Item = Self> {
+        (0..self.count).step_by(most).map(move |first| Self {
+            first_pixel: self.first_pixel + first * self.pixels,
+            count: most.min(self.count - first),
+            ..self
+        })
+    }
+
+    /// Pixels of all tiles.
+    pub(super) fn all_pixels(self) -> usize {
+        self.count * self.pixels
     }
 }
 

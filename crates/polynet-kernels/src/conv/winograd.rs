@@ -15,7 +15,7 @@ mod transforms;
 use super::ahead::{NextWeights, Share};
 use super::pack::{Filters, Panel, block_channels, check_weights, pack_bias};
 use super::stores::{Stores, check_stores, check_views};
-use super::tile::{Geometry, Source, Tap, Target, Tile, TileShape};
+use super::tile::{Geometry, Source, Tap, Target, Tile, TileShape, Tiles};
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo};
 use crate::simd::Isa;
@@ -316,8 +316,8 @@ impl<E: Element> Job<'_, E> {
         } = *self.winograd;
         let points = shape.points();
         let in_channels: usize = self.winograd.inputs.iter().sum();
-        let calls = points * runs * panels.len();
-        let mut call = 0;
+        let all = points * runs * panels.len();
+        let mut asked = 0;
         for point in 0..points {
             sources.clear();
             for (block, &(first_channel, channels)) in used.iter().enumerate() {
@@ -329,15 +329,15 @@ impl<E: Element> Job<'_, E> {
                     first_step: first_channel,
                 });
             }
-            for run in 0..runs {
-                let (first, end) = (run * count / runs, (run + 1) * count / runs);
-                for panel in panels {
+            for panel in panels {
+                for tiles in Tiles::of(count, runs, [0, runs]) {
+                    let (first, pixels) = (tiles.first_pixel, tiles.all_pixels());
                     let mut targets = [Target::NONE; 2];
                     for (block, target) in targets.iter_mut().take(panel.blocks).enumerate() {
                         let block = point * out_blocks + panel.first_block + block;
                         let at = scratch.products + (block * count + first) * BLOCK;
                         // SAFETY: inside the scratch memory.
-                        target.value = unsafe { scratch.memory.at(at, (end - first) * BLOCK) };
+                        target.value = unsafe { scratch.memory.at(at, pixels * BLOCK) };
                     }
                     let elements = in_channels * panel.blocks * BLOCK;
                     let tile = Tile {
@@ -350,26 +350,27 @@ impl<E: Element> Job<'_, E> {
                         weights: weights.as_slice()[panel.weights + point * elements..].as_ptr(),
                         bias: NO_BIAS.as_ptr(),
                         targets: &targets[..panel.blocks],
+                        count: tiles.count,
                         scale: 0.0,
-                        ahead: share.of_call(call, calls),
+                        ahead: share.of_tiles([asked, asked + tiles.count], all),
                         value_relu: false,
                         sum_relu: false,
                     };
                     let shape = TileShape {
                         isa,
                         blocks: panel.blocks,
-                        pixels: end - first,
+                        pixels: tiles.pixels,
                         stride: BLOCK,
                     };
                     let kernel = shape.kernel();
                     debug_assert!(tile.lies_in(
                         [scratch.memory; 2],
                         weights.as_slice(),
-                        end - first
+                        tiles.pixels
                     ));
-                    // SAFETY: sources and targets hold the pixels of the run.
+                    // SAFETY: sources and targets hold the pixels of the tiles.
                     unsafe { kernel(&tile) }
-                    call += 1;
+                    asked += tiles.count;
                 }
             }
         }

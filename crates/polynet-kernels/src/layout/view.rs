@@ -174,6 +174,15 @@ impl View {
     }
 }
 
+/// Rows and columns of planes of maps of one size; without halos they are one long row.
+pub(crate) fn flat<const COUNT: usize>(maps: [&View; COUNT]) -> [usize; 2] {
+    let [height, width] = maps[0].size();
+    match maps.iter().all(|map| map.halo == 0) {
+        true => [1, height * width],
+        false => [height, width],
+    }
+}
+
 /// Writes the zeros beside the rows of a map.
 pub(crate) fn clear_halo<E: Element>(view: &View, arena: &mut Arena<E>) {
     if view.halo == 0 {

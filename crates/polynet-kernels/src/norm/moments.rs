@@ -1,10 +1,9 @@
 //! The moments of a map, and of several maps together.
 
-use super::sums::{Channels, add_lanes, channels};
+use super::sums::{Channels, Sums, Terms, add_plane, channels, over_images};
 use crate::dispatch::dispatch;
-use crate::layout::{Arena, BLOCK, Shared, View};
+use crate::layout::{Arena, BLOCK, Shared, View, flat};
 use crate::simd::{Isa, Simd};
-use rayon::prelude::*;
 
 /// Mean and variance of every channel of a map `z` over its images and pixels; the variance over
 /// `n`.
@@ -15,34 +14,33 @@ pub fn moments(isa: Isa, arena: &Arena, z: &View) -> (Channels, Channels) {
     assert!(z.end() <= arena.len(), "the map lies in the arena");
     let count = (z.images * z.height * z.width) as f64;
     let memory = Shared::read_only(arena);
-    let blocks: Vec<[[f64; BLOCK]; 2]> = (0..z.blocks())
-        .into_par_iter()
-        .map(|block| {
-            let mut sums = [[0.0; BLOCK]; 2];
-            // The first pixel is near the mean, so that the squares do not cancel.
-            // SAFETY: the view lies in the arena.
-            let around = unsafe { memory.plane(z, 0, block).cast_const() };
-            for image in 0..z.images {
-                let plane = SumPlane {
-                    // SAFETY: as above.
-                    z: unsafe { memory.plane(z, image, block) },
-                    z_row: z.row_stride(),
-                    size: z.size(),
-                    around,
-                };
-                let (plane, sums) = (&plane, &mut sums);
-                // SAFETY: the plane lies in the arena, and nothing is written.
-                unsafe {
-                    dispatch!(isa, square_sums(plane: &SumPlane, sums: &mut [[f64; BLOCK]; 2]));
-                }
-            }
-            // SAFETY: a pixel has 16 channels.
-            let around = unsafe { around.cast::<[f32; BLOCK]>().read_unaligned() };
-            let mean = sums[0].map(|sum| sum / count);
-            let var = std::array::from_fn(|c| (sums[1][c] / count - mean[c] * mean[c]).max(0.0));
-            [std::array::from_fn(|c| mean[c] + f64::from(around[c])), var]
-        })
-        .collect();
+    // The first pixel is near the mean, so that the squares do not cancel.
+    // SAFETY: the view lies in the arena.
+    let around = |block: usize| unsafe { memory.plane(z, 0, block).cast_const() };
+    let sums = over_images(z, |image, block, sums| {
+        let plane = SumPlane {
+            // SAFETY: as above.
+            z: unsafe { memory.plane(z, image, block) },
+            z_row: z.row_stride(),
+            around: around(block),
+        };
+        let (size, plane) = (flat([z]), &plane);
+        // SAFETY: the plane lies in the arena, and nothing is written.
+        unsafe {
+            dispatch!(
+                isa,
+                square_sums(size: [usize; 2], plane: &SumPlane, sums: &mut Sums)
+            );
+        }
+    });
+    let blocks = sums.iter().enumerate().map(|(block, sums)| {
+        // SAFETY: a pixel has 16 channels.
+        let around = unsafe { around(block).cast::<[f32; BLOCK]>().read_unaligned() };
+        let mean = sums[0].map(|sum| sum / count);
+        let var = std::array::from_fn(|c| (sums[1][c] / count - mean[c] * mean[c]).max(0.0));
+        [std::array::from_fn(|c| mean[c] + f64::from(around[c])), var]
+    });
+    let blocks: Vec<Sums> = blocks.collect();
     let [mean, var] = channels(&blocks, z.channels);
     (mean, var)
 }
@@ -83,9 +81,20 @@ pub fn merge_moments(maps: &[(usize, &[f64], &[f64])]) -> (Channels, Channels) {
 struct SumPlane {
     z: *const f32,
     z_row: usize,
-    size: [usize; 2],
     /// What is taken off every pixel.
     around: *const f32,
+}
+
+impl Terms for SumPlane {
+    #[inline(always)]
+    unsafe fn at<S: Simd>(&self, row: usize, column: usize, lane: usize) -> [S::V; 2] {
+        // SAFETY: by the contract.
+        unsafe {
+            let z = S::load(self.z.add(row * self.z_row + column * BLOCK + lane));
+            let x = S::fma(S::splat(-1.0), S::load(self.around.add(lane)), z);
+            [x, x]
+        }
+    }
 }
 
 /// Adds the sums of `z − around` and of its squares.
@@ -93,23 +102,7 @@ struct SumPlane {
 /// # Safety
 /// The processor has the instruction set and the plane is valid.
 #[inline(always)]
-unsafe fn square_sums<S: Simd>(plane: &SumPlane, sums: &mut [[f64; BLOCK]; 2]) {
-    for row in 0..plane.size[0] {
-        for lane in (0..BLOCK).step_by(S::LANES) {
-            // SAFETY: by the contract.
-            unsafe {
-                let minus = S::splat(-1.0);
-                let around = S::load(plane.around.add(lane));
-                let from = plane.z.add(row * plane.z_row + lane);
-                let (mut sum, mut squares) = (S::splat(0.0), S::splat(0.0));
-                for column in 0..plane.size[1] {
-                    let x = S::fma(minus, around, S::load(from.add(column * BLOCK)));
-                    sum = S::add(sum, x);
-                    squares = S::fma(x, x, squares);
-                }
-                add_lanes::<S>(&mut sums[0], lane, sum);
-                add_lanes::<S>(&mut sums[1], lane, squares);
-            }
-        }
-    }
+unsafe fn square_sums<S: Simd>(size: [usize; 2], plane: &SumPlane, sums: &mut Sums) {
+    // SAFETY: by the contract.
+    unsafe { add_plane::<S, _>(size, plane, sums) }
 }

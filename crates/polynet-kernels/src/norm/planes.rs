@@ -1,7 +1,7 @@
 //! What batch norm does with the planes of maps.
 
-use super::sums::add_lanes;
-use crate::simd::{BLOCK, Simd};
+use super::sums::{Sums, Terms, add_plane};
+use crate::simd::{BLOCK, Simd, block_vectors};
 
 /// Numbers for the 16 channels of a block.
 pub(super) struct Factors {
@@ -27,24 +27,45 @@ pub(super) struct MapPlane {
 /// The processor has the instruction set and the planes are valid.
 #[inline(always)]
 pub(super) unsafe fn apply_plane<S: Simd>(plane: &MapPlane) {
-    for lane in (0..BLOCK).step_by(S::LANES) {
-        // SAFETY: by the contract.
-        unsafe {
-            let scale = S::load(plane.factors.scale.add(lane));
-            let shift = S::load(plane.factors.shift.add(lane));
-            for row in 0..plane.size[0] {
-                let z = plane.z.add(row * plane.z_row + lane);
-                let to = plane.to.add(row * plane.to_row + lane);
-                for column in 0..plane.size[1] {
-                    let mut y = S::fma(scale, S::load(z.add(column * BLOCK)), shift);
-                    if !plane.dy.is_null() {
-                        let addend = plane.dy.add(row * plane.dy_row + lane);
-                        y = S::add(y, S::load(addend.add(column * BLOCK)));
+    // SAFETY: by the contract.
+    unsafe {
+        match (plane.dy.is_null(), plane.factors.relu) {
+            (true, true) => apply::<S, false, true>(plane),
+            (true, false) => apply::<S, false, false>(plane),
+            (false, true) => apply::<S, true, true>(plane),
+            (false, false) => apply::<S, true, false>(plane),
+        }
+    }
+}
+
+/// `scale · z + shift`, plus an addend if `ADD`, then `max(·, 0)` if `RELU`.
+///
+/// # Safety
+/// As [`apply_plane`].
+#[inline(always)]
+unsafe fn apply<S: Simd, const ADD: bool, const RELU: bool>(plane: &MapPlane) {
+    let &MapPlane {
+        z, dy, to, size, ..
+    } = plane;
+    let [z_row, dy_row, to_row] = [plane.z_row, plane.dy_row, plane.to_row];
+    // SAFETY: by the contract.
+    unsafe {
+        let scale = block_vectors::<S>(plane.factors.scale);
+        let shift = block_vectors::<S>(plane.factors.shift);
+        for row in 0..size[0] {
+            let (z, to) = (z.add(row * z_row), to.add(row * to_row));
+            let dy = dy.wrapping_add(row * dy_row);
+            for column in 0..size[1] {
+                for v in 0..BLOCK / S::LANES {
+                    let at = column * BLOCK + v * S::LANES;
+                    let mut y = S::fma(scale[v], S::load(z.add(at)), shift[v]);
+                    if ADD {
+                        y = S::add(y, S::load(dy.add(at)));
                     }
-                    if plane.factors.relu {
+                    if RELU {
                         y = S::max(S::splat(0.0), y);
                     }
-                    S::store(to.add(column * BLOCK), y);
+                    S::store(to.add(at), y);
                 }
             }
         }
@@ -65,31 +86,22 @@ unsafe fn passed<S: Simd>(relu: bool, scale: S::V, shift: S::V, z: S::V, dy: S::
     }
 }
 
-/// # Safety
-/// As [`apply_plane`].
-#[inline(always)]
-pub(super) unsafe fn gradient_sums<S: Simd>(plane: &MapPlane, sums: &mut [[f64; BLOCK]; 2]) {
-    for lane in (0..BLOCK).step_by(S::LANES) {
+impl Terms for MapPlane {
+    /// `g` and `z − mean`.
+    #[inline(always)]
+    unsafe fn at<S: Simd>(&self, row: usize, column: usize, lane: usize) -> [S::V; 2] {
         // SAFETY: by the contract.
         unsafe {
-            let scale = S::load(plane.factors.scale.add(lane));
-            let shift = S::load(plane.factors.shift.add(lane));
-            let mean = S::load(plane.factors.terms[0].add(lane));
-            let minus = S::splat(-1.0);
-            for row in 0..plane.size[0] {
-                let from = plane.z.add(row * plane.z_row + lane);
-                let dy = plane.dy.add(row * plane.dy_row + lane);
-                let (mut sum, mut products) = (S::splat(0.0), S::splat(0.0));
-                for column in 0..plane.size[1] {
-                    let z = S::load(from.add(column * BLOCK));
-                    let g = S::load(dy.add(column * BLOCK));
-                    let g = passed::<S>(plane.factors.relu, scale, shift, z, g);
-                    sum = S::add(sum, g);
-                    products = S::fma(g, S::fma(minus, mean, z), products);
-                }
-                add_lanes::<S>(&mut sums[0], lane, sum);
-                add_lanes::<S>(&mut sums[1], lane, products);
-            }
+            let [scale, shift, mean] = [
+                self.factors.scale,
+                self.factors.shift,
+                self.factors.terms[0],
+            ]
+            .map(|numbers| S::load(numbers.add(lane)));
+            let z = S::load(self.z.add(row * self.z_row + column * BLOCK + lane));
+            let g = S::load(self.dy.add(row * self.dy_row + column * BLOCK + lane));
+            let g = passed::<S>(self.factors.relu, scale, shift, z, g);
+            [g, S::fma(S::splat(-1.0), mean, z)]
         }
     }
 }
@@ -97,23 +109,48 @@ pub(super) unsafe fn gradient_sums<S: Simd>(plane: &MapPlane, sums: &mut [[f64; 
 /// # Safety
 /// As [`apply_plane`].
 #[inline(always)]
+pub(super) unsafe fn gradient_sums<S: Simd>(plane: &MapPlane, sums: &mut Sums) {
+    // SAFETY: by the contract.
+    unsafe { add_plane::<S, _>(plane.size, plane, sums) }
+}
+
+/// # Safety
+/// As [`apply_plane`].
+#[inline(always)]
 pub(super) unsafe fn gradient_plane<S: Simd>(plane: &MapPlane) {
-    for lane in (0..BLOCK).step_by(S::LANES) {
-        // SAFETY: by the contract.
-        unsafe {
-            let scale = S::load(plane.factors.scale.add(lane));
-            let shift = S::load(plane.factors.shift.add(lane));
-            let [of_g, of_z, constant] = plane.factors.terms.map(|term| S::load(term.add(lane)));
-            for row in 0..plane.size[0] {
-                let from = plane.z.add(row * plane.z_row + lane);
-                let dy = plane.dy.add(row * plane.dy_row + lane);
-                let to = plane.to.add(row * plane.to_row + lane);
-                for column in 0..plane.size[1] {
-                    let z = S::load(from.add(column * BLOCK));
-                    let g = S::load(dy.add(column * BLOCK));
-                    let g = passed::<S>(plane.factors.relu, scale, shift, z, g);
-                    let dz = S::fma(of_g, g, S::fma(of_z, z, constant));
-                    S::store(to.add(column * BLOCK), dz);
+    // SAFETY: by the contract.
+    unsafe {
+        match plane.factors.relu {
+            true => gradient::<S, true>(plane),
+            false => gradient::<S, false>(plane),
+        }
+    }
+}
+
+/// # Safety
+/// As [`apply_plane`].
+#[inline(always)]
+unsafe fn gradient<S: Simd, const RELU: bool>(plane: &MapPlane) {
+    let &MapPlane {
+        z, dy, to, size, ..
+    } = plane;
+    let [z_row, dy_row, to_row] = [plane.z_row, plane.dy_row, plane.to_row];
+    // SAFETY: by the contract.
+    unsafe {
+        let scale = block_vectors::<S>(plane.factors.scale);
+        let shift = block_vectors::<S>(plane.factors.shift);
+        let [of_g, of_z, constant] = plane.factors.terms.map(|term| block_vectors::<S>(term));
+        for row in 0..size[0] {
+            let (z, to) = (z.add(row * z_row), to.add(row * to_row));
+            let dy = dy.add(row * dy_row);
+            for column in 0..size[1] {
+                for v in 0..BLOCK / S::LANES {
+                    let at = column * BLOCK + v * S::LANES;
+                    let z = S::load(z.add(at));
+                    let g = S::load(dy.add(at));
+                    let g = passed::<S>(RELU, scale[v], shift[v], z, g);
+                    let dz = S::fma(of_g[v], g, S::fma(of_z[v], z, constant[v]));
+                    S::store(to.add(at), dz);
                 }
             }
         }

@@ -120,6 +120,33 @@ fn moments_of_numbers_far_from_zero_do_not_cancel() {
 }
 
 #[test]
+fn moments_of_many_images_are_those_of_all() {
+    for isa in Isa::available() {
+        for (size, halo) in [([7, 9], 0), ([40, 141], 0), ([40, 141], 1)] {
+            let view = View::new(0, 5, 19, size, halo);
+            let mut arena = Arena::new(view.end());
+            let pixels = size[0] * size[1];
+            let value = |i: usize| ((i * i) % 1009) as f32 / 500.0 - (i / pixels % 19) as f32;
+            let values: Vec<f32> = (0..5 * 19 * pixels).map(value).collect();
+            view.write_nchw(&mut arena, &values);
+            let (mean, var) = moments(isa, &arena, &view);
+            for channel in 0..19 {
+                let planes = values.chunks_exact(pixels).skip(channel).step_by(19);
+                let all: Vec<f64> = planes.flatten().copied().map(f64::from).collect();
+                let expected = all.iter().sum::<f64>() / all.len() as f64;
+                assert!((mean[channel] - expected).abs() < 1e-6, "{isa} {size:?}");
+                let apart = all.iter().map(|value| (value - expected).powi(2));
+                let expected = apart.sum::<f64>() / all.len() as f64;
+                assert!(
+                    (var[channel] / expected - 1.0).abs() < 1e-6,
+                    "{isa} {size:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn maps_with_moments_in_common_are_one_map() {
     let images = [3, 1, 2];
     let (channels, size) = (19, [3, 5]);

@@ -63,6 +63,25 @@ pub trait Simd: Copy + 'static {
     unsafe fn dot_pairs(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V;
 }
 
+/// The most vectors of a block.
+pub(crate) const MAX_VECTORS: usize = 4;
+
+/// The vectors of a block; those that it has not are zeros.
+///
+/// # Safety
+/// The processor has the instruction set, and the pointer is valid for a block.
+#[inline(always)]
+pub(crate) unsafe fn block_vectors<S: Simd>(from: *const f32) -> [S::V; MAX_VECTORS] {
+    // SAFETY: by the contract.
+    unsafe {
+        let mut vectors = [S::splat(0.0); MAX_VECTORS];
+        for (v, vector) in vectors.iter_mut().take(BLOCK / S::LANES).enumerate() {
+            *vector = S::load(from.add(v * S::LANES));
+        }
+        vectors
+    }
+}
+
 /// The operations on bf16 where the processor has none: pairs are two vectors, the first and the
 /// second of each.
 macro_rules! widened_pairs {

@@ -9,7 +9,8 @@ use super::lift::Lifting;
 use super::shape::{Shape, TileGrid};
 use super::transforms::{output_gradients, transforms};
 use crate::conv::gradient::{
-    Gradient, IN_BLOCKS, OUTPUTS, Row, SUMS, check_maps, gradient_elements, group_of, row_kernel,
+    Gradient, IN_BLOCKS, Row, SUMS, check_maps, gradient_elements, group_of, output_parts,
+    row_kernel,
 };
 use crate::conv::pack::block_channels;
 use crate::layout::{Arena, BLOCK, Shared, View};
@@ -179,8 +180,8 @@ impl Job<'_> {
             // A last group may have one block, which the kernel alone reads.
             let first = group * IN_BLOCKS;
             let inputs = std::array::from_fn(|block| place(0, (first + block).min(blocks[0] - 1)));
-            let kernel = row_kernel(self.isa, blocks[0] - first);
-            for part in (0..BLOCK).step_by(OUTPUTS) {
+            let kernel = row_kernel(self.isa, group_of(&self.channels[0], group));
+            for part in output_parts(self.channels[1][target].1) {
                 let row = Row {
                     inputs,
                     input_stride: BLOCK,

@@ -177,21 +177,32 @@ unsafe fn gather<S: Simd, E: Element>(
     [rows, columns]: [usize; 2],
     to: *mut f32,
 ) {
+    let zero = |from: usize, to_end: usize, r: usize| {
+        for c in from..to_end {
+            // SAFETY: by the contract.
+            unsafe { S::store(to.add((r * columns + c) * BLOCK), S::splat(0.0)) }
+        }
+    };
+    let inside = |first: isize, count: usize, of: usize| {
+        [-first, of as isize - first].map(|place| place.clamp(0, count as isize) as usize)
+    };
+    let [first_row, last_row] = inside(top, rows, view.height);
+    let [first_column, last_column] = inside(left, columns, view.width);
     for r in 0..rows {
-        let y = top + r as isize;
-        for c in 0..columns {
-            let x = left + c as isize;
-            let inside =
-                (0..view.height as isize).contains(&y) && (0..view.width as isize).contains(&x);
-            // SAFETY: by the contract; the place was checked.
+        if !(first_row..last_row).contains(&r) {
+            zero(0, columns, r);
+            continue;
+        }
+        zero(0, first_column, r);
+        let y = (top + r as isize) as usize * view.row_stride();
+        for c in first_column..last_column {
+            let x = (left + c as isize) as usize * BLOCK;
+            // SAFETY: by the contract; the place lies in the map.
             unsafe {
-                let value = if inside {
-                    E::load::<S>(plane.add(y as usize * view.row_stride() + x as usize * BLOCK))
-                } else {
-                    S::splat(0.0)
-                };
+                let value = E::load::<S>(plane.add(y + x));
                 S::store(to.add((r * columns + c) * BLOCK), value);
             }
         }
+        zero(last_column, columns, r);
     }
 }
