@@ -162,6 +162,63 @@ fn a_killed_prediction_of_many_pictures_goes_on_to_the_same_files() {
     assert!(String::from_utf8(told.stderr).unwrap().contains("already"));
 }
 
+/// Where the model in the box lies in the sources.
+const IN_THE_BOX: &str = "crates/polynet/pretrained";
+
+#[test]
+fn without_a_model_folder_the_model_in_the_box_classifies() {
+    let photo = "crates/polynet/src/data/fixtures/images/photo.jpg";
+    let by_itself = run(&["predict", photo, "--json"], 0);
+    let by_folder = run(&["predict", IN_THE_BOX, photo, "--json"], 0);
+    assert_eq!(by_itself.stdout, by_folder.stdout);
+    let told = String::from_utf8(by_itself.stderr).unwrap();
+    assert!(told.contains("the model that comes with"), "{told}");
+    assert!(by_folder.stderr.is_empty());
+
+    // A folder of pictures is no model; one without pictures is taken for a model, and so is a lost path.
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name).display().to_string();
+    fs::create_dir(at("photos")).unwrap();
+    fs::copy(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../..")
+            .join(photo),
+        at("photos/photo.jpg"),
+    )
+    .unwrap();
+    let of_folder = run(&["predict", &at("photos"), "--json"], 0);
+    let classes = |output: &Output| {
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        rows[0]["classes"].clone()
+    };
+    assert_eq!(classes(&of_folder), classes(&by_folder));
+    fs::create_dir(at("empty")).unwrap();
+    for no_model in [at("empty"), at("lost")] {
+        let refused = run(&["predict", &no_model, photo], 1);
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert!(told.contains("config.json"), "{told}");
+    }
+    let refused = run(&["predict", IN_THE_BOX], 1);
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("no image to classify"), "{told}");
+}
+
+#[test]
+fn the_model_in_the_box_is_right_as_often_as_its_card_says() {
+    let data = "assets/cifar10-small.tar";
+    let report = run(&["eval", IN_THE_BOX, "--data", data, "--json"], 0);
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    let found = 100.0 * report["top1"].as_f64().unwrap();
+    let card = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(IN_THE_BOX);
+    let card = fs::read_to_string(card.join("README.md")).unwrap();
+    let said = card.split_once("top-1 ").unwrap().1;
+    let said: f64 = said.split_once(" %").unwrap().0.parse().unwrap();
+    // These are 800 of the 10,000 photographs that the card speaks of.
+    assert!((found - said).abs() <= 3.0, "{found} % instead of {said} %");
+}
+
 #[test]
 fn a_model_of_half_the_size_classifies_as_the_whole_one() {
     let place = Place::new();

@@ -14,7 +14,9 @@ use crate::arch::graph::{Graph, Op};
 use crate::cpu::{CompileOptions, Prediction};
 use crate::data::{self, DataError, DataErrorKind};
 use crate::engine::{Device, Predictor};
-use crate::params::{ModelConfig, TensorSource, WeightError, WeightFile, read_config};
+use crate::params::{
+    ModelConfig, TensorMismatch, TensorSource, WeightError, WeightFile, pretrained, read_config,
+};
 use image::{DynamicImage, RgbImage};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
@@ -38,8 +40,44 @@ pub struct Model {
     architecture: Architecture,
     predictor: Predictor,
     pool: Option<ThreadPool>,
-    /// The weight file.
-    weights: PathBuf,
+    origin: Origin,
+}
+
+/// Where a model lies.
+#[derive(Clone, Debug)]
+enum Origin {
+    /// In a folder.
+    Folder(PathBuf),
+    /// In the program.
+    Pretrained,
+}
+
+impl Origin {
+    fn config(&self) -> Result<(ModelConfig, Architecture), WeightError> {
+        match self {
+            Self::Folder(folder) => read_config(folder),
+            Self::Pretrained => pretrained::config(),
+        }
+    }
+
+    fn weights(&self) -> Result<WeightFile, WeightError> {
+        match self {
+            Self::Folder(_) => WeightFile::open(&self.file("model.safetensors")),
+            Self::Pretrained => pretrained::weights(),
+        }
+    }
+
+    fn mismatch(&self, mismatch: TensorMismatch) -> WeightError {
+        WeightError::mismatch(&self.file("model.safetensors"), mismatch)
+    }
+
+    /// The name of one of its files, for errors.
+    fn file(&self, name: &str) -> PathBuf {
+        match self {
+            Self::Folder(folder) => folder.join(name),
+            Self::Pretrained => PathBuf::from(format!("the model in the box: {name}")),
+        }
+    }
 }
 
 /// Which regions of a picture speak for its classes: class activation maps (Zhou et al. 2016).
@@ -78,29 +116,58 @@ impl Model {
     /// # Errors
     /// As [`Model::open`], and if the device or the threads cannot be had.
     pub fn open_with(folder: impl AsRef<Path>, options: ModelOptions) -> Result<Self, WeightError> {
-        let folder = folder.as_ref();
-        let (config, architecture) = read_config(folder)?;
+        Self::of(Origin::Folder(folder.as_ref().to_owned()), options)
+    }
+
+    /// The model that comes with the library: a small PolyNet for the ten classes of CIFAR-10. Its card
+    /// says how it was trained and how often it is right.
+    ///
+    /// ```
+    /// let mut model = polynet::Model::pretrained(polynet::ModelOptions::default())?;
+    /// let image = image::DynamicImage::new_rgb8(32, 32);
+    /// assert_eq!(model.classify(&image, 10)?.len(), model.classes().len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the device or the threads cannot be had.
+    pub fn pretrained(options: ModelOptions) -> Result<Self, WeightError> {
+        Self::of(Origin::Pretrained, options)
+    }
+
+    fn of(origin: Origin, options: ModelOptions) -> Result<Self, WeightError> {
+        let (config, architecture) = origin.config()?;
         let graph = architecture
             .graph()
-            .map_err(|error| WeightError::invalid(&folder.join("config.json"), error))?;
-        let path = folder.join("model.safetensors");
-        let file = WeightFile::open(&path)?;
+            .map_err(|error| WeightError::invalid(&origin.file("config.json"), error))?;
         let device = options.device.found();
-        let device = device.map_err(|error| WeightError::invalid(folder, error))?;
-        let predictor = Predictor::new(&graph, &file, device, options.compile)
-            .map_err(|mismatch| WeightError::mismatch(&path, mismatch))?;
+        let device = device.map_err(|error| WeightError::invalid(&origin.file(""), error))?;
+        let predictor = Predictor::new(&graph, &origin.weights()?, device, options.compile)
+            .map_err(|mismatch| origin.mismatch(mismatch))?;
         let pool = options
             .threads
             .map(|threads| ThreadPoolBuilder::new().num_threads(threads).build())
             .transpose()
-            .map_err(|error| WeightError::invalid(folder, error))?;
+            .map_err(|error| WeightError::invalid(&origin.file(""), error))?;
         Ok(Self {
             config,
             architecture,
             predictor,
             pool,
-            weights: path,
+            origin,
         })
+    }
+
+    /// SHA-256 of the files that its logits follow from, in hexadecimal.
+    ///
+    /// # Errors
+    /// If a file can't be read.
+    #[cfg(feature = "train")]
+    pub fn digest(&self) -> std::io::Result<String> {
+        match &self.origin {
+            Origin::Folder(folder) => crate::params::digest_of_model(folder),
+            Origin::Pretrained => Ok(pretrained::digest()),
+        }
     }
 
     /// Structure, class names, preprocessing and origin.
@@ -198,12 +265,12 @@ impl Model {
         let Prediction {
             logits, last_maps, ..
         } = self.predict_inputs(&input);
-        let invalid = |error| WeightError::invalid(&self.weights, error);
+        let invalid = |error| WeightError::invalid(&self.origin.file("config.json"), error);
         let graph = self.architecture.graph().map_err(invalid)?;
-        let file = WeightFile::open(&self.weights)?;
+        let file = self.origin.weights()?;
         let classifier = |suffix: &str| {
             let values = file.values(&format!("{}.{suffix}", graph.linear.name));
-            values.map_err(|mismatch| WeightError::mismatch(&self.weights, mismatch))
+            values.map_err(|mismatch| self.origin.mismatch(mismatch))
         };
         let (weight, bias) = (classifier("weight")?, classifier("bias")?);
         let [features, rows, columns] = last_map(&graph);

@@ -42,6 +42,11 @@ impl Compute {
         Ok(Model::open_with(model, self.options()?)?)
     }
 
+    /// Opens the model that comes with the program.
+    pub(crate) fn open_pretrained(&self) -> Result<Model> {
+        Ok(Model::pretrained(self.options()?)?)
+    }
+
     /// The device, this rank's own where several share a machine, and its options.
     pub(crate) fn options(&self) -> Result<ModelOptions> {
         let compile = self.kernels.options();

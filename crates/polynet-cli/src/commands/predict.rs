@@ -1,4 +1,4 @@
-//! `polynet predict DIR IMAGE…`
+//! `polynet predict [DIR] IMAGE…`
 
 mod file;
 
@@ -22,12 +22,11 @@ use std::process::ExitCode;
 /// Classify images
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model folder
-    model: PathBuf,
-    /// Images, folders of images, or `-` for one image on standard input; with --out also `.tar` archives
-    /// and shards
-    #[arg(required_unless_present = "raw")]
-    images: Vec<PathBuf>,
+    /// The model folder, then images, folders of images, or `-` for one image on standard input; with --out
+    /// also `.tar` archives and shards. Without a model folder the model that comes with the program
+    /// classifies them, which knows the ten classes of CIFAR-10
+    #[arg(required = true, value_names = ["[MODEL] IMAGE"])]
+    paths: Vec<PathBuf>,
     /// How many classes to show for each image
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
@@ -37,7 +36,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     crops: CropArguments,
     /// Preprocessed input `x` [n, 3, height, width] in a safetensors file, instead of images
-    #[arg(long, value_name = "FILE", requires = "out", conflicts_with = "images")]
+    #[arg(long, value_name = "FILE", requires = "out")]
     raw: Option<PathBuf>,
     /// Write to a file instead, a row a picture: `.csv` or `.jsonl`; of --raw the `logits` [n, classes], as
     /// safetensors. A killed command goes on where it was
@@ -73,13 +72,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(out) = &arguments.out {
         return file::run(arguments, out);
     }
-    let sources = sources(&arguments.images)?;
+    let (mut model, images) = arguments.open()?;
+    let sources = sources(images)?;
     ensure!(
         arguments.explain.is_none() || sources.len() == 1,
         "--explain is of one image, {} came",
         sources.len()
     );
-    let mut model = arguments.compute.open(&arguments.model)?;
     let crops = arguments
         .crops
         .read(&model.config().preprocessing, arguments.batch)?;
@@ -130,6 +129,33 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+impl Arguments {
+    /// The model, and the paths of the images.
+    fn open(&self) -> Result<(Model, &[PathBuf])> {
+        let (first, rest) = self.paths.split_first().context("no image")?;
+        if is_image(first) {
+            eprintln!("no model folder: the model that comes with the program classifies");
+            return Ok((self.compute.open_pretrained()?, &self.paths));
+        }
+        let model = self.compute.open(first)?;
+        ensure!(
+            self.raw.is_some() || !rest.is_empty(),
+            "no image to classify by the model in {}",
+            first.display()
+        );
+        Ok((model, rest))
+    }
+}
+
+/// Whether a path is of images and not of a model.
+fn is_image(path: &Path) -> bool {
+    if path.is_dir() {
+        let is_model = path.join("config.json").exists();
+        return !is_model && data::image_files(path).is_ok_and(|files| !files.is_empty());
+    }
+    path == Path::new("-") || path.is_file()
 }
 
 /// The logits `[images, classes]` by the model's own preprocessing.
@@ -231,7 +257,8 @@ fn predict_raw(arguments: &Arguments, raw: &Path, out: &Path) -> Result<()> {
             raw.display()
         );
     };
-    let mut model = arguments.compute.open(&arguments.model)?;
+    let (mut model, images) = arguments.open()?;
+    ensure!(images.is_empty(), "either images or --raw, not both");
     let size = model.config().preprocessing.input_size;
     ensure!(
         [height, width] == [size, size],

@@ -4,7 +4,6 @@
 //! `FILE.part.json` what was asked. The same request goes on behind the last whole batch, so no picture
 //! is there twice or missing; another request is refused.
 
-use super::score_cache::digest_of_model;
 use crate::data::{Dataset, SplitDigest};
 use crate::files::{OpenFile, folder_of, remove_file, rename, sync_folder, write_text};
 use crate::model::Ranked;
@@ -78,27 +77,25 @@ struct Growing {
 }
 
 impl PredictionRequest {
-    /// The `top` classes of `pictures`, so many at once, by the model in a folder; with embeddings where
-    /// they have a length. `compute` tells what computes.
-    ///
-    /// # Errors
-    /// If the model's files can't be read.
+    /// The `top` classes of `pictures`, so many at once, by the model with this
+    /// [digest](crate::Model::digest); with embeddings where they have a length. `compute` tells what
+    /// computes.
     pub fn new(
-        model: &Path,
+        model: String,
         compute: impl Into<String>,
         pictures: &Dataset,
         [top, batch_size]: [usize; 2],
         features: Option<usize>,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            model: digest_of_model(model)?,
+    ) -> Self {
+        Self {
+            model,
             compute: compute.into(),
             pictures: pictures.digest(0),
             top,
             batch_size,
             features,
             embeddings: None,
-        })
+        }
     }
 
     /// How this differs from a request that was begun.

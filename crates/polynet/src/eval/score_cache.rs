@@ -9,17 +9,16 @@ use super::crop_logits::ImageLogits;
 use super::crops::CropPlan;
 use crate::bytes::hex;
 use crate::files::{FolderLock, LockError, make_folder};
-use crate::params::{HostTensor, TensorRef, WeightError, read_safetensors, write_safetensors};
+use crate::params::{
+    HostTensor, MODEL_FILES, TensorRef, WeightError, digest_of_file, read_safetensors,
+    write_safetensors,
+};
 use sha2::{Digest, Sha256};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Counts up when the meaning of a file changes.
 const FORMAT: &[u8] = b"polynet crop logits 1";
-
-/// What a model's logits follow from.
-const MODEL_FILES: [&str; 2] = ["config.json", "model.safetensors"];
 
 /// A folder of logits of one model's crops.
 #[derive(Debug, Clone)]
@@ -81,7 +80,7 @@ impl ScoreCache {
         add(&mut key, format!("{plan:?}").as_bytes());
         for name in MODEL_FILES {
             let path = model.join(name);
-            add(&mut key, &digest(&path).map_err(refused(&path))?);
+            add(&mut key, &digest_of_file(&path).map_err(refused(&path))?);
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -150,19 +149,6 @@ impl ScoreCache {
         let logits = TensorRef::new("logits", &shape, &values);
         Ok(write_safetensors(path, &[logits], None)?)
     }
-}
-
-/// SHA-256 of a file.
-fn digest(path: &Path) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hash)?;
-    Ok(hash.finalize().into())
-}
-
-/// What the logits of the model in a folder follow from, in hexadecimal.
-pub(super) fn digest_of_model(model: &Path) -> io::Result<String> {
-    let digests = MODEL_FILES.map(|name| Ok(hex(&digest(&model.join(name))?)));
-    digests.into_iter().collect()
 }
 
 /// Adds a part and its length, so that no two lists of parts are the same bytes.

@@ -70,12 +70,41 @@ impl TensorSource for TensorMap {
 /// A safetensors file whose tensors are read one by one, when they are asked for.
 #[derive(Debug)]
 pub struct WeightFile {
-    file: File,
+    bytes: Bytes,
     entries: HashMap<String, Entry>,
     /// Tensors of other types, which are not read.
     others: Vec<(String, String)>,
     /// What the header says beside the tensors.
     pub(crate) metadata: HashMap<String, String>,
+}
+
+/// What a weight file's bytes are read from.
+#[derive(Debug)]
+enum Bytes {
+    File(File),
+    /// A file that is a part of the program.
+    Memory(&'static [u8]),
+}
+
+impl Bytes {
+    fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => Ok(file.metadata()?.len()),
+            Self::Memory(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
+    fn read_at(&self, place: u64, to: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => read_at(file, place, to),
+            Self::Memory(bytes) => {
+                let from = bytes.get(place as usize..).unwrap_or_default();
+                let from = from.get(..to.len());
+                to.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Where a tensor lies in its file.
@@ -96,23 +125,32 @@ impl WeightFile {
     /// # Errors
     /// If the file cannot be read or is not in the format.
     pub fn open(path: &Path) -> Result<Self, WeightError> {
+        let file = File::open(path).map_err(WeightError::io(path, "read the weights"))?;
+        Self::of(Bytes::File(file), path)
+    }
+
+    /// A file that is a part of the program; `path` is its name in errors.
+    pub(crate) fn of_memory(bytes: &'static [u8], path: &Path) -> Result<Self, WeightError> {
+        Self::of(Bytes::Memory(bytes), path)
+    }
+
+    fn of(bytes: Bytes, path: &Path) -> Result<Self, WeightError> {
         let io = WeightError::io(path, "read the weights");
         let invalid = |error: &dyn std::fmt::Display| {
             WeightError::invalid(path, format!("not a safetensors file: {error}"))
         };
-        let file = File::open(path).map_err(&io)?;
-        let len = file.metadata().map_err(&io)?.len();
+        let len = bytes.len().map_err(&io)?;
         let mut word = [0; 8];
         if len < 8 {
             return Err(invalid(&format!("it has {len} bytes")));
         }
-        read_at(&file, 0, &mut word).map_err(&io)?;
+        bytes.read_at(0, &mut word).map_err(&io)?;
         let header_len = u64::from_le_bytes(word);
         if header_len > LONGEST_HEADER.min(len - 8) {
             return Err(invalid(&format!("a header of {header_len} bytes in {len}")));
         }
         let mut header = vec![0; header_len as usize];
-        read_at(&file, 8, &mut header).map_err(&io)?;
+        bytes.read_at(8, &mut header).map_err(&io)?;
         let metadata: Metadata =
             serde_json::from_slice(&header).map_err(|error| invalid(&error))?;
         let start = 8 + header_len;
@@ -136,7 +174,7 @@ impl WeightFile {
             entries.insert(name, entry);
         }
         Ok(Self {
-            file,
+            bytes,
             entries,
             others,
             metadata: metadata.metadata().clone().unwrap_or_default(),
@@ -156,18 +194,19 @@ impl WeightFile {
 
     /// The elements of a tensor.
     fn read(&self, entry: &Entry) -> io::Result<Vec<f32>> {
-        let convert: fn(&[u8]) -> Vec<f32> = match entry.dtype {
-            Dtype::F64 => f64_values,
-            Dtype::F16 => f16_values,
-            Dtype::BF16 => bf16_values,
-            _ => {
+        let convert: fn(&[u8]) -> Vec<f32> = match (entry.dtype, &self.bytes) {
+            (Dtype::F64, _) => f64_values,
+            (Dtype::F16, _) => f16_values,
+            (Dtype::BF16, _) => bf16_values,
+            (_, Bytes::Memory(_)) => f32_values,
+            (_, Bytes::File(file)) => {
                 let mut values = vec![0.0; entry.shape.iter().product()];
-                read_f32_at(&self.file, entry.range.start, &mut values)?;
+                read_f32_at(file, entry.range.start, &mut values)?;
                 return Ok(values);
             }
         };
         let mut bytes = vec![0; (entry.range.end - entry.range.start) as usize];
-        read_at(&self.file, entry.range.start, &mut bytes)?;
+        self.bytes.read_at(entry.range.start, &mut bytes)?;
         Ok(convert(&bytes))
     }
 }
@@ -311,6 +350,11 @@ pub(super) fn f64_values(bytes: &[u8]) -> Vec<f32> {
     chunks
         .map(|chunk| f64::from_le_bytes(*chunk) as f32)
         .collect()
+}
+
+fn f32_values(bytes: &[u8]) -> Vec<f32> {
+    let chunks = bytes.as_chunks::<4>().0.iter();
+    chunks.map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
 
 pub(super) fn f16_values(bytes: &[u8]) -> Vec<f32> {

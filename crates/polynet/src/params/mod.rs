@@ -20,6 +20,7 @@ mod import;
 mod init;
 mod model;
 mod names;
+pub(crate) mod pretrained;
 #[cfg(feature = "train")]
 mod pytorch;
 mod tensors;
@@ -35,7 +36,7 @@ pub use import::{Imported, import_weights};
 #[cfg(feature = "train")]
 pub(crate) use init::values as initial_values;
 #[cfg(feature = "train")]
-pub(crate) use model::write_new_model;
+pub(crate) use model::{MODEL_FILES, digest_of_file, digest_of_model, write_new_model};
 pub use model::{ModelConfig, ModelFolder, read_config};
 pub use names::{Library, Naming, port_names};
 pub use tensors::{HostTensor, Params, TensorMap, TensorMismatch};

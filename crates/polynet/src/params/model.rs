@@ -4,9 +4,15 @@
 use super::file::Storage;
 use super::{Params, TensorRef, WeightError, WeightFile};
 use crate::arch::{Architecture, Graph};
+#[cfg(feature = "train")]
+use crate::bytes::hex;
 use crate::data::{ClassNames, Preprocessing};
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "train")]
+use sha2::{Digest, Sha256};
 use std::path::Path;
+#[cfg(feature = "train")]
+use std::{fs::File, io};
 
 /// The version of the folder's layout.
 const FORMAT: u32 = 1;
@@ -117,6 +123,31 @@ impl ModelFolder {
     }
 }
 
+/// What the logits of a model follow from.
+#[cfg(feature = "train")]
+pub(crate) const MODEL_FILES: [&str; 2] = ["config.json", "model.safetensors"];
+
+/// SHA-256 of a file.
+///
+/// # Errors
+/// If it can't be read.
+#[cfg(feature = "train")]
+pub(crate) fn digest_of_file(path: &Path) -> io::Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok(hash.finalize().into())
+}
+
+/// SHA-256 of what the logits of the model in a folder follow from, in hexadecimal.
+///
+/// # Errors
+/// If a file can't be read.
+#[cfg(feature = "train")]
+pub(crate) fn digest_of_model(folder: &Path) -> io::Result<String> {
+    let digests = MODEL_FILES.map(|name| Ok(hex(&digest_of_file(&folder.join(name))?)));
+    digests.into_iter().collect()
+}
+
 /// Reads and checks a model folder's `config.json`.
 ///
 /// # Errors
@@ -127,31 +158,39 @@ pub fn read_config(folder: &Path) -> Result<(ModelConfig, Architecture), WeightE
         &path,
         "read it (a model folder holds config.json and model.safetensors)",
     ))?;
+    parse_config(&text, &path)
+}
+
+/// Checks the text of a `config.json`; `path` is its name in errors.
+pub(super) fn parse_config(
+    text: &str,
+    path: &Path,
+) -> Result<(ModelConfig, Architecture), WeightError> {
     let config: ModelConfig =
-        serde_json::from_str(&text).map_err(|error| WeightError::invalid(&path, error))?;
+        serde_json::from_str(text).map_err(|error| WeightError::invalid(path, error))?;
     if config.format != FORMAT {
         let message = format!(
             "layout version {}, this build reads {FORMAT}",
             config.format
         );
-        return Err(WeightError::invalid(&path, message));
+        return Err(WeightError::invalid(path, message));
     }
     let architecture: Architecture = config
         .architecture
         .parse()
-        .map_err(|error| WeightError::invalid(&path, error))?;
+        .map_err(|error| WeightError::invalid(path, error))?;
     if config.classes.len() != architecture.num_classes {
         let message = format!(
             "{} class names for {} classes",
             config.classes.len(),
             architecture.num_classes
         );
-        return Err(WeightError::invalid(&path, message));
+        return Err(WeightError::invalid(path, message));
     }
     config
         .preprocessing
         .validate()
-        .map_err(|error| WeightError::invalid(&path, error))?;
+        .map_err(|error| WeightError::invalid(path, error))?;
     Ok((config, architecture))
 }
 

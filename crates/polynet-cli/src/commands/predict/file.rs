@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 pub(super) fn run(arguments: &Arguments, out: &Path) -> Result<ExitCode> {
-    let pictures = Arc::new(Dataset::unlabelled(&arguments.images)?);
-    let mut model = arguments.compute.open(&arguments.model)?;
+    let (mut model, images) = arguments.open()?;
+    let pictures = Arc::new(Dataset::unlabelled(images)?);
     let preprocessing = model.config().preprocessing.clone();
     let crops = arguments.crops.read(&preprocessing, arguments.batch)?;
     ensure!(
@@ -23,12 +23,12 @@ pub(super) fn run(arguments: &Arguments, out: &Path) -> Result<ExitCode> {
     let batch_size = usize::from(arguments.batch);
     let features = model.architecture().graph()?.linear.in_features;
     let request = PredictionRequest::new(
-        &arguments.model,
+        model.digest()?,
         arguments.compute.to_string(),
         &pictures,
         [usize::from(arguments.top), batch_size],
         arguments.embeddings.as_ref().map(|_| features),
-    )?;
+    );
     let mut file = PredictionFile::begin(out, arguments.embeddings.as_deref(), request)?;
     let config = LoaderConfig {
         order: Order::InOrder,

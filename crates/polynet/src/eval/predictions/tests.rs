@@ -12,12 +12,6 @@ impl Place {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         write_files(root.path(), &picture_set("set/", &[("cat", PICTURES)]));
-        let model = [
-            ("model/config.json", "{}"),
-            ("model/model.safetensors", "w"),
-        ];
-        let model = model.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
-        write_files(root.path(), &model);
         Self { root }
     }
 
@@ -27,7 +21,13 @@ impl Place {
 
     fn request(&self, top: usize) -> PredictionRequest {
         let pictures = Dataset::unlabelled(&[self.at("set")]).unwrap();
-        PredictionRequest::new(&self.at("model"), "cpu", &pictures, [top, BATCH], Some(2)).unwrap()
+        PredictionRequest::new(
+            "a digest".to_owned(),
+            "cpu",
+            &pictures,
+            [top, BATCH],
+            Some(2),
+        )
     }
 
     fn begin(&self, table: &str) -> Result<PredictionFile, PredictionFileError> {
