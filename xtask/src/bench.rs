@@ -1,6 +1,6 @@
-//! `cargo xtask bench peers`: our speed beside that of public runtimes.
+//! `cargo xtask bench`: our speed beside that of others.
 
-use crate::cargo;
+use crate::{cargo, debian};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,6 +15,8 @@ pub(crate) struct Arguments {
 enum With {
     /// Prediction, training and whole processes beside PyTorch, ONNX Runtime and OpenVINO
     Peers(Peers),
+    /// The server beside FastAPI with ONNX Runtime, under the load of Debian's wrk
+    Serve(Peers),
 }
 
 #[derive(clap::Args)]
@@ -22,23 +24,21 @@ struct Peers {
     /// Python's virtual environment; made with the pinned packages if it is not there
     #[arg(long, default_value = "target/peers")]
     venv: PathBuf,
-    /// Arguments of peers/bench.py, such as --rows predict --rounds 9 --threads 1
+    /// Arguments of peers/bench.py or peers/bench_serve.py, such as --rounds 9
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let With::Peers(peers) = &arguments.with;
-    crate::run(&mut cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "polynet-cli",
-    ]))?;
+    let (peers, script, feature) = match &arguments.with {
+        With::Peers(peers) => (peers, "peers/bench.py", None),
+        With::Serve(peers) => (peers, "peers/bench_serve.py", Some("--features=serve")),
+    };
+    let mut build = cargo(&["build", "--release", "--package", "polynet-cli"]);
+    crate::run(build.args(feature))?;
+    if feature.is_some() && !debian::has("wrk") {
+        debian::install(&["wrk"])?;
+    }
     let python = crate::fixtures::python(&peers.venv)?;
-    crate::run(
-        Command::new(python)
-            .arg("peers/bench.py")
-            .args(&peers.arguments),
-    )
+    crate::run(Command::new(python).arg(script).args(&peers.arguments))
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 
 /// Whether a program is there.
 pub(crate) fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output();
-    found.is_ok_and(|output| output.status.success())
+    // Some end with an error after they have told their version.
+    Command::new(program).arg("--version").output().is_ok()
 }
 
 /// Installs Debian's `packages`.

@@ -8,6 +8,7 @@ mod experiment;
 mod fixtures;
 mod fuzz;
 mod gpu;
+mod image;
 mod licenses;
 mod mpi;
 mod peers_check;
@@ -43,6 +44,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Build for a GPU, check it against the processor and measure it beside PyTorch
     Gpu(gpu::Arguments),
+    /// Take the steps of the Dockerfile without Docker
+    Image,
     /// Build with MPI and train on several ranks, killing runs; or measure how ranks scale
     Mpi(mpi::Arguments),
     /// Compare what we write for programs of others with what they make of it
@@ -68,6 +71,7 @@ fn main() -> Result<()> {
         Task::Fixtures(arguments) => fixtures::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Gpu(arguments) => gpu::run(&arguments),
+        Task::Image => image::run(),
         Task::Mpi(arguments) => mpi::run(&arguments),
         Task::PeersCheck(arguments) => peers_check::run(&arguments),
         Task::Processors => processors::run(),

@@ -1,0 +1,177 @@
+"""Our server beside FastAPI with ONNX Runtime: photographs a second, and how long a request takes.
+
+    cargo xtask bench serve
+    python peers/bench_serve.py --polynet target/release/polynet --rounds 3 --seconds 10
+
+`wrk` sends a JPEG again and again over as many connections as are said, to one server after the other. The peer is
+started in two ways, a worker for each core with a session of one thread, and one worker whose session has all
+threads; at each number of connections the better one counts. Networks: the model in the box on a picture of
+CIFAR-10's size, and Very Deep PolyNet with random weights on a photograph. First both must give the same classes.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import random_model
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PORTS = {"ours": 8801, "workers": 8802, "threads": 8803}
+CONNECTIONS = [1, 8, 64]
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+
+
+def small(arguments, folder):
+    """The model in the box, and a picture of the size that it was trained on."""
+    with tarfile.open(ROOT / "assets/cifar10-small.tar") as archive:
+        member = next(member for member in archive if member.name.endswith(".jpg"))
+        photo = folder / "small.jpg"
+        photo.write_bytes(archive.extractfile(member).read())
+    return ROOT / "crates/polynet/pretrained", photo
+
+
+def large(arguments, folder):
+    """Very Deep PolyNet with random weights, and a photograph."""
+    random_model.make(arguments.polynet, "very-deep-polynet", folder / "large")
+    return folder / "large", ROOT / "crates/polynet/src/data/fixtures/images/photo.jpg"
+
+
+NETWORKS = {"small": small, "very-deep-polynet": large}
+
+
+@contextlib.contextmanager
+def running(command, environment=None):
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=HERE,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def ask(port, photo):
+    """The classes of a photograph, from the most to the least probable."""
+    body = photo.read_bytes()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/classify", data=body, method="POST")
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)["classes"]
+
+
+def wait_for(port, photo, process):
+    for _ in range(600):
+        with contextlib.suppress(OSError):
+            return ask(port, photo)
+        if process.poll() is not None:
+            sys.exit(f"the server on port {port} ended with status {process.returncode}")
+        time.sleep(0.1)
+    sys.exit(f"no answer on port {port}")
+
+
+def servers(arguments, model, onnx):
+    """The commands of the servers, and their variables."""
+    peer = [sys.executable, "-m", "uvicorn", "serve_fastapi:app", "--log-level", "warning"]
+    variables = {"MODEL": str(onnx), "CONFIG": str(model / "config.json")}
+    cores = str(os.cpu_count())
+    ours = [arguments.polynet, "serve", f"model={model}", "--log", "off"]
+    return {
+        "ours": (ours + ["--listen", f"127.0.0.1:{PORTS['ours']}"], {}),
+        "workers": (
+            peer + ["--port", PORTS["workers"], "--workers", cores],
+            {**variables, "THREADS": "1"},
+        ),
+        "threads": (peer + ["--port", PORTS["threads"]], {**variables, "THREADS": cores}),
+    }
+
+
+def load(port, script, connections, seconds):
+    """Requests a second, and the times in seconds that half and 99 of 100 requests stay under."""
+    command = ["wrk", "--threads", 1, "--connections", connections, "--duration", f"{seconds}s"]
+    command += ["--timeout", "60s", "--latency", "--script", script, f"http://127.0.0.1:{port}/classify"]
+    text = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in text or "Socket errors" in text:
+        sys.exit(f"refused requests on port {port}:\n{text}")
+    rate = float(re.search(r"Requests/sec:\s+([0-9.]+)", text)[1])
+    times = {}
+    for share, number, unit in re.findall(r"^\s+(50|99)%\s+([0-9.]+)(us|ms|s|m)$", text, re.M):
+        times[share] = float(number) * UNITS[unit]
+    return rate, times["50"], times["99"]
+
+
+def measure(arguments, name, folder):
+    model, photo = NETWORKS[name](arguments, folder)
+    onnx = folder / f"{name}.onnx"
+    random_model.run(arguments.polynet, "export", model, "--onnx", onnx)
+    script = folder / "post.lua"
+    text = f'local file = io.open("{photo}", "rb")\nwrk.method = "POST"\nwrk.body = file:read("*a")\n'
+    script.write_text(text + 'wrk.headers["Content-Type"] = "image/jpeg"\n')
+    commands = servers(arguments, model, onnx)
+    first = {}
+    for who, (command, variables) in commands.items():
+        with running(command, variables) as process:
+            first[who] = wait_for(PORTS[who], photo, process)
+    ours, theirs = (first[who][0] for who in ("ours", "workers"))
+    difference = abs(ours["probability"] - theirs["probability"])
+    if ours["class"] != theirs["class"] or difference > 0.01:
+        sys.exit(f"{name}: we say {ours}, the peer {theirs}")
+    found = {}
+    for _ in range(arguments.rounds):
+        for who, (command, variables) in commands.items():
+            with running(command, variables) as process:
+                wait_for(PORTS[who], photo, process)
+                load(PORTS[who], script, 8, 2)
+                for connections in arguments.connections:
+                    result = load(PORTS[who], script, connections, arguments.seconds)
+                    found.setdefault((who, connections), []).append(result)
+    rows = []
+    for connections in arguments.connections:
+        medians = {
+            who: [statistics.median(values) for values in zip(*found[who, connections])] for who in commands
+        }
+        best = max(("workers", "threads"), key=lambda who: medians[who][0])
+        rows.append({"network": name, "connections": connections, "peer": best, **medians})
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--polynet", default="target/release/polynet", type=Path)
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--connections", nargs="*", type=int, default=CONNECTIONS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    arguments.polynet = arguments.polynet.resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [row for name in arguments.networks for row in measure(arguments, name, Path(folder))]
+    if arguments.json:
+        print(json.dumps(rows))
+        return
+    print("| network | connections | ours: images/s, p50, p99 | best peer | ratio of images/s | of p99 |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        ours, theirs = row["ours"], row[row["peer"]]
+        shown = [f"{rate:.1f}, {1e3 * half:.1f} ms, {1e3 * most:.1f} ms" for rate, half, most in (ours, theirs)]
+        ratios = f"{ours[0] / theirs[0]:.2f} | {ours[2] / theirs[2]:.2f}"
+        print(f"| {row['network']} | {row['connections']} | {shown[0]} | {row['peer']}: {shown[1]} | {ratios} |")
+
+
+if __name__ == "__main__":
+    main()
