@@ -89,7 +89,7 @@ def servers(arguments, model, onnx):
     peer = [sys.executable, "-m", "uvicorn", "serve_fastapi:app", "--log-level", "warning"]
     variables = {"MODEL": str(onnx), "CONFIG": str(model / "config.json")}
     cores = str(os.cpu_count())
-    ours = [arguments.polynet, "serve", f"model={model}", "--log", "off"]
+    ours = [arguments.polynet, "serve", f"model={model}", "--log", "off", "--deadline", "300"]
     return {
         "ours": (ours + ["--listen", f"127.0.0.1:{PORTS['ours']}"], {}),
         "workers": (
@@ -103,14 +103,16 @@ def servers(arguments, model, onnx):
 def load(port, script, connections, seconds):
     """Requests a second, and the times in seconds that half and 99 of 100 requests stay under."""
     command = ["wrk", "--threads", 1, "--connections", connections, "--duration", f"{seconds}s"]
-    command += ["--timeout", "60s", "--latency", "--script", script, f"http://127.0.0.1:{port}/classify"]
+    command += ["--timeout", "300s", "--latency", "--script", script, f"http://127.0.0.1:{port}/classify"]
     text = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in text or "Socket errors" in text:
         sys.exit(f"refused requests on port {port}:\n{text}")
     rate = float(re.search(r"Requests/sec:\s+([0-9.]+)", text)[1])
     times = {}
-    for share, number, unit in re.findall(r"^\s+(50|99)%\s+([0-9.]+)(us|ms|s|m)$", text, re.M):
+    for share, number, unit in re.findall(r"^\s+(50|99)%\s+([0-9.]+)(us|ms|s|m)\s*$", text, re.M):
         times[share] = float(number) * UNITS[unit]
+    if set(times) != {"50", "99"}:
+        sys.exit(f"wrk said on port {port}:\n{text}")
     return rate, times["50"], times["99"]
 
 

@@ -34,7 +34,7 @@ def prepared(body):
     whole = preparation["resize"].get("size", size)
     if image.size != (whole, whole):
         image = image.resize((whole, whole), Image.BILINEAR)
-    first = (whole - size) // 2
+    first = round((whole - size) / 2)
     image = image.crop((first, first, first + size, first + size))
     pixels = (np.asarray(image, np.float32) / 255 - mean) / std
     return pixels.transpose(2, 0, 1)[None]

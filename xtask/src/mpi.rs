@@ -8,6 +8,7 @@
 
 mod kills;
 mod launch;
+mod prediction;
 mod scaling;
 
 use crate::debian;
@@ -75,6 +76,7 @@ fn check(program: &Path, folder: &Path, arguments: &Arguments) -> Result<()> {
     ranks_give_the_weights_of_one_process(program, folder)?;
     a_killed_rank_ends_synchronised_ranks(program, folder)?;
     ranks_share_an_evaluation(program, folder)?;
+    prediction::run(program, folder)?;
     an_error_ends_all_ranks(program, folder)?;
     a_signal_stops_all_ranks_at_one_step(program, folder)?;
     kills::run(program, folder, arguments.kills, arguments.seed)?;

@@ -15,10 +15,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A model folder, opened for prediction.
+/// A model folder, or the model that comes with the package, opened for prediction.
 #[pyclass(frozen, weakref, module = "polynet")]
 pub(crate) struct Model {
-    folder: PathBuf,
+    /// Nothing for the model that comes with the package.
+    folder: Option<PathBuf>,
     config: ModelConfig,
     architecture: polynet::Architecture,
     options: Options,
@@ -128,6 +129,26 @@ impl Model {
     }
 }
 
+impl Model {
+    /// Opens a folder, or else the model that comes with the package.
+    fn opened(py: Python<'_>, folder: Option<PathBuf>, options: Options) -> PyResult<Self> {
+        fork::has_threads()?;
+        let read = options.read()?;
+        let opened = py.detach(|| match &folder {
+            Some(folder) => polynet::Model::open_with(folder, read),
+            None => polynet::Model::pretrained(read),
+        });
+        let model = opened.or_raise()?;
+        Ok(Self {
+            folder,
+            config: model.config().clone(),
+            architecture: model.architecture().clone(),
+            options,
+            model: Mutex::new(model),
+        })
+    }
+}
+
 #[pymethods]
 impl Model {
     /// Opens a model folder.
@@ -141,23 +162,32 @@ impl Model {
         isa: Option<String>,
         device: &str,
     ) -> PyResult<Self> {
-        fork::has_threads()?;
         let options = Options {
             threads,
             precision: precision.to_owned(),
             isa,
             device: device.to_owned(),
         };
-        let read = options.read()?;
-        let opened = py.detach(|| polynet::Model::open_with(&path, read));
-        let model = opened.or_raise()?;
-        Ok(Self {
-            folder: path,
-            config: model.config().clone(),
-            architecture: model.architecture().clone(),
-            options,
-            model: Mutex::new(model),
-        })
+        Self::opened(py, Some(path), options)
+    }
+
+    /// The model that comes with the package, for the ten classes of CIFAR-10.
+    #[staticmethod]
+    #[pyo3(signature = (threads = None, precision = "f32", isa = None, device = "cpu"))]
+    fn pretrained(
+        py: Python<'_>,
+        threads: Option<usize>,
+        precision: &str,
+        isa: Option<String>,
+        device: &str,
+    ) -> PyResult<Self> {
+        let options = Options {
+            threads,
+            precision: precision.to_owned(),
+            isa,
+            device: device.to_owned(),
+        };
+        Self::opened(py, None, options)
     }
 
     /// The `top` most probable classes as pairs of name and probability, the best first; of several images a list.
@@ -239,27 +269,38 @@ impl Model {
         json::to_python(py, &self.config)
     }
 
-    /// The model folder.
+    /// The model folder; None for the model that comes with the package.
     #[getter]
-    fn folder(&self) -> PathBuf {
+    fn folder(&self) -> Option<PathBuf> {
         self.folder.clone()
     }
 
     fn __repr__(&self) -> String {
-        let folder = self.folder.display().to_string();
-        format!("<polynet.Model {folder:?}: {}>", self.architecture)
+        let origin = match &self.folder {
+            Some(folder) => format!("{:?}", folder.display().to_string()),
+            None => "pretrained".to_owned(),
+        };
+        format!("<polynet.Model {origin}: {}>", self.architecture)
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let open = py.get_type::<Self>().getattr("open")?;
+        let class = py.get_type::<Self>();
         let Options {
             threads,
             precision,
             isa,
             device,
         } = self.options.clone();
-        let arguments = (self.folder.clone(), threads, precision, isa, device);
-        (open, arguments).into_pyobject(py)
+        match self.folder.clone() {
+            Some(folder) => {
+                let arguments = (folder, threads, precision, isa, device);
+                (class.getattr("open")?, arguments).into_pyobject(py)
+            }
+            None => {
+                let arguments = (threads, precision, isa, device);
+                (class.getattr("pretrained")?, arguments).into_pyobject(py)
+            }
+        }
     }
 }
 

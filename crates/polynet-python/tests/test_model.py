@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -19,6 +20,7 @@ import pytest
 from conftest import PICTURES, tensors
 
 PHOTO = PICTURES / "photo.0-0-320-240-64.png"
+BOX = Path(__file__).parents[2] / "polynet/pretrained"
 
 
 def pixels(path=PHOTO):
@@ -237,3 +239,13 @@ else:
     words = [sys.executable, "-W", "ignore", "-c", script, str(model.folder), str(PHOTO)]
     said = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
     assert 'get_context("spawn")' in said
+
+
+def test_the_model_that_comes_with_the_package_classifies_and_is_pickled():
+    model = polynet.Model.pretrained(threads=1)
+    assert model.folder is None and "pretrained" in repr(model)
+    expected = polynet.Model.open(BOX).logits(PHOTO)
+    np.testing.assert_array_equal(model.logits(PHOTO), expected)
+    again = pickle.loads(pickle.dumps(model))
+    assert again.folder is None
+    np.testing.assert_array_equal(again.logits(PHOTO), expected)

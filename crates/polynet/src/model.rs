@@ -19,7 +19,7 @@ use crate::params::{
 };
 use image::{DynamicImage, RgbImage};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// How a model is opened.
@@ -93,7 +93,7 @@ pub struct Explanation {
 }
 
 /// A class and its probability.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ranked {
     /// The class's name.
     pub class: String,

@@ -56,8 +56,14 @@ impl Run {
 
     /// `polynet train` on so many ranks, each with one thread.
     pub(super) fn new(program: &Path, ranks: usize, out: &Path) -> Self {
+        Self::of(program, "train", ranks, out)
+    }
+
+    /// A command on so many ranks, each with one thread; `out` is what it writes.
+    pub(super) fn of(program: &Path, command: &str, ranks: usize, out: &Path) -> Self {
+        let name = command;
         let mut command = mpirun(ranks);
-        command.arg(program).arg("train");
+        command.arg(program).arg(name);
         let log = out.with_extension("log");
         Self { command, log }
     }

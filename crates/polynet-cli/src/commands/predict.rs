@@ -4,6 +4,7 @@ mod file;
 
 use super::compute::Compute;
 use super::crops::CropArguments;
+use super::ranks;
 use crate::output;
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Classify images
+///
+/// In a build with MPI, `mpirun -n 4 polynet predict … --out FILE` shares the images among four ranks.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The model folder, then images, folders of images, or `-` for one image on standard input; with --out
@@ -65,13 +68,20 @@ struct Prediction {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if let (Some(raw), Some(out)) = (&arguments.raw, &arguments.out) {
-        predict_raw(arguments, raw, out)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if let Some(out) = &arguments.out {
-        return file::run(arguments, out);
-    }
+    ranks::run(|ranks| match (&arguments.raw, &arguments.out) {
+        (None, Some(out)) => file::run(arguments, out, ranks),
+        // Everything else the first rank does alone.
+        _ if !ranks.is_writer() => Ok(ExitCode::SUCCESS),
+        (Some(raw), Some(out)) => {
+            predict_raw(arguments, raw, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => print_all(arguments),
+    })
+}
+
+/// Prints the classes of each image.
+fn print_all(arguments: &Arguments) -> Result<ExitCode> {
     let (mut model, images) = arguments.open()?;
     let sources = sources(images)?;
     ensure!(

@@ -13,6 +13,29 @@ use crate::simd::Simd;
 /// The most pairs of a transform.
 const MAX_PAIRS: usize = 5;
 
+/// The most points of a transform.
+const MAX_POINTS: usize = 2 * MAX_PAIRS + 2;
+
+/// `count` vectors that lie `stride` apart, read once: a store might change what is read after it.
+///
+/// # Safety
+/// The processor has the instruction set, and the pointer is valid for all vectors.
+#[inline(always)]
+unsafe fn vectors<S: Simd, E: Element>(
+    from: *const E,
+    stride: usize,
+    count: usize,
+) -> [S::V; MAX_POINTS] {
+    // SAFETY: by the contract.
+    unsafe {
+        let mut vectors = [S::splat(0.0); MAX_POINTS];
+        for (index, vector) in vectors.iter_mut().enumerate().take(count) {
+            *vector = E::load::<S>(from.add(index * stride));
+        }
+        vectors
+    }
+}
+
 /// A transform for `2K + 2` points.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Toom<const K: usize> {
@@ -114,24 +137,24 @@ impl<const K: usize> Toom<K> {
     ) {
         // SAFETY: by the contract.
         unsafe {
-            let load = |index: usize| E::load::<S>(d.add(index * stride));
-            let mut first = load(2 * K);
-            let mut last = load(2 * K + 1);
+            let d = vectors::<S, E>(d, stride, 2 * K + 2);
+            let mut first = d[2 * K];
+            let mut last = d[2 * K + 1];
             for k in 0..K {
                 let factor = S::splat(self.whole[k]);
-                first = S::fma(factor, load(2 * k), first);
-                last = S::fma(factor, load(2 * k + 1), last);
+                first = S::fma(factor, d[2 * k], first);
+                last = S::fma(factor, d[2 * k + 1], last);
             }
             S::store(to, first);
             S::store(to.add((2 * K + 1) * to_stride), last);
             for pair in 0..K {
                 // The leading coefficient of a quotient is 1.
-                let mut even = load(2 * K);
-                let mut odd = load(2 * K - 1);
+                let mut even = d[2 * K];
+                let mut odd = d[2 * K - 1];
                 for k in 0..K - 1 {
                     let factor = S::splat(self.quotients[pair][k]);
-                    even = S::fma(factor, load(2 * k + 2), even);
-                    odd = S::fma(factor, load(2 * k + 1), odd);
+                    even = S::fma(factor, d[2 * k + 2], even);
+                    odd = S::fma(factor, d[2 * k + 1], odd);
                 }
                 let point = S::splat(self.points[pair]);
                 let negative = S::splat(-self.points[pair]);
@@ -193,15 +216,15 @@ impl<const K: usize> Toom<K> {
     ) {
         // SAFETY: by the contract.
         unsafe {
-            let load = |index: usize| E::load::<S>(y.add(index * stride));
-            S::store(to, load(0));
-            S::store(to.add((2 * K + 1) * to_stride), load(M - 1));
+            let y = vectors::<S, E>(y, stride, M);
+            S::store(to, y[0]);
+            S::store(to.add((2 * K + 1) * to_stride), y[M - 1]);
             for pair in 0..K {
                 let mut halves = [S::splat(0.0); 2];
                 let mut power = 1.0;
                 for index in 0..M {
                     let half = &mut halves[index % 2];
-                    *half = S::fma(S::splat(power), load(index), *half);
+                    *half = S::fma(S::splat(power), y[index], *half);
                     power *= self.points[pair];
                 }
                 let [even, odd] = halves;

@@ -39,7 +39,7 @@ def check_data(path: Union[str, PathLike[str]], model: Optional[Union[str, PathL
 
 @final
 class Model:
-    """A model folder, opened for prediction. Threads may share one: they take turns."""
+    """A model, opened for prediction. Threads may share one: they take turns."""
 
     @staticmethod
     def open(
@@ -54,6 +54,14 @@ class Model:
         `threads` are the model's own; by default all models share one for each core. `precision` is `f32`, or
         `bf16`, which is faster where the processor multiplies such numbers. `isa` is one of `instruction_sets()`.
         """
+    @staticmethod
+    def pretrained(
+        threads: Optional[int] = None,
+        precision: str = "f32",
+        isa: Optional[str] = None,
+        device: str = "cpu",
+    ) -> Model:
+        """The model that comes with the package: a small PolyNet for the ten classes of CIFAR-10."""
     # A text is an iterable of texts, and an image all the same.
     @overload
     def classify(  # type: ignore[overload-overlap]
@@ -80,7 +88,7 @@ class Model:
     def config(self) -> dict[str, Any]:
         """All that `config.json` says: architecture, classes, preprocessing, origin."""
     @property
-    def folder(self) -> Path: ...
+    def folder(self) -> Optional[Path]: ...
 
 @final
 class Explanation:

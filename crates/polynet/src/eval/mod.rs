@@ -16,4 +16,4 @@ pub use metrics::{Scores, ScoresError};
 pub use multi_crop::{MultiCrop, MultiCropProgress};
 pub use predictions::{PredictionFile, PredictionFileError, PredictionRequest, PredictionRow};
 pub use score_cache::{CacheError, ScoreCache};
-pub use shared::{all_skipped, merged, share_of};
+pub use shared::{PredictedRows, agree_on, all_rows, all_skipped, merged, share_of};

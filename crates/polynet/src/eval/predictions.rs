@@ -31,15 +31,15 @@ pub struct PredictionRequest {
 }
 
 /// What became of a picture: classes, or an error.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PredictionRow {
     /// Where the picture lies.
     pub image: String,
     /// Its most probable classes, the best first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<Ranked>,
     /// Why it has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
@@ -99,7 +99,7 @@ impl PredictionRequest {
     }
 
     /// How this differs from a request that was begun.
-    fn difference(&self, begun: &Self) -> Option<String> {
+    pub(super) fn difference(&self, begun: &Self) -> Option<String> {
         let pictures = begun.pictures.difference(&self.pictures);
         let differs = [
             (self.model != begun.model, "the model is another"),

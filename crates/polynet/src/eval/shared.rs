@@ -1,9 +1,9 @@
-//! An evaluation that several ranks share.
+//! An evaluation, or a prediction of many pictures, that several ranks share.
 //!
-//! Law: every image is scored by one rank, and the report is the same to the bit for every number of
-//! ranks.
+//! Law: every image is computed by one rank, and reports and files are the same to the bit for every number
+//! of ranks.
 
-use super::Scores;
+use super::{PredictionRequest, PredictionRow, Scores};
 use crate::bytes;
 use crate::data::Skipped;
 use crate::distributed::{CommunicationError, Communicator};
@@ -66,4 +66,68 @@ pub fn all_skipped(
         })?);
     }
     Ok(all)
+}
+
+/// What ranks have made of a batch of pictures: a row each, and the embeddings of those without an error.
+pub type PredictedRows = (Vec<PredictionRow>, Vec<f32>);
+
+/// What each rank has made of its part of a batch, in the order of the ranks, on every rank.
+///
+/// # Errors
+/// If a rank is gone, or sends something else.
+pub fn all_rows(
+    ranks: &Communicator,
+    own: PredictedRows,
+) -> Result<Vec<PredictedRows>, CommunicationError> {
+    if ranks.ranks() == 1 {
+        return Ok(vec![own]);
+    }
+    let (rows, embeddings) = own;
+    let rows = serde_json::to_vec(&rows).unwrap_or_default();
+    let mut bytes = (rows.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(rows);
+    bytes.extend(embeddings.iter().flat_map(|number| number.to_le_bytes()));
+    let all = ranks.gather(bytes)?;
+    let all = all.iter().enumerate();
+    all.map(|(rank, bytes)| {
+        rows_of(bytes).ok_or_else(|| CommunicationError::Disagreement {
+            what: format!("expected rows of pictures from rank {rank}"),
+        })
+    })
+    .collect()
+}
+
+fn rows_of(bytes: &[u8]) -> Option<PredictedRows> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let (rows, embeddings) = rest.split_at_checked(length)?;
+    let embeddings = embeddings.as_chunks::<4>().0.iter();
+    let embeddings = embeddings.map(|number| f32::from_le_bytes(*number));
+    Some((serde_json::from_slice(rows).ok()?, embeddings.collect()))
+}
+
+/// Checks that all ranks were asked the same.
+///
+/// # Errors
+/// If a rank is gone, or has another model or other pictures: which, and what differs.
+pub fn agree_on(
+    ranks: &Communicator,
+    request: &PredictionRequest,
+) -> Result<(), CommunicationError> {
+    let own = serde_json::to_vec(request).unwrap_or_default();
+    for (rank, bytes) in ranks.gather(own)?.iter().enumerate() {
+        let what = match serde_json::from_slice(bytes) {
+            Ok(theirs) => request.difference(&theirs),
+            Err(error) => Some(format!("it asks for something else: {error}")),
+        };
+        if let Some(what) = what {
+            return Err(CommunicationError::Disagreement {
+                what: format!(
+                    "rank {rank} is not asked what rank {} is: {what}",
+                    ranks.rank()
+                ),
+            });
+        }
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 mod evaluation;
+mod predictions;
 mod synchronised;
 
 const SIZE: u32 = 16;
