@@ -175,7 +175,7 @@ fn without_a_model_folder_the_model_in_the_box_classifies() {
     assert!(told.contains("the model that comes with"), "{told}");
     assert!(by_folder.stderr.is_empty());
 
-    // A folder of pictures is no model; one without pictures is taken for a model, and so is a lost path.
+    // A folder of pictures is no model; one without pictures is taken for a model.
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name).display().to_string();
     fs::create_dir(at("photos")).unwrap();
@@ -193,10 +193,10 @@ fn without_a_model_folder_the_model_in_the_box_classifies() {
     };
     assert_eq!(classes(&of_folder), classes(&by_folder));
     fs::create_dir(at("empty")).unwrap();
-    for no_model in [at("empty"), at("lost")] {
-        let refused = run(&["predict", &no_model, photo], 1);
+    for (path, expected) in [("empty", "config.json"), ("lost.jpg", "no such file")] {
+        let refused = run(&["predict", &at(path), photo], 1);
         let told = String::from_utf8(refused.stderr).unwrap();
-        assert!(told.contains("config.json"), "{told}");
+        assert!(told.contains(expected), "{told}");
     }
     let refused = run(&["predict", IN_THE_BOX], 1);
     let told = String::from_utf8(refused.stderr).unwrap();

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import tarfile
 from pathlib import Path
@@ -15,6 +16,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 PICTURES = ROOT / "crates/polynet/src/data/fixtures/images"
 CIFAR = ROOT / "assets/cifar10-small.tar"
+
+# A process that a shell starts in the background ignores Ctrl-C, and so do those that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def recipe(**changes):

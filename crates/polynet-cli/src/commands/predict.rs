@@ -149,6 +149,11 @@ impl Arguments {
             eprintln!("no model folder: the model that comes with the program classifies");
             return Ok((self.compute.open_pretrained()?, &self.paths));
         }
+        ensure!(
+            first.exists(),
+            "{}: no such file or folder; expected a model folder, or images",
+            first.display()
+        );
         let model = self.compute.open(first)?;
         ensure!(
             self.raw.is_some() || !rest.is_empty(),

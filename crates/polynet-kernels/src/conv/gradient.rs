@@ -4,132 +4,25 @@
 //! `OUTPUTS` output channels times `NV` vectors of input channels in registers while it walks a row
 //! of pixels. Every element is summed in one order, whatever the number of threads.
 
+mod rows;
+
 use super::pack::block_channels;
 use super::stores::check_views;
 use crate::dispatch::dispatch;
 use crate::layout::{Arena, BLOCK, Shared, View};
-use crate::simd::{InstructionSet, Isa, Simd};
+use crate::simd::{Isa, Simd};
 use crate::window::Window;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Output channels of a microkernel; divides 16.
-pub(super) const OUTPUTS: usize = 8;
-/// Input blocks of a task.
-pub(super) const IN_BLOCKS: usize = 2;
-/// Sums of an output block and a group of input blocks at a tap: `[16 outputs][IN_BLOCKS · 16]`.
-pub(super) const SUMS: usize = BLOCK * IN_BLOCKS * BLOCK;
+pub(super) use rows::{IN_BLOCKS, OUTPUTS, Row, SUMS, output_parts, row_kernel};
+
 /// Pixels whose maps a task goes through before the next tap.
 const CHUNK_PIXELS: usize = 256;
 /// Tasks that are enough for all threads.
 const TASKS: usize = 32;
 /// Multiply-accumulates that are worth a task of their own.
 const TASK_MACS: usize = 2_000_000;
-
-/// A row of pixels for the microkernel.
-pub(super) struct Row {
-    /// The inputs of each block at the first pixel and the tap; a kernel of up to 16 lanes reads the first.
-    pub(super) inputs: [*const f32; IN_BLOCKS],
-    /// Elements between the inputs of neighbouring pixels.
-    pub(super) input_stride: usize,
-    /// The gradients at the first pixel, of the first of `OUTPUTS` channels.
-    pub(super) outputs: *const f32,
-    pub(super) pixels: usize,
-    /// `[OUTPUTS][IN_BLOCKS · 16]`, added to.
-    pub(super) sums: *mut f32,
-}
-
-pub(super) type RowKernel = unsafe fn(&[Row]);
-
-/// The sums of the first `LANES` input channels, `NV` vectors of them and `OUT` output channels at a time.
-///
-/// # Safety
-/// The processor has the instruction set, and the pointers of the rows are valid for what the kernel
-/// touches. All rows have the sums of the first.
-#[inline(always)]
-unsafe fn rows<S: Simd, const LANES: usize, const NV: usize, const OUT: usize>(rows: &[Row]) {
-    let Some(first) = rows.first() else { return };
-    // SAFETY: by the contract.
-    unsafe {
-        for part in (0..OUTPUTS).step_by(OUT) {
-            for vectors in (0..LANES / S::LANES).step_by(NV) {
-                let mut sums = [[S::splat(0.0); NV]; OUT];
-                for row in rows {
-                    let gradients = row.outputs.add(part);
-                    for pixel in 0..row.pixels {
-                        let mut inputs = [S::splat(0.0); NV];
-                        for (v, input) in inputs.iter_mut().enumerate() {
-                            let lane = (vectors + v) * S::LANES;
-                            let block = row.inputs.get_unchecked(lane / BLOCK);
-                            *input = S::load(block.add(pixel * row.input_stride + lane % BLOCK));
-                        }
-                        for o in 0..OUT {
-                            let gradient = S::splat(*gradients.add(pixel * BLOCK + o));
-                            for v in 0..NV {
-                                sums[o][v] = S::fma(gradient, inputs[v], sums[o][v]);
-                            }
-                        }
-                    }
-                }
-                for o in 0..OUT {
-                    for v in 0..NV {
-                        let lane = (vectors + v) * S::LANES;
-                        let to = first.sums.add((part + o) * IN_BLOCKS * BLOCK + lane);
-                        S::store(to, S::add(S::load(to), sums[o][v]));
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn rows_avx512<const LANES: usize, const NV: usize>(r: &[Row]) {
-    // SAFETY: the caller's contract is the same.
-    unsafe { rows::<crate::simd::Avx512, LANES, NV, 8>(r) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn rows_avx2<const LANES: usize, const NV: usize, const OUT: usize>(r: &[Row]) {
-    // SAFETY: the caller's contract is the same.
-    unsafe { rows::<crate::simd::Avx2, LANES, NV, OUT>(r) }
-}
-
-/// The microkernel for the input channels of a group, and for more where that costs nothing.
-pub(super) fn row_kernel(isa: Isa, group: &[(usize, usize)]) -> RowKernel {
-    let lanes = match group {
-        [(_, used)] => *used,
-        [.., (_, used)] => BLOCK + used,
-        [] => unreachable!("a group has a block"),
-    };
-    match (isa.set(), lanes.div_ceil(BLOCK / 2)) {
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, 1 | 2) => rows_avx512::<16, 1>,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => rows_avx512::<32, 2>,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, 1) => rows_avx2::<8, 1, 8>,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, 2) => rows_avx2::<16, 2, 4>,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, 3) => rows_avx2::<24, 3, 4>,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, _) => rows_avx2::<32, 2, 4>,
-        #[cfg(target_arch = "aarch64")]
-        (InstructionSet::Neon, 1 | 2) => rows::<crate::simd::Neon, 16, 4, 4>,
-        #[cfg(target_arch = "aarch64")]
-        (InstructionSet::Neon, _) => rows::<crate::simd::Neon, 32, 4, 4>,
-        (_, 1 | 2) => rows::<crate::simd::Portable, 16, 4, 2>,
-        _ => rows::<crate::simd::Portable, 32, 4, 2>,
-    }
-}
-
-/// The output channels of a block that are computed, `OUTPUTS` at a time.
-pub(super) fn output_parts(used: usize) -> impl Iterator<Item = usize> {
-    (0..used).step_by(OUTPUTS)
-}
 
 /// The gradient of the weights, `[out_channels, in_channels, kernel_height, kernel_width]` in
 /// row-major order, of a convolution that read `inputs` and whose result has the gradient `outputs`.
@@ -178,45 +71,14 @@ pub fn weight_gradient(
     // Few pairs of blocks are divided by images, the same for any number of threads.
     let macs = output.images * output.height * output.width * taps * SUMS;
     let parts = TASKS.div_ceil(pairs).min(macs / TASK_MACS);
-    let parts = parts.clamp(1, output.images);
-    let images = |part: usize| [part, part + 1].map(|part| part * output.images / parts);
-    let store = |pair: usize, sums: &[f32]| {
-        let (group, target) = (pair / targets.len(), pair % targets.len());
-        // SAFETY: the vector has room for every channel and tap, and the blocks are this task's alone.
-        unsafe { to.store(isa, sums, group_of(sources, group), targets[target]) }
-    };
-    let add = |pair: usize, part: usize, sums: &mut Vec<f32>| {
-        sums.resize(to.sums(), 0.0);
-        sums[..taps * SUMS].fill(0.0);
-        let places = [pair / targets.len(), pair % targets.len()];
-        job.run(places, images(part), sums);
-    };
-    if parts == 1 {
-        (0..pairs).into_par_iter().for_each(|pair| {
-            TASK_SUMS.with_borrow_mut(|sums| {
-                add(pair, 0, sums);
-                store(pair, sums);
-            });
-        });
-    } else {
-        let of_part = |task: usize| {
-            let mut sums = Vec::new();
-            add(task / parts, task % parts, &mut sums);
-            sums
-        };
-        let mut sums: Vec<Vec<f32>> = (0..pairs * parts).into_par_iter().map(of_part).collect();
-        for (pair, sums) in sums.chunks_exact_mut(parts).enumerate() {
-            let (all, others) = sums.split_first_mut().expect("a pair has a part");
-            for part in others {
-                for (sum, value) in all.iter_mut().zip(part) {
-                    *sum += *value;
-                }
-            }
-            store(pair, all);
+    // SAFETY: the vector has room for every channel and tap, and every pair is there once.
+    unsafe {
+        match parts.clamp(1, output.images) {
+            1 => job.store_pairs(pairs, &to),
+            parts => job.store_divided(pairs, parts, &to),
         }
+        gradient.set_len(elements);
     }
-    // SAFETY: every pair of an input and an output block has been stored.
-    unsafe { gradient.set_len(elements) }
     gradient
 }
 
@@ -384,6 +246,69 @@ fn find(views: &[View], mut block: usize) -> (View, usize) {
 }
 
 impl Job<'_> {
+    /// Computes every pair of a group of input blocks and an output block by a task.
+    ///
+    /// # Safety
+    /// As [`Gradient::store`], of every pair.
+    unsafe fn store_pairs(&self, pairs: usize, to: &Gradient) {
+        let images = [0, self.outputs[0].images];
+        (0..pairs).into_par_iter().for_each(|pair| {
+            TASK_SUMS.with_borrow_mut(|sums| {
+                self.add(pair, images, to, sums);
+                // SAFETY: by the contract; the pair is this task's alone.
+                unsafe { self.store(pair, sums, to) }
+            });
+        });
+    }
+
+    /// The same by so many tasks a pair, each for some of the images.
+    ///
+    /// # Safety
+    /// As [`Job::store_pairs`].
+    unsafe fn store_divided(&self, pairs: usize, parts: usize, to: &Gradient) {
+        let images = self.outputs[0].images;
+        let of_part = |task: usize| {
+            let (pair, part) = (task / parts, task % parts);
+            let images = [part, part + 1].map(|part| part * images / parts);
+            let mut sums = Vec::new();
+            self.add(pair, images, to, &mut sums);
+            sums
+        };
+        let mut sums: Vec<Vec<f32>> = (0..pairs * parts).into_par_iter().map(of_part).collect();
+        for (pair, sums) in sums.chunks_exact_mut(parts).enumerate() {
+            let (all, others) = sums.split_first_mut().expect("a pair has a part");
+            for part in others {
+                for (sum, value) in all.iter_mut().zip(part) {
+                    *sum += *value;
+                }
+            }
+            // SAFETY: by the contract.
+            unsafe { self.store(pair, all, to) }
+        }
+    }
+
+    /// The group of input blocks and the output block of a pair.
+    fn pair(&self, pair: usize) -> [usize; 2] {
+        let targets = self.channels[1].len();
+        [pair / targets, pair % targets]
+    }
+
+    /// Makes the sums of a pair over some of the images.
+    fn add(&self, pair: usize, images: [usize; 2], to: &Gradient, sums: &mut Vec<f32>) {
+        sums.resize(to.sums(), 0.0);
+        sums[..to.taps * SUMS].fill(0.0);
+        self.run(self.pair(pair), images, sums);
+    }
+
+    /// # Safety
+    /// As [`Gradient::store`].
+    unsafe fn store(&self, pair: usize, sums: &[f32], to: &Gradient) {
+        let [group, target] = self.pair(pair);
+        let [sources, targets] = &self.channels;
+        // SAFETY: by the contract.
+        unsafe { to.store(self.isa, sums, group_of(sources, group), targets[target]) }
+    }
+
     /// Adds the sums `[tap][16 outputs][IN_BLOCKS · 16]` of a group of input blocks and an output block, over
     /// some of the images.
     fn run(&self, [group, target]: [usize; 2], images: [usize; 2], sums: &mut [f32]) {
