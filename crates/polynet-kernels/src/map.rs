@@ -1,11 +1,16 @@
 //! Affine maps, sums, gates and copies of feature maps: what costs memory traffic and little
 //! arithmetic.
 
+mod combined;
+
 use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo, flat};
-use crate::simd::{Isa, Simd, block_vectors};
+use crate::simd::{Isa, Simd};
 use rayon::prelude::*;
+
+pub(crate) use combined::Combined;
+pub use combined::{Affine, add};
 
 /// Planes that are worth a task of their own, in elements.
 const TASK_ELEMENTS: usize = 1 << 14;
@@ -46,109 +51,6 @@ pub(crate) fn check_replacing<E: Element>(arena: &Arena<E>, from: &[&View], to: 
             check_apart(arena, &[view], to);
         }
     }
-}
-
-/// A factor and a term for every channel, padded to whole blocks.
-#[derive(Debug)]
-pub struct Affine {
-    channels: usize,
-    scale: Arena,
-    shift: Arena,
-}
-
-impl Affine {
-    /// `[channels]` each.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    pub fn new(scale: &[f32], shift: &[f32]) -> Self {
-        assert_eq!(scale.len(), shift.len(), "a factor and a term each");
-        Self {
-            channels: scale.len(),
-            scale: scale.into(),
-            shift: shift.into(),
-        }
-    }
-
-    /// `scale · x + shift`, then `max(·, 0)` if `relu`.
-    ///
-    /// # Panics
-    /// If a view leaves the arena, or channels or sizes do not fit.
-    pub fn apply<E: Element>(
-        &self,
-        isa: Isa,
-        arena: &mut Arena<E>,
-        from: &View,
-        to: &View,
-        relu: bool,
-    ) {
-        assert_eq!(to.channels, self.channels, "a factor for every channel");
-        check_apart(arena, &[from], to);
-        assert_eq!(from.size(), to.size(), "size");
-        clear_halo(to, arena);
-        let memory = Shared::of(arena);
-        for_planes(to, |image, block| {
-            let [factor, shift] = [&self.scale, &self.shift]
-                .map(|numbers| numbers.as_slice()[block * BLOCK..][..BLOCK].as_ptr());
-            let combination = Combination {
-                // SAFETY: both views lie in the arena.
-                a: unsafe { memory.plane(from, image, block) },
-                a_row: from.row_stride(),
-                factor,
-                shift,
-                b: std::ptr::null(),
-                b_row: 0,
-                // SAFETY: both views lie in the arena.
-                target: unsafe { memory.plane(to, image, block) },
-                to_row: to.row_stride(),
-                size: flat([from, to]),
-                relu,
-            };
-            let combination = &combination;
-            // SAFETY: the planes lie in the arena; what is written is one task's alone.
-            unsafe { dispatch!(isa, combine_plane<E: Element>(combination: &Combination<E>)) }
-        });
-    }
-}
-
-/// `scale · a + b`, then `max(·, 0)` if `relu`. The result may replace `b`.
-///
-/// # Panics
-/// If a view leaves the arena, or channels or sizes do not fit.
-pub fn add<E: Element>(
-    isa: Isa,
-    arena: &mut Arena<E>,
-    (scale, a): (f32, &View),
-    b: &View,
-    to: &View,
-    relu: bool,
-) {
-    check_apart(arena, &[a], to);
-    check_replacing(arena, &[b], to);
-    assert!(a.size() == to.size() && b.size() == to.size(), "size");
-    clear_halo(to, arena);
-    let factor = [scale; BLOCK];
-    let memory = Shared::of(arena);
-    for_planes(to, |image, block| {
-        // SAFETY: the views lie in the arena.
-        let [a_plane, b_plane, target] =
-            [a, b, to].map(|view| unsafe { memory.plane(view, image, block) });
-        let combination = Combination {
-            a: a_plane,
-            a_row: a.row_stride(),
-            factor: factor.as_ptr(),
-            shift: std::ptr::null(),
-            b: b_plane,
-            b_row: b.row_stride(),
-            target,
-            to_row: to.row_stride(),
-            size: flat([a, b, to]),
-            relu,
-        };
-        let combination = &combination;
-        // SAFETY: the planes lie in the arena; what is written is one task's alone.
-        unsafe { dispatch!(isa, combine_plane<E: Element>(combination: &Combination<E>)) }
-    });
 }
 
 /// Writes `scale · g` where `gate` is positive (everywhere without one) and 0 elsewhere to `to`, or
@@ -304,71 +206,6 @@ pub fn regroup<E: Element>(arena: &mut Arena<E>, from: &[View], to: &[View]) {
 /// If the view leaves the arena.
 pub fn clear<E: Element>(arena: &mut Arena<E>, view: &View) {
     arena.as_mut_slice()[view.start()..view.end()].fill(E::default());
-}
-
-/// `factor · a + shift` for the pixels of a plane, or `factor · a + b`.
-struct Combination<E> {
-    a: *const E,
-    a_row: usize,
-    factor: *const f32,
-    shift: *const f32,
-    b: *const E,
-    b_row: usize,
-    target: *mut E,
-    to_row: usize,
-    size: [usize; 2],
-    relu: bool,
-}
-
-/// # Safety
-/// The processor has the instruction set and the planes are valid.
-#[inline(always)]
-unsafe fn combine_plane<S: Simd, E: Element>(c: &Combination<E>) {
-    // SAFETY: by the contract.
-    unsafe {
-        match (c.b.is_null(), c.relu) {
-            (true, true) => combine::<S, E, false, true>(c),
-            (true, false) => combine::<S, E, false, false>(c),
-            (false, true) => combine::<S, E, true, true>(c),
-            (false, false) => combine::<S, E, true, false>(c),
-        }
-    }
-}
-
-/// # Safety
-/// As [`combine_plane`].
-#[inline(always)]
-unsafe fn combine<S: Simd, E: Element, const ADD: bool, const RELU: bool>(c: &Combination<E>) {
-    let &Combination {
-        a, b, target, size, ..
-    } = c;
-    let [a_row, b_row, to_row] = [c.a_row, c.b_row, c.to_row];
-    // SAFETY: by the contract.
-    unsafe {
-        let factor = block_vectors::<S>(c.factor);
-        let shift = match ADD {
-            true => factor,
-            false => block_vectors::<S>(c.shift),
-        };
-        for row in 0..size[0] {
-            let (a, to) = (a.add(row * a_row), target.add(row * to_row));
-            let b = b.wrapping_add(row * b_row);
-            for column in 0..size[1] {
-                for v in 0..BLOCK / S::LANES {
-                    let at = column * BLOCK + v * S::LANES;
-                    let addend = match ADD {
-                        true => E::load::<S>(b.add(at)),
-                        false => shift[v],
-                    };
-                    let mut y = S::fma(factor[v], E::load::<S>(a.add(at)), addend);
-                    if RELU {
-                        y = S::max(S::splat(0.0), y);
-                    }
-                    E::store::<S>(to.add(at), y);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! A layer is `y = max(scale · z + shift, 0)` with `scale = γ / √(var + ε)` and
 //! `shift = β − mean · scale`; the maximum is left out where no ReLU follows. Sums over a channel are
-//! made along a row in `f32` and over rows and images in `f64`, in one order whatever the number of
-//! threads.
+//! made of up to 128 pixels of a row in `f32` and of these in `f64`, in one order whatever the number of
+//! threads; the rows of a map without a halo are one.
 
 mod moments;
 mod planes;
@@ -11,9 +11,9 @@ mod sums;
 
 use crate::dispatch::dispatch;
 use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo, flat};
-use crate::map::{check_apart, check_replacing, for_planes};
+use crate::map::{Combined, check_apart, check_replacing, for_planes};
 use crate::simd::Isa;
-use planes::{Factors, MapPlane, apply_plane, gradient_plane, gradient_sums};
+use planes::{Factors, MapPlane, gradient_plane, gradient_sums};
 use sums::{Channels, Sums, channels, over_images};
 
 pub use moments::{merge_moments, moments};
@@ -86,32 +86,16 @@ impl Applied {
     /// # Panics
     /// If a view leaves the arena, or channels or sizes do not fit.
     pub fn forward(&self, isa: Isa, arena: &mut Arena, z: &View, y: &View) {
-        check_replacing(arena, &[z], y);
         self.check(&[z, y]);
-        clear_halo(y, arena);
-        let memory = Shared::of(arena);
-        for_planes(y, |image, block| {
-            let plane = MapPlane {
-                // SAFETY: the views lie in the arena.
-                z: unsafe { memory.plane(z, image, block) },
-                z_row: z.row_stride(),
-                dy: std::ptr::null(),
-                dy_row: 0,
-                // SAFETY: as above.
-                to: unsafe { memory.plane(y, image, block) },
-                to_row: y.row_stride(),
-                size: flat([z, y]),
-                factors: Factors {
-                    scale: self.scale.as_slice()[block * BLOCK..].as_ptr(),
-                    shift: self.shift.as_slice()[block * BLOCK..].as_ptr(),
-                    terms: [std::ptr::null(); 3],
-                    relu: self.relu,
-                },
-            };
-            let plane = &plane;
-            // SAFETY: the planes lie in the arena; what is written is one task's alone.
-            unsafe { dispatch!(isa, apply_plane(plane: &MapPlane)) }
-        });
+        let combined = Combined {
+            a: z,
+            factor: &self.scale,
+            shift: Some(&self.shift),
+            b: None,
+            to: y,
+            relu: self.relu,
+        };
+        combined.write(isa, arena);
     }
 
     /// Writes `addend + factor · y` of `z`, then `max(·, 0)` if `relu`; without an addend
@@ -129,7 +113,6 @@ impl Applied {
     ) {
         assert!(!self.relu, "a term of a sum has no ReLU of its own");
         check_apart(arena, &[z], to);
-        check_replacing(arena, addend.as_slice(), to);
         self.check(&[z, to, addend.unwrap_or(to)]);
         let scaled = |arena: &Arena| {
             let values: Vec<f32> = arena
@@ -139,34 +122,15 @@ impl Applied {
                 .collect();
             Arena::from(&values[..])
         };
-        let (scale, shift) = (scaled(&self.scale), scaled(&self.shift));
-        clear_halo(to, arena);
-        let memory = Shared::of(arena);
-        for_planes(to, |image, block| {
-            let plane = MapPlane {
-                // SAFETY: the views lie in the arena.
-                z: unsafe { memory.plane(z, image, block) },
-                z_row: z.row_stride(),
-                dy: addend.map_or(std::ptr::null(), |addend| {
-                    // SAFETY: as above.
-                    unsafe { memory.plane(addend, image, block) }.cast_const()
-                }),
-                dy_row: addend.map_or(0, View::row_stride),
-                // SAFETY: as above.
-                to: unsafe { memory.plane(to, image, block) },
-                to_row: to.row_stride(),
-                size: flat([z, to, addend.unwrap_or(to)]),
-                factors: Factors {
-                    scale: scale.as_slice()[block * BLOCK..].as_ptr(),
-                    shift: shift.as_slice()[block * BLOCK..].as_ptr(),
-                    terms: [std::ptr::null(); 3],
-                    relu,
-                },
-            };
-            let plane = &plane;
-            // SAFETY: the planes lie in the arena; what is written is one task's alone.
-            unsafe { dispatch!(isa, apply_plane(plane: &MapPlane)) }
-        });
+        let combined = Combined {
+            a: z,
+            factor: &scaled(&self.scale),
+            shift: Some(&scaled(&self.shift)),
+            b: addend,
+            to,
+            relu,
+        };
+        combined.write(isa, arena);
     }
 
     /// The gradients of γ, β and, written to `dz`, of `z`, from the gradient `dy` of `y` times

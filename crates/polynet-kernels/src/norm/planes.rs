@@ -1,4 +1,4 @@
-//! What batch norm does with the planes of maps.
+//! What batch norm does with the planes of maps on the way back.
 
 use super::sums::{Sums, Terms, add_plane};
 use crate::simd::{BLOCK, Simd, block_vectors};
@@ -23,59 +23,10 @@ pub(super) struct MapPlane {
     pub(super) factors: Factors,
 }
 
-/// # Safety
-/// The processor has the instruction set and the planes are valid.
-#[inline(always)]
-pub(super) unsafe fn apply_plane<S: Simd>(plane: &MapPlane) {
-    // SAFETY: by the contract.
-    unsafe {
-        match (plane.dy.is_null(), plane.factors.relu) {
-            (true, true) => apply::<S, false, true>(plane),
-            (true, false) => apply::<S, false, false>(plane),
-            (false, true) => apply::<S, true, true>(plane),
-            (false, false) => apply::<S, true, false>(plane),
-        }
-    }
-}
-
-/// `scale · z + shift`, plus an addend if `ADD`, then `max(·, 0)` if `RELU`.
-///
-/// # Safety
-/// As [`apply_plane`].
-#[inline(always)]
-unsafe fn apply<S: Simd, const ADD: bool, const RELU: bool>(plane: &MapPlane) {
-    let &MapPlane {
-        z, dy, to, size, ..
-    } = plane;
-    let [z_row, dy_row, to_row] = [plane.z_row, plane.dy_row, plane.to_row];
-    // SAFETY: by the contract.
-    unsafe {
-        let scale = block_vectors::<S>(plane.factors.scale);
-        let shift = block_vectors::<S>(plane.factors.shift);
-        for row in 0..size[0] {
-            let (z, to) = (z.add(row * z_row), to.add(row * to_row));
-            let dy = dy.wrapping_add(row * dy_row);
-            for column in 0..size[1] {
-                for v in 0..BLOCK / S::LANES {
-                    let at = column * BLOCK + v * S::LANES;
-                    let mut y = S::fma(scale[v], S::load(z.add(at)), shift[v]);
-                    if ADD {
-                        y = S::add(y, S::load(dy.add(at)));
-                    }
-                    if RELU {
-                        y = S::max(S::splat(0.0), y);
-                    }
-                    S::store(to.add(at), y);
-                }
-            }
-        }
-    }
-}
-
 /// `dy` where the ReLU let through.
 ///
 /// # Safety
-/// As [`apply_plane`].
+/// The processor has the instruction set and the planes are valid.
 #[inline(always)]
 unsafe fn passed<S: Simd>(relu: bool, scale: S::V, shift: S::V, z: S::V, dy: S::V) -> S::V {
     if relu {
@@ -107,7 +58,7 @@ impl Terms for MapPlane {
 }
 
 /// # Safety
-/// As [`apply_plane`].
+/// As [`passed`].
 #[inline(always)]
 pub(super) unsafe fn gradient_sums<S: Simd>(plane: &MapPlane, sums: &mut Sums) {
     // SAFETY: by the contract.
@@ -115,7 +66,7 @@ pub(super) unsafe fn gradient_sums<S: Simd>(plane: &MapPlane, sums: &mut Sums) {
 }
 
 /// # Safety
-/// As [`apply_plane`].
+/// As [`passed`].
 #[inline(always)]
 pub(super) unsafe fn gradient_plane<S: Simd>(plane: &MapPlane) {
     // SAFETY: by the contract.
@@ -128,7 +79,7 @@ pub(super) unsafe fn gradient_plane<S: Simd>(plane: &MapPlane) {
 }
 
 /// # Safety
-/// As [`apply_plane`].
+/// As [`passed`].
 #[inline(always)]
 unsafe fn gradient<S: Simd, const RELU: bool>(plane: &MapPlane) {
     let &MapPlane {

@@ -1,4 +1,4 @@
-//! Sums over the images and pixels of a map: along a row in `f32`, of rows and images in `f64`.
+//! Sums over the images and pixels of a map: of some pixels in `f32`, of these in `f64`.
 
 use crate::layout::View;
 use crate::simd::{BLOCK, Simd};
@@ -27,8 +27,8 @@ pub(super) fn channels(blocks: &[Sums], count: usize) -> [Channels; 2] {
     })
 }
 
-/// The sums of every block, to which `add(image, block, sums)` adds those of a plane. Which planes are added
-/// first follows from the map alone.
+/// The sums of every block, to which `add(image, block, sums)` adds those of a plane. The order follows from
+/// the map alone.
 pub(super) fn over_images(map: &View, add: impl Fn(usize, usize, &mut Sums) + Sync) -> Vec<Sums> {
     let in_task = (TASK_ELEMENTS / map.block_stride()).clamp(1, map.images);
     let tasks = map.images.div_ceil(in_task);

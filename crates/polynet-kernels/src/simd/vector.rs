@@ -64,7 +64,7 @@ pub trait Simd: Copy + 'static {
 }
 
 /// The most vectors of a block.
-pub(crate) const MAX_VECTORS: usize = 4;
+const MAX_VECTORS: usize = 4;
 
 /// The vectors of a block; those that it has not are zeros.
 ///

@@ -9,6 +9,7 @@ pub(in crate::conv) const OUTPUTS: usize = 8;
 pub(in crate::conv) const IN_BLOCKS: usize = 2;
 /// Sums of an output block and a group of input blocks at a tap: `[16 outputs][IN_BLOCKS · 16]`.
 pub(in crate::conv) const SUMS: usize = BLOCK * IN_BLOCKS * BLOCK;
+
 /// A row of pixels for the microkernel.
 pub(in crate::conv) struct Row {
     /// The inputs of each block at the first pixel and the tap; a kernel of up to 16 lanes reads the first.
