@@ -14,13 +14,13 @@ pub(crate) struct Arguments {
 #[derive(clap::Subcommand)]
 enum With {
     /// Prediction, training and whole processes beside PyTorch, ONNX Runtime and OpenVINO
-    Peers(Peers),
+    Peers(Comparison),
     /// The server beside FastAPI with ONNX Runtime, under the load of Debian's wrk
-    Serve(Peers),
+    Serve(Comparison),
 }
 
 #[derive(clap::Args)]
-struct Peers {
+struct Comparison {
     /// Python's virtual environment; made with the pinned packages if it is not there
     #[arg(long, default_value = "target/peers")]
     venv: PathBuf,
@@ -30,15 +30,15 @@ struct Peers {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let (peers, script, feature) = match &arguments.with {
-        With::Peers(peers) => (peers, "peers/bench.py", None),
-        With::Serve(peers) => (peers, "peers/bench_serve.py", Some("--features=serve")),
+    let (comparison, script, feature) = match &arguments.with {
+        With::Peers(comparison) => (comparison, "peers/bench.py", None),
+        With::Serve(comparison) => (comparison, "peers/bench_serve.py", Some("--features=serve")),
     };
     let mut build = cargo(&["build", "--release", "--package", "polynet-cli"]);
     crate::run(build.args(feature))?;
     if feature.is_some() && !debian::has("wrk") {
         debian::install(&["wrk"])?;
     }
-    let python = crate::fixtures::python(&peers.venv)?;
-    crate::run(Command::new(python).arg(script).args(&peers.arguments))
+    let python = crate::fixtures::python(&comparison.venv)?;
+    crate::run(Command::new(python).arg(script).args(&comparison.arguments))
 }

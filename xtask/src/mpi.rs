@@ -1,4 +1,4 @@
-//! `cargo xtask mpi`: several processes that train one network, over MPI.
+//! `cargo xtask mpi`: several processes that train, evaluate and predict together, over MPI.
 //!
 //! Installs Open MPI and libclang by apt-get where they are missing, builds the command with the
 //! feature `mpi` beside the default build, and runs it under mpirun:

@@ -198,6 +198,17 @@ fn without_a_model_folder_the_model_in_the_box_classifies() {
         let told = String::from_utf8(refused.stderr).unwrap();
         assert!(told.contains(expected), "{told}");
     }
+    // Shards are pictures, too: what is wrong with them is told, and not that they are no model.
+    fs::create_dir(at("shards")).unwrap();
+    fs::write(at("shards/0.tar"), "no archive").unwrap();
+    for shards in ["shards", "shards/{7..8}.tar"] {
+        let refused = run(&["predict", &at(shards), "--out", &at("a.csv")], 1);
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert!(
+            told.contains(".tar") && !told.contains("config.json"),
+            "{told}"
+        );
+    }
     let refused = run(&["predict", IN_THE_BOX], 1);
     let told = String::from_utf8(refused.stderr).unwrap();
     assert!(told.contains("no image to classify"), "{told}");

@@ -37,6 +37,15 @@ struct Options {
 }
 
 impl Options {
+    fn new(threads: Option<usize>, precision: &str, isa: Option<String>, device: &str) -> Self {
+        Self {
+            threads,
+            precision: precision.to_owned(),
+            isa,
+            device: device.to_owned(),
+        }
+    }
+
     fn read(&self) -> PyResult<ModelOptions> {
         if self.threads == Some(0) {
             return Err(Error::new_err("threads: expected at least one, found 0"));
@@ -67,6 +76,24 @@ enum Answers<T> {
 }
 
 impl Model {
+    /// Opens a folder, or else the model that comes with the package.
+    fn opened(py: Python<'_>, folder: Option<PathBuf>, options: Options) -> PyResult<Self> {
+        fork::has_threads()?;
+        let read = options.read()?;
+        let opened = py.detach(|| match &folder {
+            Some(folder) => polynet::Model::open_with(folder, read),
+            None => polynet::Model::pretrained(read),
+        });
+        let model = opened.or_raise()?;
+        Ok(Self {
+            folder,
+            config: model.config().clone(),
+            architecture: model.architecture().clone(),
+            options,
+            model: Mutex::new(model),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, polynet::Model> {
         // A panic leaves the model's buffers in any state, and every prediction writes them anew.
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
@@ -129,26 +156,6 @@ impl Model {
     }
 }
 
-impl Model {
-    /// Opens a folder, or else the model that comes with the package.
-    fn opened(py: Python<'_>, folder: Option<PathBuf>, options: Options) -> PyResult<Self> {
-        fork::has_threads()?;
-        let read = options.read()?;
-        let opened = py.detach(|| match &folder {
-            Some(folder) => polynet::Model::open_with(folder, read),
-            None => polynet::Model::pretrained(read),
-        });
-        let model = opened.or_raise()?;
-        Ok(Self {
-            folder,
-            config: model.config().clone(),
-            architecture: model.architecture().clone(),
-            options,
-            model: Mutex::new(model),
-        })
-    }
-}
-
 #[pymethods]
 impl Model {
     /// Opens a model folder.
@@ -162,13 +169,11 @@ impl Model {
         isa: Option<String>,
         device: &str,
     ) -> PyResult<Self> {
-        let options = Options {
-            threads,
-            precision: precision.to_owned(),
-            isa,
-            device: device.to_owned(),
-        };
-        Self::opened(py, Some(path), options)
+        Self::opened(
+            py,
+            Some(path),
+            Options::new(threads, precision, isa, device),
+        )
     }
 
     /// The model that comes with the package, for the ten classes of CIFAR-10.
@@ -181,13 +186,7 @@ impl Model {
         isa: Option<String>,
         device: &str,
     ) -> PyResult<Self> {
-        let options = Options {
-            threads,
-            precision: precision.to_owned(),
-            isa,
-            device: device.to_owned(),
-        };
-        Self::opened(py, None, options)
+        Self::opened(py, None, Options::new(threads, precision, isa, device))
     }
 
     /// The `top` most probable classes as pairs of name and probability, the best first; of several images a list.

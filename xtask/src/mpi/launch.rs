@@ -1,4 +1,4 @@
-//! Training runs under mpirun.
+//! Commands under mpirun.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::yield_now;
 
-/// A training run to be started.
+/// A command to be started.
 pub(super) struct Run {
     command: Command,
     log: PathBuf,
 }
 
-/// A run under way.
+/// A command under way.
 pub(super) struct Running {
     mpirun: Child,
     log: PathBuf,
 }
 
-/// How a run has ended.
+/// How a command has ended.
 pub(super) struct Ended {
     pub(super) is_success: bool,
     pub(super) output: String,
@@ -60,8 +60,7 @@ impl Run {
     }
 
     /// A command on so many ranks, each with one thread; `out` is what it writes.
-    pub(super) fn of(program: &Path, command: &str, ranks: usize, out: &Path) -> Self {
-        let name = command;
+    pub(super) fn of(program: &Path, name: &str, ranks: usize, out: &Path) -> Self {
         let mut command = mpirun(ranks);
         command.arg(program).arg(name);
         let log = out.with_extension("log");

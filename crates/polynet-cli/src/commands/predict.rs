@@ -8,6 +8,7 @@ use super::ranks;
 use crate::output;
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
+use polynet::distributed::Communicator;
 use polynet::eval::CropView;
 use polynet::eval::pooling::PoolingRule;
 use polynet::report::explanation;
@@ -73,16 +74,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         // Everything else the first rank does alone.
         _ if !ranks.is_writer() => Ok(ExitCode::SUCCESS),
         (Some(raw), Some(out)) => {
-            predict_raw(arguments, raw, out)?;
+            predict_raw(arguments, ranks, raw, out)?;
             Ok(ExitCode::SUCCESS)
         }
-        _ => print_all(arguments),
+        _ => print_all(arguments, ranks),
     })
 }
 
 /// Prints the classes of each image.
-fn print_all(arguments: &Arguments) -> Result<ExitCode> {
-    let (mut model, images) = arguments.open()?;
+fn print_all(arguments: &Arguments, ranks: &Communicator) -> Result<ExitCode> {
+    let (mut model, images) = arguments.open(ranks)?;
     let sources = sources(images)?;
     ensure!(
         arguments.explain.is_none() || sources.len() == 1,
@@ -142,11 +143,13 @@ fn print_all(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 impl Arguments {
-    /// The model, and the paths of the images.
-    fn open(&self) -> Result<(Model, &[PathBuf])> {
+    /// The model, and the paths of the images. The first rank says if it is the one of the program.
+    fn open(&self, ranks: &Communicator) -> Result<(Model, &[PathBuf])> {
         let (first, rest) = self.paths.split_first().context("no image")?;
         if is_image(first) {
-            eprintln!("no model folder: the model that comes with the program classifies");
+            if ranks.is_writer() {
+                eprintln!("no model folder: the model that comes with the program classifies");
+            }
             return Ok((self.compute.open_pretrained()?, &self.paths));
         }
         ensure!(
@@ -164,13 +167,21 @@ impl Arguments {
     }
 }
 
-/// Whether a path is of images and not of a model.
+/// Whether a path is of images and not of a model; shards may be named by a pattern.
 fn is_image(path: &Path) -> bool {
+    let is_archive = |path: &Path| path.extension().is_some_and(|ending| ending == "tar");
     if path.is_dir() {
         let is_model = path.join("config.json").exists();
-        return !is_model && data::image_files(path).is_ok_and(|files| !files.is_empty());
+        let holds_images = || data::image_files(path).is_ok_and(|files| !files.is_empty());
+        let holds_archives = || {
+            let entries = path.read_dir().into_iter().flatten().flatten();
+            entries
+                .map(|entry| entry.path())
+                .any(|path| is_archive(&path))
+        };
+        return !is_model && (holds_images() || holds_archives());
     }
-    path == Path::new("-") || path.is_file()
+    path == Path::new("-") || path.is_file() || is_archive(path)
 }
 
 /// The logits `[images, classes]` by the model's own preprocessing.
@@ -258,7 +269,7 @@ fn sources(arguments: &[PathBuf]) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn predict_raw(arguments: &Arguments, raw: &Path, out: &Path) -> Result<()> {
+fn predict_raw(arguments: &Arguments, ranks: &Communicator, raw: &Path, out: &Path) -> Result<()> {
     let mut tensors = read_safetensors(raw)?;
     let Some(HostTensor { shape, values }) = tensors.remove("x") else {
         bail!(
@@ -272,7 +283,7 @@ fn predict_raw(arguments: &Arguments, raw: &Path, out: &Path) -> Result<()> {
             raw.display()
         );
     };
-    let (mut model, images) = arguments.open()?;
+    let (mut model, images) = arguments.open(ranks)?;
     ensure!(images.is_empty(), "either images or --raw, not both");
     let size = model.config().preprocessing.input_size;
     ensure!(

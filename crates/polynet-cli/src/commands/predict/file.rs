@@ -30,20 +30,7 @@ struct Work {
 pub(super) fn run(arguments: &Arguments, out: &Path, ranks: &Communicator) -> Result<ExitCode> {
     let mut work = ranks::agree(ranks, Work::open(arguments, ranks))?;
     eval::agree_on(ranks, &work.request)?;
-    let begin = || {
-        let request = work.request.clone();
-        let file = PredictionFile::begin(out, arguments.embeddings.as_deref(), request);
-        Ok(file?)
-    };
-    let file = ranks.is_writer().then(begin).transpose();
-    let mut file = ranks::agree(ranks, file)?;
-    let done = file.as_ref().map_or(0, |file| file.done()[0] as u64);
-    let done = ranks.gather(done.to_le_bytes().to_vec())?;
-    let done = done[0]
-        .as_slice()
-        .try_into()
-        .context("rank 0 does not say what is done")?;
-    let done = u64::from_le_bytes(done) as usize;
+    let (mut file, done) = begin(arguments, out, ranks, &work.request)?;
     let mut progress = file
         .as_ref()
         .map(|_| Count::new("pictures", done, work.pictures.len()));
@@ -55,7 +42,7 @@ pub(super) fn run(arguments: &Arguments, out: &Path, ranks: &Communicator) -> Re
         let (Some(file), Some(progress)) = (&mut file, &mut progress) else {
             continue;
         };
-        let each = usize::from(arguments.batch);
+        let each = work.own.len();
         for (rank, (rows, embeddings)) in parts.iter().enumerate() {
             // Another number of ranks may have ended within the batches of all.
             if !rows.is_empty() && first + rank * each >= file.done()[0] {
@@ -68,6 +55,32 @@ pub(super) fn run(arguments: &Arguments, out: &Path, ranks: &Communicator) -> Re
         return Ok(ExitCode::SUCCESS);
     };
     progress.finish();
+    finish(file, out)
+}
+
+/// The file, which the first rank alone has, and how many pictures are done.
+fn begin(
+    arguments: &Arguments,
+    out: &Path,
+    ranks: &Communicator,
+    request: &PredictionRequest,
+) -> Result<(Option<PredictionFile>, usize)> {
+    let begin = || {
+        let embeddings = arguments.embeddings.as_deref();
+        Ok(PredictionFile::begin(out, embeddings, request.clone())?)
+    };
+    let file = ranks::agree(ranks, ranks.is_writer().then(begin).transpose())?;
+    let done = file.as_ref().map_or(0, |file| file.done()[0] as u64);
+    let done = ranks.gather(done.to_le_bytes().to_vec())?;
+    let done = done[0]
+        .as_slice()
+        .try_into()
+        .context("rank 0 does not say what is done")?;
+    Ok((file, u64::from_le_bytes(done) as usize))
+}
+
+/// Puts the file in its place, and tells what is in it.
+fn finish(file: PredictionFile, out: &Path) -> Result<ExitCode> {
     let [done, failed] = file.done();
     file.finish()?;
     eprintln!("{done} pictures in {}", out.display());
@@ -81,7 +94,7 @@ pub(super) fn run(arguments: &Arguments, out: &Path, ranks: &Communicator) -> Re
 
 impl Work {
     fn open(arguments: &Arguments, ranks: &Communicator) -> Result<Self> {
-        let (model, images) = arguments.open()?;
+        let (model, images) = arguments.open(ranks)?;
         let pictures = Arc::new(Dataset::unlabelled(images)?);
         let preprocessing = model.config().preprocessing.clone();
         let crops = arguments.crops.read(&preprocessing, arguments.batch)?;
