@@ -200,8 +200,8 @@ fn without_a_model_folder_the_model_in_the_box_classifies() {
     }
     // Shards are pictures, too: what is wrong with them is told, and not that they are no model.
     fs::create_dir(at("shards")).unwrap();
-    fs::write(at("shards/0.tar"), "no archive").unwrap();
-    for shards in ["shards", "shards/{7..8}.tar"] {
+    fs::write(at("shards/photos-000000.tar"), "no archive").unwrap();
+    for shards in ["shards", "shards/photos-{000007..000008}.tar"] {
         let refused = run(&["predict", &at(shards), "--out", &at("a.csv")], 1);
         let told = String::from_utf8(refused.stderr).unwrap();
         assert!(
