@@ -12,6 +12,7 @@
 //! | [`layout`] | arenas, views of maps in them, and what tasks share of one |
 //! | [`file`](mod@file) | numbers read from files |
 //! | `window` | kernel, step and border |
+//! | `planes` | work divided by a map's planes, and checks of what is written while it is read |
 //! | [`map`] | sums, gates and copies of maps |
 //! | [`norm`] | batch norm |
 //! | [`pool`] | pools |
@@ -31,6 +32,7 @@ pub mod memory;
 pub mod norm;
 pub mod peak;
 pub mod plan;
+mod planes;
 pub mod pool;
 pub mod resample;
 mod simd;

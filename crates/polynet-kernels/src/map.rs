@@ -6,52 +6,11 @@ mod combined;
 use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo, flat};
+use crate::planes::{check_apart, check_replacing, for_planes};
 use crate::simd::{Isa, Simd};
-use rayon::prelude::*;
 
 pub(crate) use combined::Combined;
 pub use combined::{Affine, add};
-
-/// Planes that are worth a task of their own, in elements.
-const TASK_ELEMENTS: usize = 1 << 14;
-
-/// Runs `task(image, block)` for every plane of a map.
-pub(crate) fn for_planes(view: &View, task: impl Fn(usize, usize) + Sync) {
-    let blocks = view.blocks();
-    let planes = view.images * blocks;
-    let run = |plane: usize| task(plane / blocks, plane % blocks);
-    if planes * view.block_stride() <= TASK_ELEMENTS {
-        (0..planes).for_each(run);
-    } else {
-        let least = TASK_ELEMENTS.div_ceil(view.block_stride());
-        let indices = (0..planes).into_par_iter().with_min_len(least);
-        indices.for_each(run);
-    }
-}
-
-/// Checks a map that is written while maps of as many images and channels are read.
-///
-/// # Panics
-/// If one leaves the arena, or the written one overlaps another.
-pub(crate) fn check_apart<E: Element>(arena: &Arena<E>, from: &[&View], to: &View) {
-    assert!(to.end() <= arena.len(), "the result lies in the arena");
-    for view in from {
-        assert!(view.end() <= arena.len(), "the map lies in the arena");
-        assert_eq!(view.channels, to.channels, "channels");
-        assert_eq!(view.images, to.images, "images");
-        assert!(!view.overlaps(to), "a map is written while it is read");
-    }
-}
-
-/// As [`check_apart`], but the written map may also replace one that is read.
-pub(crate) fn check_replacing<E: Element>(arena: &Arena<E>, from: &[&View], to: &View) {
-    check_apart(arena, &[], to);
-    for view in from {
-        if *view != to {
-            check_apart(arena, &[view], to);
-        }
-    }
-}
 
 /// Writes `scale · g` where `gate` is positive (everywhere without one) and 0 elsewhere to `to`, or
 /// adds it to what is there if `add`. The result may replace `g`: the backward pass of ReLU, of a

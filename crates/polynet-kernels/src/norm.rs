@@ -11,7 +11,8 @@ mod sums;
 
 use crate::dispatch::dispatch;
 use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo, flat};
-use crate::map::{Combined, check_apart, check_replacing, for_planes};
+use crate::map::Combined;
+use crate::planes::{check_apart, check_replacing, for_planes};
 use crate::simd::Isa;
 use planes::{Factors, MapPlane, gradient_plane, gradient_sums};
 use sums::{Channels, Sums, channels, over_images};

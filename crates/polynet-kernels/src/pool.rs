@@ -3,7 +3,7 @@
 use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo};
-use crate::map::{check_apart, for_planes};
+use crate::planes::{check_apart, for_planes};
 use crate::simd::{Isa, Simd};
 use crate::window::Window;
 

@@ -1,9 +1,9 @@
 //! Sums of a map times factors, of terms for every channel, and of another map.
 
-use super::{check_apart, check_replacing, for_planes};
 use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo, flat};
+use crate::planes::{check_apart, check_replacing, for_planes};
 use crate::simd::{Isa, Simd, block_vectors};
 
 /// `factor · a + shift + b`, then `max(·, 0)` if `relu`; without the parts that are not there.
