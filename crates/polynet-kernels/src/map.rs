@@ -6,7 +6,7 @@ mod combined;
 use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo, flat};
-use crate::planes::{check_apart, check_replacing, for_planes};
+use crate::planes::{check_replacing, for_planes};
 use crate::simd::{Isa, Simd};
 
 pub(crate) use combined::Combined;
