@@ -279,7 +279,7 @@ def process_row(arguments):
 
     classify = [sys.executable, os.path.join(HERE, "bench_classify.py"), photo]
     runners = {
-        "polynet": process(arguments.polynet, "predict", model, photo),
+        "polynet": process(arguments.polynet, "predict", model, photo, "--precision", "f32"),
         "polynet bf16": process(arguments.polynet, "predict", model, photo, "--precision", "bf16"),
         "PyTorch": process(*classify, "--graph", graph, "--weights", weights),
         "ONNX Runtime": process(*classify, "--onnx", onnx),

@@ -336,7 +336,8 @@ def logits_agree(arguments, clock, network, size):
     call([arguments.polynet, "import", weight_file, "--preset", f"{network}; input = {size}", "--out", opened], clock.left(60))
     logits = {}
     for device in ("cpu", arguments.device):
-        call([arguments.polynet, "predict", opened, "--raw", raw, "--out", out, "--device", device], clock.left(120))
+        command = [arguments.polynet, "predict", opened, "--raw", raw, "--out", out, "--device", device]
+        call(command + (["--precision", "f32"] if device == "cpu" else []), clock.left(120))
         logits[device] = read_tensors(out)["logits"]
     error = largest_error(logits["cpu"], logits[arguments.device])
     against = {device: largest_error(exact, values) for device, values in logits.items()}

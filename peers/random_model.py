@@ -71,7 +71,7 @@ def logits(polynet, folder, images):
     """Our logits of prepared images `[batch, 3, height, width]`."""
     raw, out = folder.with_suffix(".x.safetensors"), folder.with_suffix(".y.safetensors")
     save_file({"x": np.ascontiguousarray(images)}, raw)
-    run(polynet, "predict", folder, "--raw", raw, "--out", out)
+    run(polynet, "predict", folder, "--raw", raw, "--out", out, "--precision", "f32")
     found = load_file(out)["logits"]
     raw.unlink()
     out.unlink()

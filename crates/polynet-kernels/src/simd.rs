@@ -70,6 +70,18 @@ impl InstructionSet {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+fn is_made_by_amd() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
+    name.as_flattened() == b"AuthenticAMD"
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_made_by_amd() -> bool {
+    false
+}
+
 /// An instruction set that this processor has: `avx512bf16`, `avx512`, `avx2`, `neon` or `portable`.
 ///
 /// It is a witness: [`Isa::best`], [`Isa::available`] and parsing ask the processor, and nothing else
@@ -103,6 +115,14 @@ impl Isa {
     /// Whether it has products of bf16. For f32 such a set is the same as the next one without.
     pub fn multiplies_bf16(self) -> bool {
         self.0 == InstructionSet::Avx512Bf16
+    }
+
+    /// Whether maps of bf16 make a network faster than maps of `f32`, with this set on this processor.
+    ///
+    /// AMD's products of bf16 are twice as fast as those of `f32`: Very Deep PolyNet takes 0.55 of the
+    /// time on Zen 5. Of Intel's, on Sapphire Rapids, a core makes half as many as of `f32`.
+    pub fn is_faster_in_bf16(self) -> bool {
+        self.multiplies_bf16() && is_made_by_amd()
     }
 
     pub(crate) fn set(self) -> InstructionSet {
@@ -190,6 +210,13 @@ mod tests {
                 }
                 assert_eq!(to, expected, "{isa} {strides:?}");
             }
+        }
+    }
+
+    #[test]
+    fn only_products_of_bf16_make_it_faster() {
+        for isa in Isa::available() {
+            assert!(isa.multiplies_bf16() || !isa.is_faster_in_bf16(), "{isa}");
         }
     }
 

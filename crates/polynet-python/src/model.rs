@@ -7,7 +7,7 @@ use crate::json;
 use crate::structure::Architecture;
 use image::RgbImage;
 use polynet::{
-    CompileOptions, Device, Isa, ModelConfig, ModelOptions, Prediction, Ranked, ranked, report,
+    CompileOptions, Device, Isa, ModelConfig, ModelOptions, PrecisionChoice, Prediction, Ranked, ranked, report,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyList, PyTuple};
@@ -51,10 +51,8 @@ impl Options {
             return Err(Error::new_err("threads: expected at least one, found 0"));
         }
         let isa = self.isa.as_deref().map(Isa::from_str).transpose();
-        let compile = CompileOptions {
-            isa: isa.or_raise()?.unwrap_or_else(Isa::best),
-            precision: self.precision.parse().or_raise()?,
-        };
+        let precision: PrecisionChoice = self.precision.parse().or_raise()?;
+        let compile = CompileOptions::new(isa.or_raise()?, precision);
         let device: Device = self.device.parse().or_raise()?;
         if device != Device::Cpu && compile != CompileOptions::default() {
             return Err(Error::new_err(format!(
@@ -160,7 +158,7 @@ impl Model {
 impl Model {
     /// Opens a model folder.
     #[staticmethod]
-    #[pyo3(signature = (path, threads = None, precision = "f32", isa = None, device = "cpu"))]
+    #[pyo3(signature = (path, threads = None, precision = "auto", isa = None, device = "cpu"))]
     fn open(
         py: Python<'_>,
         path: PathBuf,
@@ -178,7 +176,7 @@ impl Model {
 
     /// The model that comes with the package, for the ten classes of CIFAR-10.
     #[staticmethod]
-    #[pyo3(signature = (threads = None, precision = "f32", isa = None, device = "cpu"))]
+    #[pyo3(signature = (threads = None, precision = "auto", isa = None, device = "cpu"))]
     fn pretrained(
         py: Python<'_>,
         threads: Option<usize>,

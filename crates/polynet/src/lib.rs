@@ -88,6 +88,9 @@ pub use step::{
     Activations, BatchPart, LossOptions, PartOutput, PathCount, Paths, SharedStep, StepOptions,
     SynchronisedOutput,
 };
-pub use step::{Frozen, GradientObserver, Gradients, NormStatistics, Precision, UnknownPrecision};
+pub use step::{
+    Frozen, GradientObserver, Gradients, NormStatistics, Precision, PrecisionChoice,
+    UnknownPrecision, UnknownPrecisionChoice,
+};
 #[cfg(feature = "train")]
 pub use train::{Outcome, Recipe, TrainError, Trainer};

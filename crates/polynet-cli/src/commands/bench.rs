@@ -111,6 +111,9 @@ struct Measurement {
     threads: usize,
     isa: String,
     precision: String,
+    /// Why it is that, where several can be had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision_reason: Option<&'static str>,
     repeat: usize,
     median_s: f64,
     min_s: f64,
@@ -147,8 +150,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             median_s,
             images_per_s,
             gflops,
+            precision,
+            precision_reason,
             ..
         } = measurement;
+        if let Some(reason) = precision_reason {
+            output::line(format_args!("{precision}: {reason}"))?;
+        }
         output::line(format_args!(
             "{:.2} ms a batch, {images_per_s:.1} images/s, {gflops:.1} GFLOP/s",
             1e3 * median_s
@@ -185,7 +193,9 @@ fn measure_prediction(predict: &Predict) -> Result<Measurement> {
     let seconds = arguments.time(|_| {
         std::hint::black_box(predictor.logits(&images));
     });
-    arguments.measurement("predict", &architecture, compile, &seconds)
+    let mut measurement = arguments.measurement("predict", &architecture, compile, &seconds)?;
+    measurement.precision_reason = predict.compute.reason();
+    Ok(measurement)
 }
 
 fn measure_training(train: &Train) -> Result<Measurement> {
@@ -226,10 +236,7 @@ fn measure_training(train: &Train) -> Result<Measurement> {
         params.update_statistics(&graph, &gradients.statistics);
         optimizer.update(&mut params, &gradients.tensors, 1e-4);
     });
-    let options = CompileOptions {
-        precision: train.precision,
-        ..CompileOptions::default()
-    };
+    let options = CompileOptions::new(None, train.precision);
     // Backward costs two forward passes: to the input and to the weights.
     let mut measurement = arguments.measurement("train", &architecture, options, &seconds)?;
     measurement.gflops *= 3.0;
@@ -283,6 +290,7 @@ impl NetworkArguments {
             threads: rayon::current_num_threads(),
             isa: options.isa.to_string(),
             precision: options.precision.to_string(),
+            precision_reason: None,
             repeat: seconds.len(),
             median_s,
             min_s: seconds[0],

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use polynet::distributed::local_rank;
-use polynet::{CompileOptions, Device, Isa, Model, ModelOptions, Precision};
+use polynet::{CompileOptions, Device, Isa, Model, ModelOptions, PrecisionChoice};
 use std::fmt;
 use std::path::Path;
 
@@ -18,10 +18,10 @@ pub(crate) struct Compute {
 /// The processor's kernels.
 #[derive(clap::Args)]
 pub(crate) struct Kernels {
-    /// Numbers of the feature maps, on the processor: f32, or bf16, which is faster where the
-    /// processor multiplies such numbers (avx512bf16)
+    /// Numbers of the feature maps, on the processor: f32, bf16, or auto, which is bf16 on processors
+    /// that are known to be faster in it
     #[arg(long, default_value_t)]
-    precision: Precision,
+    precision: PrecisionChoice,
     /// Instruction set of the processor's kernels; the best that it has by default
     #[arg(long)]
     isa: Option<Isa>,
@@ -29,10 +29,7 @@ pub(crate) struct Kernels {
 
 impl Kernels {
     pub(crate) fn options(&self) -> CompileOptions {
-        CompileOptions {
-            isa: self.isa.unwrap_or_else(Isa::best),
-            precision: self.precision,
-        }
+        CompileOptions::new(self.isa, self.precision)
     }
 }
 
@@ -47,18 +44,25 @@ impl Compute {
         Ok(Model::pretrained(self.options()?)?)
     }
 
+    /// Why the precision is what it is, on the processor.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        let Kernels { precision, isa } = self.kernels;
+        let reason = precision.reason(isa.unwrap_or_else(Isa::best));
+        (self.device == Device::Cpu).then_some(reason)
+    }
+
     /// The device, this rank's own where several share a machine, and its options.
     pub(crate) fn options(&self) -> Result<ModelOptions> {
-        let compile = self.kernels.options();
+        let Kernels { precision, isa } = self.kernels;
         ensure!(
-            self.device == Device::Cpu || compile == CompileOptions::default(),
+            self.device == Device::Cpu || (precision == PrecisionChoice::Auto && isa.is_none()),
             "--precision and --isa are for `--device cpu`; leave them out on {}",
             self.device
         );
         let rank = local_rank().unwrap_or_default();
         Ok(ModelOptions {
             device: self.device.of_local_rank(rank),
-            compile,
+            compile: self.kernels.options(),
             threads: None,
         })
     }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 ///
 /// In a build with MPI, `mpirun -n 4 polynet eval …` shares the images among four ranks.
 #[derive(clap::Args)]
+#[command(mut_arg("precision", |precision| precision.default_value("f32")))]
 pub(crate) struct Arguments {
     /// The model folder
     model: PathBuf,

@@ -45,19 +45,19 @@ class Model:
     def open(
         path: Union[str, PathLike[str]],
         threads: Optional[int] = None,
-        precision: str = "f32",
+        precision: str = "auto",
         isa: Optional[str] = None,
         device: str = "cpu",
     ) -> Model:
         """Opens a model folder.
 
-        `threads` are the model's own; by default all models share one for each core. `precision` is `f32`, or
-        `bf16`, which is faster where the processor multiplies such numbers. `isa` is one of `instruction_sets()`.
+        `threads` are the model's own; by default all models share one for each core. `precision` is `f32`,
+        `bf16`, or `auto`: `bf16` on processors that are known to be faster in it. `isa` is one of `instruction_sets()`.
         """
     @staticmethod
     def pretrained(
         threads: Optional[int] = None,
-        precision: str = "f32",
+        precision: str = "auto",
         isa: Optional[str] = None,
         device: str = "cpu",
     ) -> Model:

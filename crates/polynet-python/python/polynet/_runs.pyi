@@ -17,7 +17,7 @@ class Run:
         self,
         *,
         threads: Optional[int] = None,
-        precision: str = "f32",
+        precision: str = "auto",
         isa: Optional[str] = None,
         device: str = "cpu",
     ) -> Model:
@@ -44,7 +44,7 @@ class Grown:
         self,
         *,
         threads: Optional[int] = None,
-        precision: str = "f32",
+        precision: str = "auto",
         isa: Optional[str] = None,
         device: str = "cpu",
     ) -> Model: ...

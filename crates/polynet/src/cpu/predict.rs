@@ -10,7 +10,7 @@ use super::program::{ConvPart, ConvSource, Program, Step};
 use super::shared::{self, of};
 use crate::arch::graph::Graph;
 use crate::params::{TensorMismatch, TensorSource, norm_affine};
-use crate::step::Precision;
+use crate::step::{Precision, PrecisionChoice};
 use polynet_kernels::conv::{Conv, NextWeights, Stores, Sum, Value, Winograd};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::Affine;
@@ -29,13 +29,21 @@ pub struct CompileOptions {
     pub precision: Precision,
 }
 
-impl Default for CompileOptions {
-    /// `f32` by the best of the processor's instruction sets.
-    fn default() -> Self {
+impl CompileOptions {
+    /// By an instruction set, the processor's best unless one is named, in a precision or the fastest.
+    pub fn new(isa: Option<Isa>, precision: impl Into<PrecisionChoice>) -> Self {
+        let isa = isa.unwrap_or_else(Isa::best);
         Self {
-            isa: Isa::best(),
-            precision: Precision::F32,
+            isa,
+            precision: precision.into().of(isa),
         }
+    }
+}
+
+impl Default for CompileOptions {
+    /// The fastest: the best of the processor's instruction sets, and bf16 where it is faster by that.
+    fn default() -> Self {
+        Self::new(None, PrecisionChoice::Auto)
     }
 }
 

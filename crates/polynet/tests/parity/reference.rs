@@ -2,7 +2,7 @@
 
 use polynet::arch::graph::TensorSpec;
 use polynet::arch::{Graph, published};
-use polynet::{CompileOptions, Device, HostTensor, Isa, Params, Predictor, TensorMap};
+use polynet::{CompileOptions, Device, HostTensor, Isa, Params, Precision, Predictor, TensorMap};
 use polynet_oracle::formula::{largest, numbers, sample_indices, values, wholes};
 use polynet_oracle::{Asked, Pass, asked_for_prediction, in_f64};
 use serde_json::Value;
@@ -82,10 +82,7 @@ impl Reference {
         let expected = numbers(&self.fixture["logits"]);
         // For f32 the two kinds of AVX-512 are one.
         for isa in Isa::available().filter(|isa| !isa.multiplies_bf16()) {
-            let options = CompileOptions {
-                isa,
-                ..CompileOptions::default()
-            };
+            let options = CompileOptions::new(Some(isa), Precision::F32);
             let mut predictor = Predictor::new(&self.graph, &params, Device::Cpu, options).unwrap();
             let found = predictor.logits(&images).into_iter().map(f64::from);
             let error = deviation(&found.collect::<Vec<_>>(), &expected);
