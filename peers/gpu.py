@@ -312,20 +312,13 @@ def logits_agree(arguments, clock, network, size):
 
     import graph_network
 
-    torch.manual_seed(1)
     nodes = graph_network.load_graph(graph_file(arguments, clock, network, size))
-    model = graph_network.GraphNetwork(nodes)
-    graph_network.MOMENTUM = 1.0
-    images = torch.randn(2, *nodes["nodes"][0]["shape"])
+    images = torch.from_numpy(graph_network.noise(2, size, seed=2))
     device = torch_device(arguments)
+    model = graph_network.random(nodes, size, 1, device)
     with torch.no_grad():
-        # What ends a path adds little to the identity in a trained network; statistics are those of noise.
-        for node in nodes["nodes"]:
-            if node["op"] == "conv" and not node["relu"]:
-                model.tensor(node["norm"] + ".weight" if node["norm"] else node["weight"]).mul_(0.1)
-        model.to(device).train()(images.to(device))
         weights = {name: value.cpu().numpy() for name, value in model.named_tensors().items()}
-        exact = model.eval().double()(images.to(device).double()).cpu().numpy()
+        exact = model.double()(images.to(device).double()).cpu().numpy()
     del model
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -12,9 +12,11 @@ Example:
     logits = network(images)  # [batch, 3, height, width] to [batch, classes]
 """
 
+import copy
 import json
 import math
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -152,3 +154,33 @@ class GraphNetwork(nn.Module):
 def key(name):
     """A module's attribute can't have a dot in its name."""
     return name.replace(".", ":")
+
+
+def noise(count, size, seed):
+    """Images of patches of random colours, `[count, 3, size, size]`."""
+    cells = -(-size // 8)
+    colours = np.random.RandomState(seed).randn(count, 3, cells, cells).astype("float32")
+    return np.ascontiguousarray(colours.repeat(8, 2).repeat(8, 3)[:, :, :size, :size])
+
+
+def random(graph, size, seed, device="cpu"):
+    """A network with random weights and the statistics of noise, so that maps have the sizes of a trained one's."""
+    global MOMENTUM
+    torch.manual_seed(seed)
+    network = GraphNetwork(graph).to(device)
+    before, MOMENTUM = MOMENTUM, 1.0
+    with torch.no_grad():
+        # What ends a path adds little to the identity in a trained network.
+        for node in graph["nodes"]:
+            if node["op"] == "conv" and not node["relu"]:
+                ends = node["norm"] + ".weight" if node["norm"] else node["weight"]
+                network.tensor(ends).mul_(0.1)
+        network.train()(torch.from_numpy(noise(4, size, seed)).to(device))
+    MOMENTUM = before
+    return network.eval()
+
+
+def exact(network, images):
+    """The logits in float64."""
+    with torch.inference_mode():
+        return copy.deepcopy(network).double()(torch.from_numpy(images).double()).numpy()

@@ -30,16 +30,19 @@ enum Check {
     Onnx,
     /// Exported state dicts, loaded strictly by the public implementations whose names they have
     Pytorch,
+    /// Rounding errors of prediction in f32 on every preset, by PyTorch in float64
+    Errors,
     /// Event files of a run, by TensorBoard's reader
     Tensorboard,
 }
 
 impl Check {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Serve,
         Self::Page,
         Self::Onnx,
         Self::Pytorch,
+        Self::Errors,
         Self::Tensorboard,
     ];
 
@@ -49,6 +52,7 @@ impl Check {
             Self::Page => "peers/check_page.py",
             Self::Onnx => "peers/check_onnx.py",
             Self::Pytorch => "peers/check_pytorch.py",
+            Self::Errors => "peers/check_errors.py",
             Self::Tensorboard => "peers/check_tensorboard.py",
         }
     }
