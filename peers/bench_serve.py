@@ -1,6 +1,7 @@
 """Our server beside FastAPI with ONNX Runtime: photographs a second, and how long a request takes.
 
     cargo xtask bench serve
+    cargo xtask bench serve --overload 300        # ours alone, with ten times as many clients as it lets wait
     python peers/bench_serve.py --polynet target/release/polynet --rounds 3 --seconds 10
 
 `wrk` sends a JPEG again and again over as many connections as are said, to one server after the other. The peer is
@@ -116,13 +117,54 @@ def load(port, script, connections, seconds):
     return rate, times["50"], times["99"]
 
 
+def memory(process):
+    """Bytes of a process in memory."""
+    text = Path(f"/proc/{process.pid}/status").read_text()
+    return 1024 * int(re.search(r"VmRSS:\s+(\d+)", text)[1])
+
+
+def overload(arguments, folder):
+    """What our server takes of memory while ten clients ask for each picture that it lets wait."""
+    model, photo = small(arguments, folder)
+    script = post(folder, photo)
+    command = [arguments.polynet, "serve", f"model={model}", "--log", "off", "--listen", f"127.0.0.1:{PORTS['ours']}"]
+    queue = 64
+    with running([*command, "--queue", queue]) as process:
+        wait_for(PORTS["ours"], photo, process)
+        idle = memory(process)
+        wrk = ["wrk", "--threads", "1", "--connections", str(10 * queue), "--duration", f"{arguments.overload}s"]
+        wrk += ["--script", script, f"http://127.0.0.1:{PORTS['ours']}/classify"]
+        clients = subprocess.Popen(wrk, stdout=subprocess.PIPE, text=True)
+        taken = []
+        while clients.poll() is None:
+            time.sleep(0.5)
+            taken.append(memory(process))
+        text = clients.stdout.read()
+        ask(PORTS["ours"], photo)
+    asked = int(re.search(r"(\d+) requests in", text)[1])
+    refused = int((re.search(r"Non-2xx or 3xx responses: (\d+)", text) or [0, "0"])[1])
+    first, last = max(taken[: len(taken) // 3]), max(taken[-len(taken) // 3 :])
+    print(
+        f"{asked} requests in {arguments.overload} s over {10 * queue} connections, {asked - refused} answered, {refused} refused; "
+        f"memory {idle / 1e6:.0f} MB before, at most {first / 1e6:.0f} MB in the first third and {last / 1e6:.0f} MB in the last"
+    )
+    if refused == 0 or asked == refused or last > 1.1 * first:
+        sys.exit(f"expected some refused, some answered, and no memory that grows:\n{text}")
+
+
+def post(folder, photo):
+    """wrk's script that sends a photograph."""
+    script = folder / "post.lua"
+    text = f'local file = io.open("{photo}", "rb")\nwrk.method = "POST"\nwrk.body = file:read("*a")\n'
+    script.write_text(text + 'wrk.headers["Content-Type"] = "image/jpeg"\n')
+    return script
+
+
 def measure(arguments, name, folder):
     model, photo = NETWORKS[name](arguments, folder)
     onnx = folder / f"{name}.onnx"
     random_model.run(arguments.polynet, "export", model, "--onnx", onnx)
-    script = folder / "post.lua"
-    text = f'local file = io.open("{photo}", "rb")\nwrk.method = "POST"\nwrk.body = file:read("*a")\n'
-    script.write_text(text + 'wrk.headers["Content-Type"] = "image/jpeg"\n')
+    script = post(folder, photo)
     commands = servers(arguments, model, onnx)
     first = {}
     for who, (command, variables) in commands.items():
@@ -159,9 +201,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--overload", type=int, metavar="SECONDS", help="ask ours for more than it can do instead")
     arguments = parser.parse_args()
     arguments.polynet = arguments.polynet.resolve()
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.overload:
+            return overload(arguments, Path(folder))
         rows = [row for name in arguments.networks for row in measure(arguments, name, Path(folder))]
     if arguments.json:
         print(json.dumps(rows))
