@@ -24,7 +24,7 @@ const PACKAGES: [&str; 3] = ["openmpi-bin", "libopenmpi-dev", "libclang-dev"];
 /// Build with MPI and train on several ranks
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Measure one rank against two instead, and compare with the cost model
+    /// Measure one, two and four ranks instead, and compare with the cost model
     #[arg(long)]
     scaling: bool,
     /// How many times a run is killed

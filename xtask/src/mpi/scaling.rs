@@ -1,4 +1,4 @@
-//! One rank against two, and both against the cost model.
+//! One rank against two and four, and all against the cost model.
 
 use super::launch;
 use anyhow::{Context, Result, ensure};
@@ -8,14 +8,19 @@ use std::path::Path;
 /// Networks with many weights for their work, and with few; images of a rank.
 const NETWORKS: [(&str, u32); 2] = [("small-polynet; width = 0.5", 16), ("ir-3-6-3", 4)];
 
-/// Prints a table of `polynet bench ranks` on one and two ranks of one thread each.
+/// Prints a table of `polynet bench ranks` on one, two and four ranks of one thread each.
 pub(super) fn run(program: &Path) -> Result<()> {
-    println!("| network | ranks | images/s | step | predicted | exchange alone | waited |");
-    println!("|---|---|---|---|---|---|---|");
-    for (network, batch) in NETWORKS {
-        let mut speeds = Vec::new();
-        for ranks in [1, 2] {
-            let found = measure(program, network, batch, ranks)?;
+    println!(
+        "| network | batch norm | ranks | images/s | step | predicted | exchange alone | waited |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let norms = ["local", "synchronised"];
+    let rows = NETWORKS
+        .iter()
+        .flat_map(|network| norms.map(|norm| (*network, norm)));
+    for ((network, batch), norm) in rows {
+        for ranks in [1, 2, 4] {
+            let found = measure(program, (network, batch), norm, ranks)?;
             let number = |key: &str| {
                 let value = found[key].as_f64();
                 value.with_context(|| format!("`polynet bench ranks` gives no {key}"))
@@ -30,22 +35,22 @@ pub(super) fn run(program: &Path) -> Result<()> {
             };
             let speed = number("images_per_s")?;
             println!(
-                "| {network}, {batch} images a rank | {ranks} | {speed:.1} | {} | {predicted} | {exchange} \
-                 | {waited} |",
+                "| {network}, {batch} images a rank | {norm} | {ranks} | {speed:.1} | {} | {predicted} \
+                 | {exchange} | {waited} |",
                 ms("step_s")?
             );
-            speeds.push(speed);
         }
-        println!(
-            "{network}: two ranks train {:.2} times the images of one",
-            speeds[1] / speeds[0]
-        );
     }
     Ok(())
 }
 
 /// `polynet bench ranks`, as JSON.
-fn measure(program: &Path, network: &str, batch: u32, ranks: usize) -> Result<Value> {
+fn measure(
+    program: &Path,
+    (network, batch): (&str, u32),
+    norm: &str,
+    ranks: usize,
+) -> Result<Value> {
     let mut command = launch::mpirun(ranks);
     command
         .arg(program)
@@ -59,6 +64,9 @@ fn measure(program: &Path, network: &str, batch: u32, ranks: usize) -> Result<Va
         "7",
         "--json",
     ]);
+    if norm == "synchronised" {
+        command.arg("--synchronised");
+    }
     let output = command.output().context("cannot start mpirun")?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(

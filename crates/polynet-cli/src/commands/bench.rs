@@ -37,7 +37,7 @@ enum Work {
     /// Photographs to training inputs
     Data(data::Arguments),
     /// Training steps on several ranks, on the processor: `mpirun -n 2 polynet bench ranks …`
-    Ranks(NetworkArguments),
+    Ranks(ranks::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -129,7 +129,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Work::Predict(predict) => &predict.network,
         Work::Train(train) => &train.network,
         Work::Data(data) => return data::run(data),
-        Work::Ranks(network) => network,
+        Work::Ranks(ranks) => &ranks.network,
     };
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = network.threads {
@@ -141,7 +141,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Work::Predict(predict) => measure_prediction(predict)?,
         Work::Train(train) => measure_training(train)?,
         Work::Data(data) => return data::run(data),
-        Work::Ranks(network) => return ranks::run(network),
+        Work::Ranks(arguments) => return ranks::run(arguments),
     };
     if network.json {
         output::json(&measurement)?;

@@ -3,14 +3,18 @@
 //! A step computes, and exchanges its gradients while the backward pass goes on:
 //!
 //! ```text
-//! step     = forward + backward + exposed
+//! step     = forward + backward + exposed + norms
 //! exposed  = max(exchange of the last bucket, exchange of all gradients − backward)
 //! exchange = 2 (n − 1) · (latency + bytes / n / rate)
+//! norms    = Σ (n − 1) · (2 latency + bytes / rate)
 //! ```
 //!
 //! The exchange is a ring all-reduce's; ours moves as many bytes to and from each rank. The last bucket
 //! is full only when the backward pass is at its end, so it cannot be hidden. `rate` and `latency` are those of
 //! the slowest link that a rank's data goes through.
+//!
+//! `norms` are the exchanges of synchronised batch norm: two for each, of two numbers of 8 bytes for each channel, for
+//! which the computing waits. Every rank gets the rows of all others, and their lengths before.
 //!
 //! The paper's Very Deep PolyNet on 32 TITAN X in 4 machines, at the rate at which 8 of them trained
 //! Inception-ResNet-v2 (314 images/s), over 10 Gbit Ethernet:
@@ -59,6 +63,10 @@ pub struct StepCost {
     pub gradient_bytes: u64,
     /// Bytes of a bucket.
     pub bucket_bytes: u64,
+    /// Exchanges of synchronised batch norms.
+    pub norm_exchanges: u64,
+    /// Bytes of a rank in all of them.
+    pub norm_bytes: u64,
 }
 
 impl Link {
@@ -81,6 +89,14 @@ impl Cluster {
         let block = bytes as f64 / ranks;
         2.0 * (ranks - 1.0) * (self.link.latency_s + block / self.link.bytes_per_s)
     }
+
+    /// Seconds in which every rank gets the rows of all ranks, in so many exchanges of together `bytes`
+    /// bytes from each.
+    pub fn gather_s(&self, exchanges: u64, bytes: u64) -> f64 {
+        let others = self.ranks.max(1) as f64 - 1.0;
+        let latency = 2.0 * self.link.latency_s * exchanges as f64;
+        others * (latency + bytes as f64 / self.link.bytes_per_s)
+    }
 }
 
 impl StepCost {
@@ -91,7 +107,19 @@ impl StepCost {
             backward_s: compute_s * 2.0 / 3.0,
             gradient_bytes,
             bucket_bytes: bucket_bytes.max(1),
+            norm_exchanges: 0,
+            norm_bytes: 0,
         }
+    }
+
+    /// With batch norms whose statistics are synchronised, by their channels.
+    pub fn with_synchronised_norms(self, channels: impl IntoIterator<Item = usize>) -> Self {
+        let mut cost = self;
+        for channels in channels {
+            cost.norm_exchanges += 2;
+            cost.norm_bytes += 2 * 2 * 8 * channels as u64;
+        }
+        cost
     }
 
     /// Seconds of exchanging all gradients, bucket by bucket.
@@ -122,7 +150,8 @@ impl StepCost {
 
     /// Seconds of a step.
     pub fn seconds(&self, cluster: &Cluster) -> f64 {
-        self.forward_s + self.backward_s + self.exposed_s(cluster)
+        let norms = cluster.gather_s(self.norm_exchanges, self.norm_bytes);
+        self.forward_s + self.backward_s + self.exposed_s(cluster) + norms
     }
 }
 
@@ -178,5 +207,17 @@ mod tests {
             link: LINK,
         };
         assert_eq!(short.seconds(&alone), 0.3 + 0.6);
+    }
+
+    #[test]
+    fn the_computing_waits_for_every_synchronised_batch_norm() {
+        let local = StepCost::new(3.0, 4000, 4000);
+        let synchronised = local.with_synchronised_norms([1000, 250_000]);
+        // Four exchanges of 2 ms for each other rank, and 8.032 MB at 1 GB/s.
+        for (ranks, expected) in [(1, 0.0), (2, 8e-3 + 8.032e-3), (5, 32e-3 + 32.128e-3)] {
+            let cluster = Cluster { ranks, link: LINK };
+            let found = synchronised.seconds(&cluster) - local.seconds(&cluster);
+            assert!((found - expected).abs() < 1e-9, "{ranks}: {found}");
+        }
     }
 }

@@ -4,21 +4,30 @@ use super::{NetworkArguments, images, paper_optimizer};
 use crate::output;
 use anyhow::Result;
 use polynet::distributed::cost::{Cluster, Link, StepCost};
-use polynet::distributed::{BUCKET_BYTES, Buckets, Communicator, Contribution};
+use polynet::distributed::{BUCKET_BYTES, Buckets, CommunicationError, Communicator, Contribution};
 use polynet::train::Optimizer;
 use polynet::{
-    BatchPart, Device, GradientObserver, Gradients, Graph, LossOptions, Params, Paths, StepOptions,
-    TrainingEngine,
+    BatchPart, Device, GradientObserver, Gradients, Graph, LossOptions, Params, Paths, SharedStep,
+    StepOptions, TrainingEngine,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Values of the long exchange by which a link is measured: 16 MiB.
 const MANY: usize = 1 << 22;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) network: NetworkArguments,
+    /// Let the batch norms of all ranks have their statistics in common
+    #[arg(long)]
+    synchronised: bool,
+}
 
 /// Medians over the repetitions, of rank 0.
 #[derive(Serialize)]
@@ -27,6 +36,8 @@ struct Measurement {
     ranks: usize,
     batch: usize,
     threads: usize,
+    /// Whether batch norms have their statistics in common.
+    synchronised: bool,
     gradient_bytes: u64,
     link: Link,
     /// A step without exchange, while the other ranks make theirs.
@@ -57,7 +68,16 @@ struct Bench<'a> {
     labels: Vec<usize>,
 }
 
-pub(super) fn run(arguments: &NetworkArguments) -> Result<ExitCode> {
+/// A step whose batch norms have their statistics in common, each rank with one part.
+struct Shared<'a> {
+    ranks: &'a Communicator,
+    images: Vec<usize>,
+    buckets: Buckets<'a>,
+    waited: Duration,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let (arguments, synchronised) = (&arguments.network, arguments.synchronised);
     let ranks = Communicator::of_launcher()?;
     let mut bench = Bench::new(arguments, &ranks)?;
     let compute_s = bench
@@ -73,7 +93,10 @@ pub(super) fn run(arguments: &NetworkArguments) -> Result<ExitCode> {
             Ok(buckets.finish().map(|_| 0.0)?)
         })?
         .0;
-    let (step_s, waited_s) = bench.median(arguments, Bench::step)?;
+    let (step_s, waited_s) = bench.median(arguments, |bench| match synchronised {
+        true => bench.synchronised_step(),
+        false => bench.step(),
+    })?;
     let link = bench.link(arguments)?;
     if !ranks.is_writer() {
         return Ok(ExitCode::SUCCESS);
@@ -84,12 +107,19 @@ pub(super) fn run(arguments: &NetworkArguments) -> Result<ExitCode> {
         ranks: ranks.ranks(),
         link,
     };
+    let statistics = bench.gradients(&mut |_, _| {}).statistics;
+    let norms = statistics.iter().map(|norm| norm.mean.len());
     let model = StepCost::new(compute_s, gradient_bytes, BUCKET_BYTES);
+    let model = match synchronised {
+        true => model.with_synchronised_norms(norms),
+        false => model,
+    };
     let measurement = Measurement {
         network: arguments.architecture()?.to_string(),
         ranks: ranks.ranks(),
         batch,
         threads: rayon::current_num_threads(),
+        synchronised,
         gradient_bytes,
         link,
         compute_s,
@@ -158,11 +188,7 @@ impl<'a> Bench<'a> {
 
     fn gradients(&mut self, observe: &mut GradientObserver<'_>) -> Gradients {
         let options = StepOptions::new(LossOptions::default(), &self.paths);
-        let part = BatchPart {
-            images: &self.images,
-            labels: &self.labels,
-            rng: ChaCha8Rng::seed_from_u64(0),
-        };
+        let part = part(&self.images, &self.labels);
         self.engine.gradients(&self.params, part, &options, observe)
     }
 
@@ -193,6 +219,24 @@ impl<'a> Bench<'a> {
         Ok(summed.exchange.waited.as_secs_f64())
     }
 
+    /// A step with the other ranks, batch norm included; seconds of waiting for them.
+    fn synchronised_step(&mut self) -> Result<f64> {
+        let options = StepOptions::new(LossOptions::default(), &self.paths);
+        let mut shared = Shared {
+            ranks: self.ranks,
+            images: vec![self.labels.len(); self.ranks.ranks()],
+            buckets: self.buckets(),
+            waited: Duration::ZERO,
+        };
+        let parts = vec![part(&self.images, &self.labels)];
+        let (engine, params) = (&mut self.engine, &mut self.params);
+        let output = engine.synchronised_gradients(params, parts, &options, &mut shared)?;
+        params.update_statistics(&self.graph, &output.statistics);
+        let summed = shared.buckets.finish()?;
+        self.optimizer.update(params, &summed.tensors, 1e-4);
+        Ok((summed.exchange.waited + shared.waited).as_secs_f64())
+    }
+
     /// Gradients by tensor index.
     fn host_gradients(&mut self) -> Result<Vec<(usize, Vec<f32>)>> {
         let mut found = Vec::new();
@@ -216,6 +260,42 @@ impl<'a> Bench<'a> {
         let many = exchange(MANY)?.0;
         let ranks = self.ranks.ranks().max(2);
         Ok(Link::measured(ranks, (4, few), (4 * MANY as u64, many)))
+    }
+}
+
+fn part<'a>(images: &'a [f32], labels: &'a [usize]) -> BatchPart<'a> {
+    BatchPart {
+        images,
+        labels,
+        rng: ChaCha8Rng::seed_from_u64(0),
+    }
+}
+
+impl SharedStep for Shared<'_> {
+    type Error = CommunicationError;
+
+    fn images(&self) -> &[usize] {
+        &self.images
+    }
+
+    fn gather(
+        &mut self,
+        own: Vec<Vec<f64>>,
+        _: usize,
+    ) -> Result<Vec<Vec<f64>>, CommunicationError> {
+        let started = Instant::now();
+        let bytes = own.iter().flatten().flat_map(|x| x.to_le_bytes());
+        let all = self.ranks.gather(bytes.collect())?;
+        self.waited += started.elapsed();
+        let row = |row: &Vec<u8>| {
+            let (numbers, _) = row.as_chunks();
+            numbers.iter().copied().map(f64::from_le_bytes).collect()
+        };
+        Ok(all.iter().map(row).collect())
+    }
+
+    fn observe(&mut self, tensor: usize, gradients: &[Vec<f32>]) {
+        self.buckets.add_parts(tensor, gradients);
     }
 }
 
