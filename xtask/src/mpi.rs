@@ -79,6 +79,7 @@ fn check(program: &Path, folder: &Path, arguments: &Arguments) -> Result<()> {
     prediction::run(program, folder)?;
     an_error_ends_all_ranks(program, folder)?;
     a_signal_stops_all_ranks_at_one_step(program, folder)?;
+    a_hung_rank_ends_all(program, folder)?;
     kills::run(program, folder, arguments.kills, arguments.seed)?;
     println!(
         "MPI: all tests passed in {:.0} s",
@@ -234,6 +235,33 @@ fn a_signal_stops_all_ranks_at_one_step(program: &Path, folder: &Path) -> Result
     println!("ok: SIGTERM to one of 2 ranks stopped both; 4 ranks came to the same weights");
     Ok(())
 }
+
+/// A rank that is there but does nothing, as one whose machine hangs or whose network is gone.
+fn a_hung_rank_ends_all(program: &Path, folder: &Path) -> Result<()> {
+    let out = folder.join("hung");
+    let run = Run::start(program, 2, &out).with_variable("POLYNET_RANK_PATIENCE", PATIENCE_S);
+    let mut running = run.spawn()?;
+    let last = last_rank_at_work(&mut running, &out)?;
+    launch::signal("-STOP", last)?;
+    let ended = running.wait()?;
+    let says = format!("POLYNET_RANK_PATIENCE allows ({PATIENCE_S},");
+    ensure!(
+        !ended.is_success && ended.errors.contains(&says),
+        "the hung rank did not end the run, or nothing says why:\n{}\n{}",
+        ended.output,
+        ended.errors
+    );
+    let ended = Run::resume(program, 4, &out).wait()?;
+    ensure!(ended.is_success, "the run did not go on:\n{}", ended.errors);
+    let same = model(&out)? == model(&folder.join("equal-1"))?;
+    ensure!(same, "the run with a hung rank has come to other weights");
+    println!("ok: a rank that hung ended the other; 4 ranks came to the same weights");
+    Ok(())
+}
+
+/// For how long ranks wait for one another where one hangs: longer than a busy machine keeps one from its
+/// turn.
+const PATIENCE_S: &str = "20";
 
 fn model(out: &Path) -> Result<Vec<u8>> {
     let path: PathBuf = out.join("model/model.safetensors");

@@ -28,4 +28,6 @@ pub use winograd::Winograd;
 #[cfg(test)]
 mod edge_tests;
 #[cfg(test)]
+mod error_tests;
+#[cfg(test)]
 mod tests;

@@ -72,6 +72,11 @@ impl Run {
         self
     }
 
+    pub(super) fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     pub(super) fn spawn(mut self) -> Result<Running> {
         let open = |path: &Path| {
             File::create(path).with_context(|| format!("cannot write {}", path.display()))
