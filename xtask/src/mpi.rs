@@ -37,13 +37,20 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     install()?;
-    let build = ["build", "--workspace", "--features", "polynet-cli/mpi"];
-    crate::run(&mut crate::cargo(&build))?;
+    let mut build = crate::cargo(&["build", "--workspace", "--features", "polynet-cli/mpi"]);
+    let built = match arguments.scaling {
+        true => {
+            build.arg("--release");
+            "target/release/polynet"
+        }
+        false => "target/debug/polynet",
+    };
+    crate::run(&mut build)?;
     // A build without the feature, which the next check makes, would take its place.
     let folder = std::env::temp_dir().join(format!("polynet-mpi-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let program = folder.join("polynet");
-    std::fs::copy("target/debug/polynet", &program).context("cannot copy the command")?;
+    std::fs::copy(built, &program).context("cannot copy the command")?;
     let result = if arguments.scaling {
         scaling::run(&program)
     } else {
