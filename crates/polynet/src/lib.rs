@@ -64,7 +64,9 @@ pub mod train;
 pub use arch::{ArchError, Architecture, Graph};
 #[cfg(feature = "train")]
 pub use cpu::Memory;
-pub use cpu::{CompileOptions, Isa, Prediction, UnknownIsa};
+pub use cpu::{
+    CompileOptions, Isa, PrecisionChoice, Prediction, UnknownIsa, UnknownPrecisionChoice,
+};
 #[cfg(feature = "train")]
 pub use engine::TrainingEngine;
 pub use engine::{Device, DeviceError, Predictor};
@@ -88,9 +90,6 @@ pub use step::{
     Activations, BatchPart, LossOptions, PartOutput, PathCount, Paths, SharedStep, StepOptions,
     SynchronisedOutput,
 };
-pub use step::{
-    Frozen, GradientObserver, Gradients, NormStatistics, Precision, PrecisionChoice,
-    UnknownPrecision, UnknownPrecisionChoice,
-};
+pub use step::{Frozen, GradientObserver, Gradients, NormStatistics, Precision, UnknownPrecision};
 #[cfg(feature = "train")]
 pub use train::{Outcome, Recipe, TrainError, Trainer};

@@ -8,6 +8,7 @@ mod buffers;
 mod lower;
 #[cfg(feature = "train")]
 mod memory;
+mod precision;
 mod predict;
 mod program;
 mod shared;
@@ -17,6 +18,7 @@ mod train;
 #[cfg(feature = "train")]
 pub use memory::Memory;
 pub use polynet_kernels::{Isa, UnknownIsa};
+pub use precision::{PrecisionChoice, UnknownPrecisionChoice};
 pub(crate) use predict::Classifier;
 pub use predict::{CompileOptions, Prediction};
 #[cfg(feature = "train")]

@@ -6,11 +6,12 @@
 
 use super::buffers::{BufferId, Plan, Rows};
 use super::lower::{self, prediction};
+use super::precision::PrecisionChoice;
 use super::program::{ConvPart, ConvSource, Program, Step};
 use super::shared::{self, of};
 use crate::arch::graph::Graph;
 use crate::params::{TensorMismatch, TensorSource, norm_affine};
-use crate::step::{Precision, PrecisionChoice};
+use crate::step::Precision;
 use polynet_kernels::conv::{Conv, NextWeights, Stores, Sum, Value, Winograd};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::Affine;
@@ -37,6 +38,11 @@ impl CompileOptions {
             isa,
             precision: precision.into().of(isa),
         }
+    }
+
+    /// `f32` by the best of the processor's instruction sets: what is measured about a model.
+    pub fn f32() -> Self {
+        Self::new(None, Precision::F32)
     }
 }
 

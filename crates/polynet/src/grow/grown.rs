@@ -13,7 +13,6 @@ use crate::params::{
     initial_values, write_new_model,
 };
 use crate::random::compared_images_rng;
-use crate::step::Precision;
 use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
 use std::path::Path;
@@ -186,7 +185,7 @@ fn difference(
     let resized = to.clone().with_input_size(input_size).graph()?;
     let images = random_images(input_size, seed);
     let run = |graph: &Graph, params: &Params| {
-        let classifier = Classifier::new(graph, params, CompileOptions::new(None, Precision::F32));
+        let classifier = Classifier::new(graph, params, CompileOptions::f32());
         let mut classifier = classifier.expect("the tensors are those of the graph");
         classifier.predict(&images)
     };

@@ -26,6 +26,6 @@ pub(crate) use options::targets;
 pub use options::{Activations, LossOptions, StepOptions};
 #[cfg(feature = "train")]
 pub use paths::{PathCount, Paths};
-pub use precision::{Precision, PrecisionChoice, UnknownPrecision, UnknownPrecisionChoice};
+pub use precision::{Precision, UnknownPrecision};
 #[cfg(feature = "train")]
 pub use synchronised::{BatchPart, PartOutput, SharedStep, SynchronisedOutput};

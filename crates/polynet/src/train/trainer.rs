@@ -24,7 +24,6 @@ use crate::engine::{Predictor, TrainingEngine};
 use crate::files::FolderLock;
 use crate::params::{ModelConfig, ModelFolder, Params, TensorMap, WeightError};
 use crate::report::{EvalReport, EventFile, EventRecord, MetricsLog, Record, RunFolder};
-use crate::step::Precision;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -345,7 +344,7 @@ impl Trainer {
     /// Predicts by [`Trainer::network`], on the device that trains.
     pub fn predictor(&self) -> Predictor {
         let (graph, params) = self.network();
-        let options = CompileOptions::new(None, Precision::F32);
+        let options = CompileOptions::f32();
         let predictor = Predictor::new(graph, params, self.setup.device, options);
         predictor.expect("the tensors are those of the graph")
     }

@@ -392,7 +392,6 @@ fn frozen_parts_have_no_gradients_and_keep_their_statistics() {
 #[test]
 fn a_wholly_frozen_body_trains_on_the_features_of_prediction() {
     use crate::cpu::{Classifier, CompileOptions};
-    use crate::step::Precision;
     let batch = Batch::new(
         "small-polynet; width = 0.0625; classes = 3; input = 16; dropout = 0",
         4,
@@ -403,12 +402,8 @@ fn a_wholly_frozen_body_trains_on_the_features_of_prediction() {
         frozen: &frozen,
         ..StepOptions::new(LOSS, &paths)
     });
-    let mut classifier = Classifier::new(
-        &batch.graph,
-        &batch.params,
-        CompileOptions::new(None, Precision::F32),
-    )
-    .unwrap();
+    let mut classifier =
+        Classifier::new(&batch.graph, &batch.params, CompileOptions::f32()).unwrap();
     let predicted = classifier.logits(&batch.images);
     assert_eq!(trained.logits.len(), predicted.len());
     for (trained, predicted) in trained.logits.iter().zip(predicted) {
@@ -419,7 +414,6 @@ fn a_wholly_frozen_body_trains_on_the_features_of_prediction() {
 #[test]
 fn prediction_follows_training_where_a_block_is_used_again() {
     use crate::cpu::{Classifier, CompileOptions};
-    use crate::step::Precision;
     let spec = "small-ir-1-2-1; width = 0.125; B: poly-3 x2; input = 16; dropout = 0";
     let batch = Batch::new(spec, 64);
     let paths = Paths::all(&batch.graph);
@@ -430,12 +424,7 @@ fn prediction_follows_training_where_a_block_is_used_again() {
     for _ in 0..200 {
         params.update_statistics(&batch.graph, &gradients.statistics);
     }
-    let mut classifier = Classifier::new(
-        &batch.graph,
-        &params,
-        CompileOptions::new(None, Precision::F32),
-    )
-    .unwrap();
+    let mut classifier = Classifier::new(&batch.graph, &params, CompileOptions::f32()).unwrap();
     let predicted = classifier.logits(&batch.images);
     let trained = gradients.logits;
     let largest = trained.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
