@@ -4,7 +4,7 @@
 //! feature `mpi` beside the default build, and runs it under mpirun:
 //! ranks give the weights of one process, with local and with synchronised batch norm, errors end all
 //! ranks, and runs that are killed at random steps go on to the same weights. Nothing here has a limit
-//! in seconds: a run is watched by the steps that it records, and by its end.
+//! in seconds but the patience with a rank that hangs: a run is watched by the steps that it records, and by its end.
 
 mod kills;
 mod launch;

@@ -47,4 +47,5 @@ pub use progress::{Progress, Warning};
 pub use recipe::{Recipe, RecipeError};
 pub use run_data::ChangedData;
 pub use schedule::Schedule;
+pub use step::StepOfRanks;
 pub use trainer::{Outcome, Trainer};

@@ -19,6 +19,8 @@ use rand_chacha::ChaCha8Rng;
 
 mod synchronised;
 
+pub use synchronised::StepOfRanks;
+
 /// How a run computes the gradients of a step.
 #[derive(Clone, Debug)]
 pub(super) struct GradientRule {

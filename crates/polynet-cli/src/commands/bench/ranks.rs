@@ -4,18 +4,18 @@ use super::{NetworkArguments, images, paper_optimizer};
 use crate::output;
 use anyhow::Result;
 use polynet::distributed::cost::{Cluster, Link, StepCost};
-use polynet::distributed::{BUCKET_BYTES, Buckets, CommunicationError, Communicator, Contribution};
-use polynet::train::Optimizer;
+use polynet::distributed::{BUCKET_BYTES, Buckets, Communicator, Contribution};
+use polynet::train::{Optimizer, StepOfRanks};
 use polynet::{
-    BatchPart, Device, GradientObserver, Gradients, Graph, LossOptions, Params, Paths, SharedStep,
-    StepOptions, TrainingEngine,
+    BatchPart, Device, GradientObserver, Gradients, Graph, LossOptions, Params, Paths, StepOptions,
+    TrainingEngine,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Values of the long exchange by which a link is measured: 16 MiB.
 const MANY: usize = 1 << 22;
@@ -66,14 +66,6 @@ struct Bench<'a> {
     paths: Paths,
     images: Vec<f32>,
     labels: Vec<usize>,
-}
-
-/// A step whose batch norms have their statistics in common, each rank with one part.
-struct Shared<'a> {
-    ranks: &'a Communicator,
-    images: Vec<usize>,
-    buckets: Buckets<'a>,
-    waited: Duration,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -222,19 +214,16 @@ impl<'a> Bench<'a> {
     /// A step with the other ranks, batch norm included; seconds of waiting for them.
     fn synchronised_step(&mut self) -> Result<f64> {
         let options = StepOptions::new(LossOptions::default(), &self.paths);
-        let mut shared = Shared {
-            ranks: self.ranks,
-            images: vec![self.labels.len(); self.ranks.ranks()],
-            buckets: self.buckets(),
-            waited: Duration::ZERO,
-        };
+        let ranks = self.ranks.ranks();
+        let images = vec![self.labels.len(); ranks];
+        let mut shared = StepOfRanks::new(self.ranks, images, vec![1; ranks], self.params.len());
         let parts = vec![part(&self.images, &self.labels)];
         let (engine, params) = (&mut self.engine, &mut self.params);
         let output = engine.synchronised_gradients(params, parts, &options, &mut shared)?;
         params.update_statistics(&self.graph, &output.statistics);
-        let summed = shared.buckets.finish()?;
+        let summed = shared.finish()?;
         self.optimizer.update(params, &summed.tensors, 1e-4);
-        Ok((summed.exchange.waited + shared.waited).as_secs_f64())
+        Ok(summed.exchange.waited.as_secs_f64())
     }
 
     /// Gradients by tensor index.
@@ -268,34 +257,6 @@ fn part<'a>(images: &'a [f32], labels: &'a [usize]) -> BatchPart<'a> {
         images,
         labels,
         rng: ChaCha8Rng::seed_from_u64(0),
-    }
-}
-
-impl SharedStep for Shared<'_> {
-    type Error = CommunicationError;
-
-    fn images(&self) -> &[usize] {
-        &self.images
-    }
-
-    fn gather(
-        &mut self,
-        own: Vec<Vec<f64>>,
-        _: usize,
-    ) -> Result<Vec<Vec<f64>>, CommunicationError> {
-        let started = Instant::now();
-        let bytes = own.iter().flatten().flat_map(|x| x.to_le_bytes());
-        let all = self.ranks.gather(bytes.collect())?;
-        self.waited += started.elapsed();
-        let row = |row: &Vec<u8>| {
-            let (numbers, _) = row.as_chunks();
-            numbers.iter().copied().map(f64::from_le_bytes).collect()
-        };
-        Ok(all.iter().map(row).collect())
-    }
-
-    fn observe(&mut self, tensor: usize, gradients: &[Vec<f32>]) {
-        self.buckets.add_parts(tensor, gradients);
     }
 }
 

@@ -4,7 +4,6 @@ use super::{Part, StepGradients, Trainee};
 use crate::bytes;
 use crate::distributed::{Buckets, CommunicationError, Communicator, Exchange, Summed};
 use crate::eval::count_correct;
-use crate::params::Params;
 use crate::step::{SharedStep, StepOptions};
 use crate::train::error::TrainError;
 use crate::train::ranks::{PartRecord, Ranks, StepStart};
@@ -21,7 +20,9 @@ pub(super) fn gradients(
     ranks: &Ranks,
     start: &StepStart,
 ) -> Result<StepGradients, TrainError> {
-    let mut shared = StepOfRanks::new(trainee.params, ranks, start);
+    let images = start.images.iter().copied().filter(|&n| n > 0).collect();
+    let (rows, tensors) = (ranks.rows(start), trainee.params.len());
+    let mut shared = StepOfRanks::new(ranks.communicator(), images, rows, tensors);
     let labels: Vec<&[usize]> = parts.iter().map(|part| part.labels).collect();
     let parts = parts.iter().map(|part| part.with(rng(part))).collect();
     let Trainee { params, engine, .. } = trainee;
@@ -49,8 +50,8 @@ pub(super) fn gradients(
     Ok(step)
 }
 
-/// A step as one of the ranks sees it.
-struct StepOfRanks<'a> {
+/// A step whose batch norms have their statistics in common, as one of the ranks sees it.
+pub struct StepOfRanks<'a> {
     communicator: &'a Communicator,
     /// Images of each part that has some.
     images: Vec<usize>,
@@ -69,14 +70,19 @@ enum GradientSum<'a> {
 }
 
 impl<'a> StepOfRanks<'a> {
-    fn new(params: &Params, ranks: &'a Ranks, start: &StepStart) -> Self {
-        let (rows, tensors) = (ranks.rows(start), params.len());
-        let communicator = ranks.communicator();
+    /// A step with so many images in each part, none empty; `rows` says how many of the parts each rank
+    /// has, and `tensors` how many tensors have gradients.
+    pub fn new(
+        communicator: &'a Communicator,
+        images: Vec<usize>,
+        rows: Vec<usize>,
+        tensors: usize,
+    ) -> Self {
         Self {
             communicator,
-            images: start.images.iter().copied().filter(|&n| n > 0).collect(),
+            images,
             rows: rows.clone(),
-            gradients: match ranks.is_alone() {
+            gradients: match communicator.ranks() == 1 {
                 true => GradientSum::Alone(vec![None; tensors]),
                 false => {
                     GradientSum::OfRanks(Buckets::new(communicator, rows, Vec::new(), tensors))
@@ -86,7 +92,11 @@ impl<'a> StepOfRanks<'a> {
         }
     }
 
-    fn finish(self) -> Result<Summed, CommunicationError> {
+    /// The gradients of all parts, and for how long this rank has waited for others.
+    ///
+    /// # Errors
+    /// If a rank is gone or does not answer in time, or the ranks do not exchange the same.
+    pub fn finish(self) -> Result<Summed, CommunicationError> {
         match self.gradients {
             GradientSum::Alone(tensors) => Ok(Summed {
                 tensors,
