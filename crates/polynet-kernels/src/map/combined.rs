@@ -22,9 +22,13 @@ impl Combined<'_> {
     /// Writes it.
     ///
     /// # Panics
-    /// If a view leaves the arena, or channels or sizes do not fit.
+    /// If a view leaves the arena, channels or sizes do not fit, or there is neither shift nor `b`.
     pub(crate) fn write<E: Element>(&self, isa: Isa, arena: &mut Arena<E>) {
         let &Self { a, to, .. } = self;
+        assert!(
+            self.shift.is_some() || self.b.is_some(),
+            "something is added"
+        );
         let b = self.b.unwrap_or(a);
         check_replacing(arena, &[a, b], to);
         assert!(a.size() == to.size() && b.size() == to.size(), "size");
