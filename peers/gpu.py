@@ -146,7 +146,9 @@ def bytes_of_image(graph, precision):
 
 def ours_bench(arguments, clock, work, network, size, precision, batch, repeat):
     command = [arguments.polynet, "bench", work, "--preset", network, "--size", size, "--batch", batch]
-    command += ["--device", arguments.device, "--precision", precision, "--repeat", repeat, "--json"]
+    command += ["--device", arguments.device, "--repeat", repeat, "--json"]
+    # Predictions on a GPU are in f32, which the program therefore does not ask.
+    command += ["--precision", precision] if work == "train" or arguments.device == "cpu" else []
     with Peak() as peak:
         result = json.loads(call(command, clock.left(arguments.row_seconds)))
     return {
@@ -385,6 +387,8 @@ def environment(arguments):
         # The loader is packed with the program; the machine's own goes first.
         paths = [os.environ.get("LD_LIBRARY_PATH"), "/usr/lib/x86_64-linux-gnu", "/usr/lib64", HERE]
         os.environ["LD_LIBRARY_PATH"] = ":".join(path for path in paths if path)
+        # Without it the window systems' part of wgpu complains in each process.
+        os.environ.setdefault("XDG_RUNTIME_DIR", arguments.folder)
         named = {"VK_DRIVER_FILES", "VK_ICD_FILENAMES"} & os.environ.keys()
         folders = [f"{root}/vulkan/icd.d" for root in ("/etc", "/usr/share", "/usr/local/share")]
         if not named and not any("nvidia" in name for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)):

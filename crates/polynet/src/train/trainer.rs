@@ -446,7 +446,15 @@ impl Trainer {
                 if start.stop {
                     return self.interrupt(progress);
                 }
-                self.step(&batch, &start, progress)?;
+                let before = self.position.clone();
+                if let Err(error) = self.step(&batch, &start, progress) {
+                    if matches!(error, TrainError::Communication(_)) {
+                        // Weights change once every rank's share is there: this is the run before the step.
+                        self.position = before;
+                        self.save_checkpoint()?;
+                    }
+                    return Err(error);
+                }
                 self.after_step(progress)?;
                 if self.position.step == total {
                     break;

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
-use polynet::distributed::{CommunicationError, Communicator, Contribution, threads};
-use polynet::train::progress::Silent;
+use polynet::distributed::{CommunicationError, Communicator, Contribution, Transport, threads};
+use polynet::train::progress::{Progress, RunStart, Silent, StepReport};
 use polynet::train::{ChangedData, Outcome, Recipe, TrainError, Trainer};
 use std::path::Path;
 use std::sync::Arc;
@@ -356,6 +356,115 @@ fn a_rank_that_hangs_ends_the_others_with_what_to_do() {
     );
     // It was there all the time.
     drop(other);
+}
+
+/// A rank whose network is gone after so many exchanges.
+struct Cut<T> {
+    whole: T,
+    left: usize,
+}
+
+impl<T: Transport> Cut<T> {
+    fn exchange<V>(
+        &mut self,
+        exchange: impl FnOnce(&mut T) -> Result<V, CommunicationError>,
+    ) -> Result<V, CommunicationError> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Err(CommunicationError::Silent { seconds: 0 });
+        };
+        self.left = left;
+        exchange(&mut self.whole)
+    }
+}
+
+impl<T: Transport> Transport for Cut<T> {
+    fn rank(&self) -> usize {
+        self.whole.rank()
+    }
+
+    fn ranks(&self) -> usize {
+        self.whole.ranks()
+    }
+
+    fn all_gather(&mut self, own: Vec<u8>) -> Result<Vec<u8>, CommunicationError> {
+        self.exchange(|whole| whole.all_gather(own))
+    }
+
+    fn all_gather_values(&mut self, own: Vec<f32>) -> Result<Vec<f32>, CommunicationError> {
+        self.exchange(|whole| whole.all_gather_values(own))
+    }
+
+    fn all_to_all(&mut self, own: Vec<f32>) -> Result<Vec<f32>, CommunicationError> {
+        self.exchange(|whole| whole.all_to_all(own))
+    }
+}
+
+/// Finished steps, as a run tells of them.
+#[derive(Default)]
+struct Steps {
+    at_start: u64,
+    made: u64,
+}
+
+impl Progress for Steps {
+    fn started(&mut self, run: &RunStart) {
+        self.at_start = run.step;
+    }
+
+    fn step(&mut self, report: &StepReport) {
+        self.made = report.step;
+    }
+}
+
+#[test]
+fn an_exchange_that_fails_loses_no_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    images(&data, 13);
+    // A step has about ten exchanges, or two hundred where each batch norm has its own.
+    for (name, overrides, every) in [
+        ("local", &METHOD[..], 3),
+        ("synchronised", &[SYNCHRONISED], 61),
+    ] {
+        let rare = [
+            "training.accumulate=2",
+            "training.duration=3 steps",
+            "training.checkpoint_every=0 steps",
+        ];
+        let recipe = recipe(&data, &[overrides, &rare].concat());
+        let expected = train(2, &recipe, &folder.path().join(name));
+        let (mut cuts, mut has_finished) = (0, false);
+        while !has_finished {
+            let out = folder.path().join(format!("{name}-{cuts}"));
+            let [one, other] = <[_; 2]>::try_from(threads::group(2)).unwrap();
+            let run = |ranks: Communicator, steps: &mut Steps| {
+                let ranks = Arc::new(ranks);
+                let mut trainer = Trainer::start_on(&ranks, recipe.clone(), &out, &[], steps)?;
+                trainer.run(steps, &AtomicBool::new(false))
+            };
+            let mut steps = Steps::default();
+            let end = std::thread::scope(|scope| {
+                scope.spawn(|| run(Communicator::over(other).unwrap(), &mut Steps::default()));
+                let cut = Cut {
+                    whole: one,
+                    left: cuts,
+                };
+                run(Communicator::over(cut).unwrap(), &mut steps)
+            });
+            has_finished = end.is_ok();
+            if !has_finished && steps.made > 0 {
+                let mut told = Steps::default();
+                let ranks = Arc::new(Communicator::alone());
+                let mut trainer = Trainer::resume_on(&ranks, &out, &[], &mut told).unwrap();
+                trainer.run(&mut told, &AtomicBool::new(false)).unwrap();
+                assert_eq!(told.at_start, steps.made, "{name}, exchange {cuts}");
+                assert!(results(&out) == expected, "{name}, exchange {cuts}");
+            }
+            cuts += every;
+        }
+        // Each step has several.
+        assert!(cuts > 3 * 4, "{name}: {cuts} exchanges");
+    }
 }
 
 #[test]
