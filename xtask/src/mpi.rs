@@ -2,14 +2,16 @@
 //!
 //! Installs Open MPI and libclang by apt-get where they are missing, builds the command with the
 //! feature `mpi` beside the default build, and runs it under mpirun:
-//! ranks give the weights of one process, with local and with synchronised batch norm, errors end all
-//! ranks, and runs that are killed at random steps go on to the same weights. Nothing here has a limit
-//! in seconds but the patience with a rank that hangs: a run is watched by the steps that it records, and by its end.
+//! ranks give the weights of one process, with local and with synchronised batch norm, errors, full disks
+//! and lost networks end all ranks, and runs that are killed at random steps go on to the same weights.
+//! Nothing here has a limit in seconds but the patience with a rank that hangs: a run is watched by the steps
+//! that it records, and by its end.
 
 mod kills;
 mod launch;
 mod prediction;
 mod scaling;
+mod trouble;
 
 use crate::debian;
 use anyhow::{Context, Result, ensure};
@@ -19,7 +21,7 @@ use std::process::Command;
 use std::time::Instant;
 
 /// What Debian calls the needed packages.
-const PACKAGES: [&str; 3] = ["openmpi-bin", "libopenmpi-dev", "libclang-dev"];
+const PACKAGES: [&str; 4] = ["openmpi-bin", "libopenmpi-dev", "libclang-dev", "iproute2"];
 
 /// Build with MPI and train on several ranks
 #[derive(clap::Args)]
@@ -72,7 +74,7 @@ fn install() -> Result<()> {
                 .output();
             found.is_ok_and(|output| !output.stdout.is_empty())
         });
-    if debian::has("mpirun") && debian::has("mpicc") && has_clang {
+    if ["mpirun", "mpicc", "ip"].into_iter().all(debian::has) && has_clang {
         return Ok(());
     }
     debian::install(&PACKAGES)
@@ -86,7 +88,7 @@ fn check(program: &Path, folder: &Path, arguments: &Arguments) -> Result<()> {
     prediction::run(program, folder)?;
     an_error_ends_all_ranks(program, folder)?;
     a_signal_stops_all_ranks_at_one_step(program, folder)?;
-    a_hung_rank_ends_all(program, folder)?;
+    trouble::run(program, folder)?;
     kills::run(program, folder, arguments.kills, arguments.seed)?;
     println!(
         "MPI: all tests passed in {:.0} s",
@@ -242,33 +244,6 @@ fn a_signal_stops_all_ranks_at_one_step(program: &Path, folder: &Path) -> Result
     println!("ok: SIGTERM to one of 2 ranks stopped both; 4 ranks came to the same weights");
     Ok(())
 }
-
-/// A rank that is there but does nothing, as one whose machine hangs or whose network is gone.
-fn a_hung_rank_ends_all(program: &Path, folder: &Path) -> Result<()> {
-    let out = folder.join("hung");
-    let run = Run::start(program, 2, &out).with_variable("POLYNET_RANK_PATIENCE", PATIENCE_S);
-    let mut running = run.spawn()?;
-    let last = last_rank_at_work(&mut running, &out)?;
-    launch::signal("-STOP", last)?;
-    let ended = running.wait()?;
-    let says = format!("POLYNET_RANK_PATIENCE allows ({PATIENCE_S},");
-    ensure!(
-        !ended.is_success && ended.errors.contains(&says),
-        "the hung rank did not end the run, or nothing says why:\n{}\n{}",
-        ended.output,
-        ended.errors
-    );
-    let ended = Run::resume(program, 4, &out).wait()?;
-    ensure!(ended.is_success, "the run did not go on:\n{}", ended.errors);
-    let same = model(&out)? == model(&folder.join("equal-1"))?;
-    ensure!(same, "the run with a hung rank has come to other weights");
-    println!("ok: a rank that hung ended the other; 4 ranks came to the same weights");
-    Ok(())
-}
-
-/// For how long ranks wait for one another where one hangs: longer than a busy machine keeps one from its
-/// turn.
-const PATIENCE_S: &str = "20";
 
 fn model(out: &Path) -> Result<Vec<u8>> {
     let path: PathBuf = out.join("model/model.safetensors");

@@ -29,7 +29,12 @@ pub(super) struct Ended {
 impl Run {
     /// A tiny network for 40 steps on the shipped photographs, with all that has state.
     pub(super) fn start(program: &Path, ranks: usize, out: &Path) -> Self {
-        Self::new(program, ranks, out)
+        Self::start_by(mpirun(ranks), program, out)
+    }
+
+    /// As [`Run::start`], by a launcher with all its arguments.
+    pub(super) fn start_by(launcher: Command, program: &Path, out: &Path) -> Self {
+        Self::by(launcher, program, "train", out)
             .with("recipes/first.toml")
             .with(
                 "model.architecture=family = small; width = 0.0625; A: 2-way; B: poly-2; C: 2-way",
@@ -61,7 +66,10 @@ impl Run {
 
     /// A command on so many ranks, each with one thread; `out` is what it writes.
     pub(super) fn of(program: &Path, name: &str, ranks: usize, out: &Path) -> Self {
-        let mut command = mpirun(ranks);
+        Self::by(mpirun(ranks), program, name, out)
+    }
+
+    fn by(mut command: Command, program: &Path, name: &str, out: &Path) -> Self {
         command.arg(program).arg(name);
         let log = out.with_extension("log");
         Self { command, log }
@@ -194,13 +202,25 @@ fn is_running(process: u32) -> bool {
 }
 
 fn children(parent: u32) -> Vec<u32> {
+    processes(|process| stat(process).is_some_and(|(_, of)| of == parent))
+}
+
+/// The processes of a program, whoever has started them.
+pub(super) fn processes_of(program: &Path) -> Vec<u32> {
+    let program = program.as_os_str().as_encoded_bytes();
+    processes(|process| {
+        let command = std::fs::read(format!("/proc/{process}/cmdline"));
+        command.is_ok_and(|command| command.split(|&byte| byte == 0).next() == Some(program))
+    })
+}
+
+/// The processes for which something holds, in the order of their numbers.
+fn processes(holds: impl Fn(u32) -> bool) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let processes = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut children: Vec<u32> = processes
-        .filter(|&process| stat(process).is_some_and(|(_, of)| of == parent))
-        .collect();
-    children.sort_unstable();
-    children
+    let mut found: Vec<u32> = processes.filter(|&process| holds(process)).collect();
+    found.sort_unstable();
+    found
 }
 
 /// State and parent of a process.
