@@ -33,6 +33,7 @@ mod parser;
 mod plan;
 mod polynomial;
 mod scan;
+mod space;
 mod spelling;
 mod syntax;
 

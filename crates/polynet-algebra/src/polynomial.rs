@@ -264,7 +264,7 @@ impl Polynomial {
     }
 
     /// The only constructor: sorts, and keeps the counts.
-    fn from_terms(mut terms: Vec<Term>) -> Self {
+    pub(crate) fn from_terms(mut terms: Vec<Term>) -> Self {
         terms.sort();
         let mut hasher = DefaultHasher::new();
         terms.hash(&mut hasher);

@@ -36,6 +36,7 @@ enum Command {
     Train(commands::train::Arguments),
     /// Train a grid of networks and gather what each gives
     Study(commands::study::Arguments),
+    Search(commands::search::Arguments),
     /// Measure a model's accuracy on labelled images
     Eval(commands::eval::Arguments),
     /// Classify images
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => commands::inspect::run(arguments),
         Command::Train(arguments) => commands::train::run(arguments),
         Command::Study(arguments) => commands::study::run(arguments),
+        Command::Search(arguments) => commands::search::run(arguments),
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Predict(arguments) => commands::predict::run(arguments),
         #[cfg(feature = "serve")]

@@ -55,6 +55,8 @@ mod protobuf;
 mod random;
 #[cfg(feature = "train")]
 pub mod report;
+#[cfg(feature = "train")]
+pub mod search;
 mod step;
 #[cfg(feature = "train")]
 pub mod study;

@@ -7,6 +7,7 @@
 //! | the paths that a step drops | seed, step, `paths`, 0 |
 //! | dropout of a part of a step | seed, step, `dropout`, number of the part |
 //! | the images that growing compares | seed, 0, `images`, 0 |
+//! | an attempt at a candidate of a search | seed, rung, `search`, candidate; the attempt is the stream |
 //! | a tensor's first values | seed xor FNV-1a of the tensor's name |
 //!
 //! ```
@@ -45,6 +46,13 @@ pub(crate) fn dropout_rng(seed: u64, step: u64, part: u64) -> ChaCha8Rng {
 /// The random numbers of the images by which a grown network is compared with its model.
 pub(crate) fn compared_images_rng(seed: u64) -> ChaCha8Rng {
     stream([seed, 0, word(b"images\0\0"), 0])
+}
+
+/// The random numbers of one attempt at a candidate of a search.
+pub(crate) fn search_rng(seed: u64, rung: u64, candidate: u64, attempt: u64) -> ChaCha8Rng {
+    let mut rng = stream([seed, rung, word(b"search\0\0"), candidate]);
+    rng.set_stream(attempt);
+    rng
 }
 
 /// The random numbers of one tensor's first values, whatever else the network has.
@@ -90,6 +98,9 @@ mod tests {
             order_rng(0, 0),
             order_rng(0, 1),
             paths_rng(0, 0),
+            search_rng(0, 0, 0, 0),
+            search_rng(0, 0, 1, 0),
+            search_rng(0, 0, 0, 1),
             paths_rng(0, 1),
             dropout_rng(0, 0, 0),
             dropout_rng(0, 0, 1),

@@ -14,7 +14,9 @@ use polynet::{make_folder, write_text};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use watcher::Watcher;
+
+pub(super) use table::{aligned, results as results_table};
+pub(super) use watcher::Watcher;
 
 /// Train a grid of networks and gather what each gives
 ///
@@ -177,11 +179,11 @@ fn write_report(results: &Results, out: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn default_folder(study: &Path) -> PathBuf {
+pub(super) fn default_folder(study: &Path) -> PathBuf {
     PathBuf::from("runs").join(study.file_stem().unwrap_or_default())
 }
 
-fn ended(summary: Summary, folder: &StudyFolder) -> ExitCode {
+pub(super) fn ended(summary: Summary, folder: &StudyFolder) -> ExitCode {
     let Summary {
         finished,
         failed,

@@ -81,7 +81,7 @@ pub enum StudyError {
 
 impl StudyError {
     /// The same with the file before each fault.
-    pub(super) fn at(self, path: &Path) -> Self {
+    pub(crate) fn at(self, path: &Path) -> Self {
         match self {
             Self::Faults(faults) => {
                 let faults = faults.into_iter();
@@ -95,7 +95,7 @@ impl StudyError {
         }
     }
 
-    pub(super) fn file(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
+    pub(crate) fn file(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
         |source| Self::File {
             path: path.to_owned(),
             source,

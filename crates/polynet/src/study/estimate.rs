@@ -46,8 +46,7 @@ pub fn estimate(
     threads: usize,
     mut found: impl FnMut(&Estimate),
 ) -> Result<Vec<Estimate>, StudyError> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|error| StudyError::Threads(error.to_string()))?;
+    let pool = pool(threads)?;
     let mut estimates: Vec<Estimate> = Vec::new();
     for job in &study.jobs {
         let known = (estimates.iter_mut())
@@ -56,15 +55,29 @@ pub fn estimate(
             known.jobs += 1;
             continue;
         }
-        let estimate = pool.install(|| measure(job, threads));
-        let estimate = estimate.map_err(|source| StudyError::Measure {
-            job: job.id.clone(),
-            source: Box::new(source),
-        })?;
+        let estimate = measure_on(&pool, job, threads)?;
         found(&estimate);
         estimates.push(estimate);
     }
     Ok(estimates)
+}
+
+/// Milliseconds of a training step of a job: the median of ten, on `threads` threads.
+pub(crate) fn measure_step(job: &Job, threads: usize) -> Result<f64, StudyError> {
+    measure_on(&pool(threads)?, job, threads).map(|estimate| estimate.ms_per_step)
+}
+
+fn pool(threads: usize) -> Result<rayon::ThreadPool, StudyError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|error| StudyError::Threads(error.to_string()))
+}
+
+fn measure_on(pool: &rayon::ThreadPool, job: &Job, threads: usize) -> Result<Estimate, StudyError> {
+    let estimate = pool.install(|| measure(job, threads));
+    estimate.map_err(|source| StudyError::Measure {
+        job: job.id.clone(),
+        source: Box::new(source),
+    })
 }
 
 fn measure(job: &Job, threads: usize) -> Result<Estimate, TrainError> {

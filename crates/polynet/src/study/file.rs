@@ -14,6 +14,7 @@
 //! name = "poly-2"
 //! network = "small-ir-3-6-3; B: poly-2 x6"
 //! recipe = { training.batch_size = 32 }
+//! from = "residual"                 # where a `grow` without `from` starts
 //!
 //! [[variants]]
 //! name = "grown"
@@ -80,6 +81,8 @@ pub(super) struct Text {
 pub(super) struct ArchitectureText {
     pub(super) name: String,
     pub(super) network: String,
+    /// What it starts from where a variant grows and does not say.
+    pub(super) from: Option<String>,
     pub(super) recipe: Vec<String>,
 }
 
@@ -93,7 +96,8 @@ pub(super) struct VariantText {
 }
 
 pub(super) struct GrowingText {
-    pub(super) from: String,
+    /// None: the architecture itself, or its `from`.
+    pub(super) from: Option<String>,
     /// None: the study's first.
     pub(super) variant: Option<String>,
     pub(super) placement: Placement,
@@ -130,7 +134,7 @@ impl Study {
 }
 
 /// The text of a study file.
-pub(super) fn text_of(path: &Path) -> Result<String, StudyError> {
+pub(crate) fn text_of(path: &Path) -> Result<String, StudyError> {
     let fail = |source| StudyError::Read {
         path: path.to_owned(),
         source,
@@ -224,6 +228,7 @@ fn architecture(table: Table, keys: &mut Keys<'_>) -> ArchitectureText {
     let text = ArchitectureText {
         name: keys.needed_text("name", "poly-2"),
         network: keys.needed_text("network", "small-ir-3-6-3; B: poly-2 x6"),
+        from: keys.text("from"),
         recipe: keys
             .table("recipe")
             .as_ref()
@@ -249,7 +254,7 @@ fn variant(table: Table, keys: &mut Keys<'_>) -> VariantText {
         let place = format!("`grow` of variant {:?}", text.name);
         let mut keys = keys.within(place, table);
         text.growing = Some(GrowingText {
-            from: keys.needed_text("from", "residual"),
+            from: keys.text("from"),
             variant: keys.text("variant"),
             placement: word(&mut keys, "placement"),
             start: word(&mut keys, "start"),

@@ -134,7 +134,9 @@ impl Combination<'_> {
             architecture.input_size = size as usize;
         }
         architecture.graph().map_err(|error| fail(&error))?;
-        let growing = self.variant.growing.as_ref().map(|text| self.growing(text));
+        let growing = self.variant.growing.as_ref();
+        let growing = growing.map(|text| self.growing(text)).transpose();
+        let growing = growing.map_err(|message| fail(&message))?;
         if growing.is_some() && recipe.model.init.is_some() {
             return Err(fail(&"expected `grow` or model.init, came both"));
         }
@@ -150,17 +152,31 @@ impl Combination<'_> {
         })
     }
 
-    fn growing(&self, text: &GrowingText) -> Growing {
+    fn growing(&self, text: &GrowingText) -> Result<Growing, String> {
         let first = || self.text.variants[0].name.clone();
         let variant = text.variant.clone().unwrap_or_else(first);
-        Growing {
-            from: id(&text.from, &variant, self.seed),
+        let own = &self.architecture.name;
+        let mut variants = self.text.variants.iter();
+        let is_continued = variants.any(|one| one.name == variant && one.applies_to(own));
+        let from = match (&text.from, &self.architecture.from) {
+            (Some(from), _) => from,
+            (None, _) if is_continued => own,
+            (None, Some(from)) => from,
+            (None, None) => {
+                return Err(format!(
+                    "`grow` has no `from`, and {own:?} is no architecture of variant {variant:?} and has no \
+                     `from` either"
+                ));
+            }
+        };
+        Ok(Growing {
+            from: id(from, &variant, self.seed),
             options: GrowOptions {
                 placement: text.placement,
                 start: text.start,
                 seed: self.seed,
             },
-        }
+        })
     }
 }
 

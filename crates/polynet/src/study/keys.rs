@@ -1,10 +1,11 @@
-//! A table of a study file, whose keys are asked for once: what nobody asked for is an unknown key.
+//! A table of a study's or a search's file, whose keys are asked for once: what nobody asked for is an unknown key.
 
 use polynet_algebra::nearest;
+use std::ops::RangeInclusive;
 use toml::{Table, Value};
 
 /// One table, and the faults of the whole file.
-pub(super) struct Keys<'f> {
+pub(crate) struct Keys<'f> {
     /// What the table is called in messages.
     place: String,
     entries: Table,
@@ -13,7 +14,7 @@ pub(super) struct Keys<'f> {
 }
 
 impl<'f> Keys<'f> {
-    pub(super) fn new(
+    pub(crate) fn new(
         place: impl Into<String>,
         entries: Table,
         faults: &'f mut Vec<String>,
@@ -26,7 +27,7 @@ impl<'f> Keys<'f> {
         }
     }
 
-    pub(super) fn fault(&mut self, key: &str, message: &str) {
+    pub(crate) fn fault(&mut self, key: &str, message: &str) {
         let place = &self.place;
         self.faults.push(format!("{place}: `{key}`: {message}"));
     }
@@ -56,7 +57,7 @@ impl<'f> Keys<'f> {
         }
     }
 
-    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+    pub(crate) fn text(&mut self, key: &'static str) -> Option<String> {
         self.read(key, "a string in quotes", |value| match value {
             Value::String(text) => Ok(text),
             other => Err(other),
@@ -64,7 +65,7 @@ impl<'f> Keys<'f> {
     }
 
     /// A text that must be there, and be more than blanks.
-    pub(super) fn needed_text(&mut self, key: &'static str, example: &str) -> String {
+    pub(crate) fn needed_text(&mut self, key: &'static str, example: &str) -> String {
         let was_fault = self.faults.len();
         match self.text(key) {
             Some(text) if !text.trim().is_empty() => text,
@@ -77,26 +78,52 @@ impl<'f> Keys<'f> {
         }
     }
 
-    pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+    pub(crate) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
         self.read(key, "an array of strings", |value| {
             value.clone().try_into().map_err(|_| value)
         })
     }
 
-    pub(super) fn seeds(&mut self, key: &'static str) -> Option<Vec<u64>> {
+    pub(crate) fn seeds(&mut self, key: &'static str) -> Option<Vec<u64>> {
         self.read(key, "an array of whole numbers, not negative", |value| {
             value.clone().try_into().map_err(|_| value)
         })
     }
 
-    pub(super) fn table(&mut self, key: &'static str) -> Option<Table> {
+    /// A whole number in `range`.
+    pub(crate) fn whole(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        let (least, most) = (range.start(), range.end());
+        let expected = format!("a whole number from {least} to {most}");
+        let value = self.read(key, &expected, |value| value.as_integer().ok_or(value))?;
+        let value = u64::try_from(value)
+            .ok()
+            .filter(|value| range.contains(value));
+        if value.is_none() {
+            self.fault(key, &format!("expected {expected}"));
+        }
+        value
+    }
+
+    /// A number above 0.
+    pub(crate) fn positive(&mut self, key: &'static str) -> Option<f64> {
+        let value = self.read(key, "a number", |value| {
+            let whole = value.as_integer().map(|whole| whole as f64);
+            value.as_float().or(whole).ok_or(value)
+        })?;
+        if value.is_nan() || value <= 0.0 {
+            self.fault(key, "expected a number above 0");
+        }
+        Some(value)
+    }
+
+    pub(crate) fn table(&mut self, key: &'static str) -> Option<Table> {
         self.read(key, "a table", |value| match value {
             Value::Table(table) => Ok(table),
             other => Err(other),
         })
     }
 
-    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Table> {
+    pub(crate) fn tables(&mut self, key: &'static str) -> Vec<Table> {
         let expected = format!("tables, each headed [[{key}]]");
         let tables = self.read(key, &expected, |value| {
             value.clone().try_into().map_err(|_| value)
@@ -105,12 +132,12 @@ impl<'f> Keys<'f> {
     }
 
     /// A table within, whose faults are told with this one's.
-    pub(super) fn within(&mut self, place: String, entries: Table) -> Keys<'_> {
+    pub(crate) fn within(&mut self, place: String, entries: Table) -> Keys<'_> {
         Keys::new(place, entries, self.faults)
     }
 
     /// Notes what nobody asked for.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         for key in self.entries.keys() {
             let shown: String = key.chars().take(60).collect();
             let nearest = nearest(&shown, self.asked.iter().copied());
@@ -127,7 +154,7 @@ impl<'f> Keys<'f> {
 
 /// The keys of a recipe that a table says, as overrides. A section with a `kind` is replaced whole:
 /// the keys of another kind would not fit.
-pub(super) fn overrides(table: &Table) -> Vec<String> {
+pub(crate) fn overrides(table: &Table) -> Vec<String> {
     let mut overrides = Vec::new();
     add(&mut overrides, "", table);
     overrides

@@ -52,10 +52,13 @@ mod watch;
 
 pub use csv::csv;
 pub use error::StudyError;
+pub(crate) use estimate::measure_step;
 pub use estimate::{Estimate, estimate};
 pub use file::Study;
+pub(crate) use file::text_of;
 pub use folder::StudyFolder;
 pub use grid::{Growing, Job};
+pub(crate) use keys::Keys;
 pub use ledger::{Entry, Figures, Ledger, Machine, Outcome, Validation};
 pub use markdown::markdown;
 pub use outline::{Outline, ReportKind};

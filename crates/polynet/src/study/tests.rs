@@ -121,6 +121,23 @@ fn a_job_comes_after_the_one_that_it_starts_from() {
     assert_ne!(appended.jobs[1].hash, study.jobs[1].hash);
     let missing = text.replace("from = 'small'", "from = 'smal'");
     assert!(fault(&missing).contains("which the study does not have"));
+    // Without `from` it is the architecture's, and itself where it has been trained in that variant.
+    let unsaid = text.replace("grow = { from = 'small' }", "grow = {}");
+    let message = fault(&unsaid);
+    assert!(message.contains("`grow` has no `from`"), "{message}");
+    let named = unsaid.replace("name = 'large'", "name = 'large'\nfrom = 'small'");
+    let on = "[[variants]]\nname = 'on'\narchitectures = ['large']\ngrow = { variant = 'grown' }\n";
+    let study = Study::parse(&(named + on), &[]).unwrap();
+    let starts = study.jobs.iter().filter_map(|job| {
+        let from = &job.growing.as_ref()?.from;
+        Some((job.id.as_str(), from.as_str()))
+    });
+    let starts: Vec<_> = starts.take(2).collect();
+    let expected = [
+        ("large/grown/1", "small/random/1"),
+        ("large/on/1", "large/grown/1"),
+    ];
+    assert_eq!(starts, expected);
     let circle = text.replace("from = 'small'", "from = 'large', variant = 'grown'");
     assert!(fault(&circle).contains("which waits for it in turn"));
 }

@@ -5,7 +5,7 @@ use polynet::study::{COLUMNS, Estimate, Results};
 use std::time::Duration;
 
 /// Cells in columns: the first to the left, the others to the right.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub(in crate::commands) fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -61,7 +61,7 @@ pub(super) fn estimates(estimates: &[Estimate]) -> String {
 }
 
 /// A line for each network: means over the seeds, and differences to what it is compared with.
-pub(super) fn results(results: &Results) -> String {
+pub(in crate::commands) fn results(results: &Results) -> String {
     let mut rows = vec![row(&COLUMNS)];
     rows.extend(results.table().into_iter().map(Vec::from));
     aligned(&rows)

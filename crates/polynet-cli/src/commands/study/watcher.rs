@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// Who shows a study.
-pub(super) struct Watcher {
+pub(in crate::commands) struct Watcher {
     folder: StudyFolder,
     bars: Option<MultiProgress>,
     all: ProgressBar,
@@ -76,7 +76,7 @@ fn cost(job: &Job) -> f64 {
 }
 
 impl Watcher {
-    pub(super) fn new(study: &Study, folder: &StudyFolder) -> Result<Self> {
+    pub(in crate::commands) fn new(study: &Study, folder: &StudyFolder) -> Result<Self> {
         let done = folder.ledger().read()?;
         let is_done = |job: &&Job| done.iter().any(|entry| entry.job == job.id);
         let left = study.jobs.iter().filter(|job| !is_done(job));
@@ -109,7 +109,7 @@ impl Watcher {
         Ok(watcher)
     }
 
-    pub(super) fn finish(&self) {
+    pub(in crate::commands) fn finish(&self) {
         self.all.finish_and_clear();
     }
 
