@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     texts::ARCHITECTURE,
     texts::RECIPE,
     texts::STUDY,
+    texts::SEARCH,
     pictures::JPEG,
     pictures::CROP,
     pictures::PNG,

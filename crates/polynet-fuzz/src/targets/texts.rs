@@ -3,6 +3,7 @@
 use super::{MIB, Target};
 use crate::Allowance;
 use polynet::arch::Architecture;
+use polynet::search::Search;
 use polynet::study::{Outline, Study};
 use polynet::train::Recipe;
 use polynet_algebra::{MAX_TEXT, ast, parse_network, parse_polynomial, parse_sequence};
@@ -135,6 +136,21 @@ pub(super) const STUDY: Target = Target {
     memory: BOUNDED,
 };
 
+pub(super) const SEARCH: Target = Target {
+    name: "search",
+    read: search,
+    seeds: || {
+        texts(&[
+            include_str!("../../../../recipes/searches/mixed-design.toml"),
+            "title = 'x'\nstart = 'small-ir-1-2-1'\nseed = 7\n[space]\nstages = ['B']\nmodules = 3\n\
+             [limits]\nmemory_mib = 64\nms_per_step = 8.5\n\
+             [rungs]\ncandidates = 4\nkeep = 3\nchildren = 0\ncost = 'parameters'\ndurations = ['1 epoch']\n",
+        ])
+    },
+    words: WORDS,
+    memory: BOUNDED,
+};
+
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
@@ -206,5 +222,13 @@ fn study(input: &[u8]) {
     match Study::parse(text, &[]) {
         Err(error) => drop(error.to_string()),
         Ok(study) => assert!(!study.jobs.is_empty()),
+    }
+}
+
+fn search(input: &[u8]) {
+    let Ok(text) = from_utf8(input) else { return };
+    match Search::parse(text, &[]) {
+        Err(error) => drop(error.to_string()),
+        Ok(search) => assert!(!search.title.is_empty()),
     }
 }
