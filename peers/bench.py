@@ -8,7 +8,8 @@ ratio of ours to the best of the others (below 1 we are faster). Outputs are com
 in float64, where it is known what the errors of float32 are.
 
 Networks have random weights and the batch statistics of noise, so that feature maps have the sizes of a
-trained network's. Results are saved after every row in `OUT/results.json`.
+trained network's. Results are kept after every row in `OUT/results.json`, and with `--save` in docs/performance, in a file
+for this model of processor. A row that is worse than there is told.
 """
 
 import argparse
@@ -20,6 +21,8 @@ import sys
 import time
 
 import numpy as np
+
+import saved
 
 # Prediction: preset, input size, batch, precision. Training: preset, batch.
 PREDICT = [
@@ -230,7 +233,7 @@ def train_row(arguments, preset, batch):
 
         return run
 
-    ways = ["eager", "channels-last", "compiled"]
+    ways = ["eager", "channels-last", "compiled", "autocast"]
     runners = {"polynet": polynet, **{f"PyTorch {way}": torch(way) for way in ways if way not in arguments.without}}
     return Row(f"train {preset} batch {batch}", runners)
 
@@ -278,25 +281,37 @@ def main():
     parser.add_argument("--repeat", type=int, default=3, help="repetitions of a run; it counts their median")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--without", nargs="*", default=[], help="ways of PyTorch's training to leave out")
+    parser.add_argument("--save", action="store_true", help="keep the rows in docs/performance, for the tables there")
     arguments = parser.parse_args()
+    machine = saved.machine()
+    file = saved.path(machine)
     work = {f"predict {preset} {size} {precision} batch {batch}": (predict_row, preset, size, batch, precision)
             for preset, size, batch, precision in PREDICT}
     work |= {f"train {preset} batch {batch}": (train_row, preset, batch) for preset, batch in TRAIN}
     work["process"] = (process_row,)
-    records = []
+    records, worse = [], []
     for name, (make, *parameters) in work.items():
         if arguments.rows not in name:
             continue
         row = make(arguments, *parameters)
         row.run(arguments.rounds)
         record = row.record()
-        record["threads"] = arguments.threads
+        record |= {"threads": arguments.threads, "rounds": arguments.rounds}
         records.append(record)
         show(record)
+        worse.append(saved.told(record, saved.read(file)))
+        if worse[-1]:
+            print(worse[-1], flush=True)
+        if arguments.save:
+            saved.save(file, machine, record, arguments.polynet)
         with open(os.path.join(arguments.out, "results.json"), "w") as file:
             json.dump(records, file, indent=2)
     if not records:
         raise SystemExit(f"no row contains `{arguments.rows}`; rows: {', '.join(work)}")
+    if any(worse):
+        print("\n" + "\n".join(filter(None, worse)))
+    if arguments.save:
+        print(f"\nrows are kept in {file}; now: cargo xtask bench tables")
 
 
 if __name__ == "__main__":

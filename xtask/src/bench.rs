@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: our speed beside that of others.
 
+mod tables;
+
 use crate::{cargo, debian};
 use anyhow::Result;
 use std::path::PathBuf;
@@ -17,6 +19,8 @@ enum With {
     Peers(Comparison),
     /// The server beside FastAPI with ONNX Runtime, under the load of Debian's wrk
     Serve(Comparison),
+    /// Make the tables of docs/performance.md anew, from the results that `peers --save` keeps
+    Tables,
 }
 
 #[derive(clap::Args)]
@@ -33,6 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (comparison, script, feature) = match &arguments.with {
         With::Peers(comparison) => (comparison, "peers/bench.py", None),
         With::Serve(comparison) => (comparison, "peers/bench_serve.py", Some("--features=serve")),
+        With::Tables => return tables::write(),
     };
     let mut build = cargo(&["build", "--release", "--package", "polynet-cli"]);
     crate::run(build.args(feature))?;
