@@ -50,6 +50,9 @@ const PHOTO: &str = "crates/polynet/src/data/fixtures/images/photo.jpg";
 pub(crate) fn run() -> Result<()> {
     let started = Instant::now();
     run_step(&["fmt", "--all", "--check"])?;
+    // The Python package is no member of the workspace.
+    let manifest = "--manifest-path=crates/polynet-python/Cargo.toml";
+    run_step(&["fmt", manifest, "--check"])?;
     licenses::check()?;
     deny::check()?;
     rooms::check()?;

@@ -7,7 +7,8 @@ use crate::json;
 use crate::structure::Architecture;
 use image::RgbImage;
 use polynet::{
-    CompileOptions, Device, Isa, ModelConfig, ModelOptions, PrecisionChoice, Prediction, Ranked, ranked, report,
+    CompileOptions, Device, Isa, ModelConfig, ModelOptions, PrecisionChoice, Prediction, Ranked,
+    ranked, report,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyList, PyTuple};

@@ -35,14 +35,17 @@
 //! ```
 
 mod front;
+mod limits;
 mod rounds;
 mod structure;
+mod studies;
 mod text;
 mod times;
 
 pub use front::Standing;
+pub use limits::Limits;
 pub use rounds::{Candidate, Round};
-pub use text::{Confirmation, CostKind, Limits, Search};
+pub use text::{Confirmation, CostKind, Search};
 pub use times::{MeasuredTimes, NoLimitOfTime, StepTimes};
 
 #[cfg(test)]

@@ -1,25 +1,20 @@
-//! Which candidates stand on which rung, as far as a ledger says, and the study that trains them.
+//! Which candidates stand on which rung, as far as a ledger says.
 
+use super::Search;
 use super::front::{Standing, rank};
 use super::structure::{Change, Structure};
 use super::times::StepTimes;
-use super::{Confirmation, Search};
-use crate::cpu::Memory;
 use crate::grow::{ModuleMap, Placement};
 use crate::random::search_rng;
-use crate::step::{LossOptions, Paths, StepOptions};
-use crate::study::{Entry, Job, Study, StudyError};
+use crate::study::{Entry, Study, StudyError};
 use polynet_algebra::Polynomial;
 use rand::RngExt;
 use std::collections::{HashMap, HashSet};
-use toml::{Table, Value};
 
 /// Changes of the start that make a candidate of the first rung, at most.
 const FIRST_CHANGES: u32 = 5;
 /// Structures that are looked at for one candidate.
 const TRIES: u64 = 200;
-/// Values that the optimizers keep for each parameter: momentum and one more.
-const OPTIMIZER_SLOTS: usize = 2;
 
 /// A structure that is, or will be, trained.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,47 +129,6 @@ impl Search {
         })
     }
 
-    /// The comparison of the best of a last rung that is done with the baseline, if the text asks for one.
-    ///
-    /// # Errors
-    /// With the faults of the baseline.
-    pub fn confirmation(
-        &self,
-        round: &Round,
-        entries: &[Entry],
-    ) -> Result<Option<Study>, StudyError> {
-        let Some(confirmation) = &self.confirmation else {
-            return Ok(None);
-        };
-        let Confirmation {
-            baseline,
-            best,
-            seeds,
-            duration,
-        } = confirmation;
-        let mut standings = round.standings(self, entries);
-        standings.retain(|standing| standing.is_on_front);
-        let mut architectures = vec![architecture("baseline", baseline)];
-        for standing in standings.iter().take(*best) {
-            architectures.push(architecture(&standing.name, &standing.network));
-        }
-        let mut text = self.head(&format!("{}: on fresh seeds", self.title), seeds);
-        text.insert("architectures".into(), architectures.into());
-        let variant = table([
-            ("name", "random".into()),
-            (
-                "recipe",
-                table([("training.duration", duration.as_str().into())]).into(),
-            ),
-        ]);
-        text.insert("variants".into(), vec![variant].into());
-        text.insert(
-            "report".into(),
-            table([("kind", "bars".into()), ("baseline", "baseline".into())]).into(),
-        );
-        Study::parse(&text.to_string(), &self.overrides).map(Some)
-    }
-
     /// The records of a rung by candidate.
     fn on_rung<'e>(&self, rung: usize, entries: &'e [Entry]) -> HashMap<&'e str, &'e Entry> {
         let variant = variant(rung);
@@ -253,121 +207,18 @@ impl Search {
         Ok(())
     }
 
-    fn grows(&self, from: &Structure, to: &Structure) -> Result<bool, StudyError> {
-        let (from, to) = (self.job(from)?.network, self.job(to)?.network);
-        Ok(ModuleMap::new(&from, &to, Placement::default()).is_ok())
-    }
-
-    /// The job of a structure, which checks its recipe and network.
-    fn job(&self, structure: &Structure) -> Result<Job, StudyError> {
-        let mut text = self.head(&self.title, &[self.seed]);
-        let network = structure.to_string();
-        text.insert(
-            "architectures".into(),
-            vec![architecture("start", &network)].into(),
-        );
-        let study = Study::parse(&text.to_string(), &self.overrides)?;
-        let job = study.jobs.into_iter().next();
-        job.ok_or_else(|| fault("expected a job".to_owned()))
-    }
-
-    /// Which limit a structure goes beyond, and with what.
+    /// Which limit a structure goes beyond, and by what.
     fn beyond(
         &self,
         structure: &Structure,
         times: &mut dyn StepTimes,
     ) -> Result<Option<String>, StudyError> {
-        let limits = &self.limits;
-        let job = self.job(structure)?;
-        let no_graph = |error: crate::arch::ArchError| fault(format!("`{structure}`: {error}"));
-        let graph = job.network.graph().map_err(no_graph)?;
-        let cost = crate::arch::Cost::of(&graph);
-        let memory = || {
-            let training = &job.recipe.training;
-            let batch = training.batch_size / training.accumulate.max(1);
-            let paths = Paths::all(&graph);
-            let options = StepOptions {
-                activations: training.activations,
-                ..StepOptions::new(LossOptions::default(), &paths)
-            };
-            let memory = Memory::of_training(&graph, batch as usize, &options, OPTIMIZER_SLOTS);
-            Ok(memory.peak as f64 / f64::from(1 << 20))
-        };
-        let mut measured = || times.ms_per_step(&job);
-        type Value<'v> = &'v mut dyn FnMut() -> Result<f64, StudyError>;
-        // What is quick to know comes first.
-        let all: [(&str, Option<f64>, Value<'_>); 4] = [
-            ("macs", limits.macs, &mut || Ok(cost.macs as f64)),
-            ("parameters", limits.parameters, &mut || {
-                Ok(cost.parameters.total() as f64)
-            }),
-            ("memory_mib", limits.memory_mib, &mut { memory }),
-            ("ms_per_step", limits.ms_per_step, &mut measured),
-        ];
-        for (key, limit, value) in all {
-            let Some(limit) = limit else { continue };
-            let value = value()?;
-            if value > limit {
-                return Ok(Some(format!("{key} = {limit}, and it has {value:.1}")));
-            }
-        }
-        Ok(None)
+        self.limits.beyond(&self.job(structure)?, times)
     }
 
-    /// A study's text without what is trained.
-    fn head(&self, title: &str, seeds: &[u64]) -> Table {
-        let seeds: Vec<Value> = seeds.iter().map(|&seed| Value::from(seed as i64)).collect();
-        let mut text = table([("title", title.into()), ("seeds", seeds.into())]);
-        let optional = [("base", &self.base), ("settings", &self.settings)];
-        for (key, value) in optional {
-            if let Some(value) = value {
-                text.insert(key.into(), value.as_str().into());
-            }
-        }
-        if let Some(recipe) = &self.recipe {
-            text.insert("recipe".into(), recipe.clone().into());
-        }
-        text
-    }
-
-    /// The study of all rungs. The seed of its runs is the search's.
-    fn study(&self, candidates: &[Candidate], rungs: &[Vec<String>]) -> Result<Study, StudyError> {
-        let mut text = self.head(&self.title, &[self.seed]);
-        let architectures = candidates.iter().map(|candidate| {
-            let mut entry = architecture(&candidate.name, &candidate.network);
-            if let Some(parent) = &candidate.parent {
-                entry.insert("from".into(), parent.as_str().into());
-            }
-            entry
-        });
-        text.insert(
-            "architectures".into(),
-            architectures.collect::<Vec<_>>().into(),
-        );
-        let variants = rungs.iter().enumerate().map(|(index, names)| {
-            let rung = index + 1;
-            let names: Vec<Value> = names.iter().map(|name| name.as_str().into()).collect();
-            let duration = self.rungs.durations[index].as_str();
-            let mut entry = table([
-                ("name", variant(rung).into()),
-                ("architectures", names.into()),
-                (
-                    "recipe",
-                    table([("training.duration", duration.into())]).into(),
-                ),
-            ]);
-            if rung > 1 {
-                let grow = table([("variant", variant(index).into())]);
-                entry.insert("grow".into(), grow.into());
-            }
-            entry
-        });
-        text.insert("variants".into(), variants.collect::<Vec<_>>().into());
-        text.insert(
-            "report".into(),
-            table([("kind", "trade-off".into()), ("baseline", START.into())]).into(),
-        );
-        Study::parse(&text.to_string(), &self.overrides)
+    fn grows(&self, from: &Structure, to: &Structure) -> Result<bool, StudyError> {
+        let (from, to) = (self.job(from)?.network, self.job(to)?.network);
+        Ok(ModuleMap::new(&from, &to, Placement::default()).is_ok())
     }
 }
 
@@ -394,22 +245,12 @@ impl Found {
 }
 
 /// The first candidate's name.
-const START: &str = "start";
+pub(super) const START: &str = "start";
 
-fn variant(rung: usize) -> String {
+pub(super) fn variant(rung: usize) -> String {
     format!("rung-{rung}")
 }
 
-fn fault(message: String) -> StudyError {
+pub(super) fn fault(message: String) -> StudyError {
     StudyError::Faults(vec![message])
-}
-
-fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
-    // A key with a dot is a path in a recipe: the study reads it as one.
-    let entries = entries.map(|(key, value)| (key.to_owned(), value));
-    entries.into_iter().collect()
-}
-
-fn architecture(name: &str, network: &str) -> Table {
-    table([("name", name.into()), ("network", network.into())])
 }

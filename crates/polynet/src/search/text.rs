@@ -36,6 +36,7 @@
 //! duration = "4 epochs"
 //! ```
 
+use super::limits::Limits;
 use super::structure::{Space, Structure};
 use crate::arch::Architecture;
 use crate::study::{Keys, StudyError, text_of};
@@ -65,19 +66,6 @@ pub struct Search {
     pub(super) seed: u64,
     pub(super) space: Space,
     pub(super) rungs: Rungs,
-}
-
-/// What a candidate may cost at most.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Limits {
-    /// Multiply-accumulates of an image.
-    pub macs: Option<f64>,
-    /// Trained parameters.
-    pub parameters: Option<f64>,
-    /// Planned memory of a training step, in MiB.
-    pub memory_mib: Option<f64>,
-    /// Milliseconds of a training step, measured.
-    pub ms_per_step: Option<f64>,
 }
 
 #[derive(Clone, Debug)]
