@@ -31,7 +31,7 @@ impl Search {
         for standing in standings.iter().take(*best) {
             architectures.push(architecture(&standing.name, &standing.network));
         }
-        let mut text = self.head(&format!("{}: on fresh seeds", self.title), seeds);
+        let mut text = self.head(&format!("On fresh seeds: {}", self.title), seeds);
         text.insert("architectures".into(), architectures.into());
         let variant = table([
             ("name", "random".into()),
