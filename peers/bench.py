@@ -284,7 +284,7 @@ def main():
     parser.add_argument("--save", action="store_true", help="keep the rows in docs/performance, for the tables there")
     arguments = parser.parse_args()
     machine = saved.machine()
-    file = saved.path(machine)
+    kept = saved.path(machine)
     work = {f"predict {preset} {size} {precision} batch {batch}": (predict_row, preset, size, batch, precision)
             for preset, size, batch, precision in PREDICT}
     work |= {f"train {preset} batch {batch}": (train_row, preset, batch) for preset, batch in TRAIN}
@@ -299,11 +299,11 @@ def main():
         record |= {"threads": arguments.threads, "rounds": arguments.rounds}
         records.append(record)
         show(record)
-        worse.append(saved.told(record, saved.read(file)))
+        worse.append(saved.told(record, saved.read(kept)))
         if worse[-1]:
             print(worse[-1], flush=True)
         if arguments.save:
-            saved.save(file, machine, record, arguments.polynet)
+            saved.save(kept, machine, record, arguments.polynet)
         with open(os.path.join(arguments.out, "results.json"), "w") as file:
             json.dump(records, file, indent=2)
     if not records:
@@ -311,7 +311,7 @@ def main():
     if any(worse):
         print("\n" + "\n".join(filter(None, worse)))
     if arguments.save:
-        print(f"\nrows are kept in {file}; now: cargo xtask bench tables")
+        print(f"\nrows are kept in {kept}; now: cargo xtask bench tables")
 
 
 if __name__ == "__main__":
