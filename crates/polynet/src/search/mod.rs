@@ -7,7 +7,7 @@
 //! long, insertions included.
 //!
 //! Law: a search is a function of its text and its ledger. [`Search::round`] says which jobs there are, as a
-//! [`Study`]: the runner of studies does them, and the same command goes on after
+//! [`Study`](crate::study::Study): the runner of studies does them, and the same command goes on after
 //! whatever stopped it. No structure is tried twice, whatever its blocks are called.
 //!
 //! ```
