@@ -1,13 +1,11 @@
 //! `polynet search SEARCH.toml`
 
-use super::study::{Watcher, aligned, default_folder, ended, results_table};
+use super::study::{Running, Watcher, aligned, ended, results_table};
 use super::train::stop_on_signals;
 use crate::output;
 use anyhow::Result;
 use polynet::search::{MeasuredTimes, Round, Search, Standing, StepTimes};
-use polynet::study::{
-    self, Entry, FailedBefore, Outline, Results, RunOptions, Study, StudyFolder, Summary,
-};
+use polynet::study::{self, Entry, Outline, Results, RunOptions, Study, StudyFolder, Summary};
 use polynet::{make_folder, write_text};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -28,18 +26,8 @@ pub(crate) struct Arguments {
     /// Keys of every run's recipe with other values
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// The search's folder; runs/NAME by default
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Runs at once
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    jobs: u16,
-    /// Threads of a run; the cores divided among the runs by default
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Do failed runs again
-    #[arg(long)]
-    retry_failed: bool,
+    #[command(flatten)]
+    running: Running,
     /// Print the first rung's candidates and train none
     #[arg(long)]
     dry_run: bool,
@@ -60,22 +48,14 @@ struct Found<'f> {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let search = Search::load(&arguments.search, &arguments.overrides)?;
-    let root = arguments.out.clone();
-    let root = root.unwrap_or_else(|| default_folder(&arguments.search));
-    let folder = StudyFolder::new(&root);
-    let options = RunOptions {
-        jobs: usize::from(arguments.jobs),
-        threads: usize::from(arguments.threads.unwrap_or_default()),
-        failed: match arguments.retry_failed {
-            true => FailedBefore::Retried,
-            false => FailedBefore::Kept,
-        },
-    };
+    let folder = arguments.running.folder(&arguments.search);
+    let root = folder.root();
+    let options = arguments.running.options();
     let threads = options.threads_of_a_job();
     if arguments.dry_run {
         return show_first(&search, &mut MeasuredTimes::unsaved(threads));
     }
-    make_folder(&root)?;
+    make_folder(root)?;
     write_text(&root.join("search.toml"), &search.text)?;
     let mut times = MeasuredTimes::open(&root.join("times.json"), threads)?;
     let stop = stop_on_signals(true)?;

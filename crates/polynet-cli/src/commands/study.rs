@@ -36,7 +36,22 @@ pub(crate) struct Arguments {
     /// Keys of every job's recipe with other values
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// The study's folder; runs/NAME by default
+    #[command(flatten)]
+    running: Running,
+    /// Measure ten steps of each network and print the grid with its cost and time
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    done: Option<Done>,
+}
+
+/// Where jobs are done, and how many at once.
+#[derive(clap::Args)]
+pub(super) struct Running {
+    /// The folder; runs/NAME by default
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Jobs at once
@@ -48,14 +63,25 @@ pub(crate) struct Arguments {
     /// Do failed jobs again
     #[arg(long)]
     retry_failed: bool,
-    /// Measure ten steps of each network and print the grid with its cost and time
-    #[arg(long)]
-    dry_run: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(subcommand)]
-    done: Option<Done>,
+}
+
+impl Running {
+    pub(super) fn options(&self) -> RunOptions {
+        RunOptions {
+            jobs: usize::from(self.jobs),
+            threads: usize::from(self.threads.unwrap_or_default()),
+            failed: match self.retry_failed {
+                true => FailedBefore::Retried,
+                false => FailedBefore::Kept,
+            },
+        }
+    }
+
+    /// The folder for what the text at `path` asks.
+    pub(super) fn folder(&self, path: &Path) -> StudyFolder {
+        let default = || PathBuf::from("runs").join(path.file_stem().unwrap_or_default());
+        StudyFolder::new(self.out.clone().unwrap_or_else(default))
+    }
 }
 
 /// What to do with a study's folder.
@@ -95,23 +121,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let path = arguments.study.as_deref().context("expected a study")?;
     let study = Study::load(path, &arguments.overrides)?;
-    let options = RunOptions {
-        jobs: usize::from(arguments.jobs),
-        threads: usize::from(arguments.threads.unwrap_or_default()),
-        failed: match arguments.retry_failed {
-            true => FailedBefore::Retried,
-            false => FailedBefore::Kept,
-        },
-    };
+    let options = arguments.running.options();
     if arguments.dry_run {
         return estimate(&study, options, arguments.json);
     }
-    let folder = StudyFolder::new(
-        arguments
-            .out
-            .clone()
-            .unwrap_or_else(|| default_folder(path)),
-    );
+    let folder = arguments.running.folder(path);
     let stop = stop_on_signals(true)?;
     let command: Vec<String> = std::env::args().collect();
     let watcher = Watcher::new(&study, &folder)?;
@@ -177,10 +191,6 @@ fn write_report(results: &Results, out: &Path) -> Result<PathBuf> {
     let path = out.join("index.html");
     write_text(&path, &page)?;
     Ok(path)
-}
-
-pub(super) fn default_folder(study: &Path) -> PathBuf {
-    PathBuf::from("runs").join(study.file_stem().unwrap_or_default())
 }
 
 pub(super) fn ended(summary: Summary, folder: &StudyFolder) -> ExitCode {

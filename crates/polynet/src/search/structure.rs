@@ -87,14 +87,13 @@ impl Structure {
         change: Change,
         rng: &mut ChaCha8Rng,
     ) -> Option<Self> {
-        (0..DRAWS).find_map(|_| self.draw(space, pool, change, rng))
+        (0..DRAWS).find_map(|_| self.draw(space, (pool, change), rng))
     }
 
     fn draw(
         &self,
         space: &Space,
-        pool: &[Polynomial],
-        change: Change,
+        (pool, change): (&[Polynomial], Change),
         rng: &mut ChaCha8Rng,
     ) -> Option<Self> {
         let label = space.stages.choose(rng)?;
