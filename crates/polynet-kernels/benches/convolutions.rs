@@ -9,7 +9,10 @@
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use polynet_kernels::conv::{Conv, InputGradient, Value, Window, Winograd, weight_gradient};
+use polynet_kernels::conv::{
+    Conv, InputGradient, QuantizedConv, QuantizedStores, QuantizedValue, QuantizedWeights, Rounded,
+    Value, Window, Winograd, weight_gradient,
+};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::{Element, Isa, bf16, peak};
 use std::time::{Duration, Instant};
@@ -80,14 +83,17 @@ impl Measurement for ShareOfPeak {
     }
 }
 
-/// The best of some runs, in floating-point operations a second.
-fn peak_of<E: Element>(isa: Isa) -> f64 {
+/// The best of some runs, in operations a second.
+fn best_of(operations: impl Fn() -> u64) -> f64 {
     let run = || {
         let start = Instant::now();
-        let operations = peak::multiply_add::<E>(isa, 4_000_000);
-        operations as f64 / start.elapsed().as_secs_f64()
+        operations() as f64 / start.elapsed().as_secs_f64()
     };
     (0..5).map(|_| run()).fold(0.0, f64::max)
+}
+
+fn peak_of<E: Element>(isa: Isa) -> f64 {
+    best_of(|| peak::multiply_add::<E>(isa, 4_000_000))
 }
 
 /// A convolution: channels in and out, kernel, stride, padding, rows and columns.
@@ -197,6 +203,46 @@ fn forward<E: Element>(criterion: &mut Criterion<ShareOfPeak>, isa: Isa, kind: &
     }
 }
 
+fn quantized(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
+    let mut group = criterion.benchmark_group(format!("forward u8 {isa}"));
+    for layer in layers() {
+        group.throughput(Throughput::Elements(layer.operations()));
+        let from = View::new(0, 1, layer.inputs, [layer.size; 2], layer.window.padding[1]);
+        let size = layer.window.output_size([layer.size; 2]);
+        let to = View::new(from.end(), 1, layer.outputs, size, 0);
+        let (mut bytes, mut floats) = (Arena::<u8>::new(to.end()), Arena::<f32>::new(0));
+        for (index, value) in bytes.as_mut_slice().iter_mut().enumerate() {
+            *value = (index % 251) as u8;
+        }
+        let count = layer.inputs * layer.outputs * layer.window.taps();
+        let values: Vec<i8> = (0..count).map(|index| (index % 17) as i8 - 8).collect();
+        let per_output = vec![0.1; layer.outputs];
+        let weights = QuantizedWeights {
+            values: &values,
+            scales: &per_output,
+            bias: &per_output,
+        };
+        let segments = [&[layer.inputs][..], &[layer.outputs][..]];
+        let conv = QuantizedConv::pack(isa, layer.window, segments, weights);
+        let rounded = Rounded {
+            to: &[to],
+            step: 10.0,
+        };
+        let value = QuantizedValue {
+            floats: None,
+            bytes: Some(rounded),
+            relu: true,
+        };
+        let stores = QuantizedStores {
+            value: Some(value),
+            sum: None,
+        };
+        group.bench_function(BenchmarkId::new("direct", layer.name()), |bencher| {
+            bencher.iter(|| conv.run_ahead((&mut bytes, &mut floats), &[from], stores, None));
+        });
+    }
+}
+
 fn backward(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
     let mut group = criterion.benchmark_group(format!("backward f32 {isa}"));
     for layer in layers() {
@@ -285,6 +331,11 @@ fn measure() {
         }
         let mut criterion = self::criterion(half);
         forward::<bf16>(&mut criterion, isa, "bf16");
+        criterion.final_summary();
+        let bytes = best_of(|| peak::multiply_add_bytes(isa, 4_000_000));
+        println!("{isa}: peak {:.0} GOP/s of bytes", bytes / 1e9);
+        let mut criterion = self::criterion(bytes);
+        quantized(&mut criterion, isa);
         criterion.final_summary();
     }
 }

@@ -5,12 +5,15 @@
 
 mod ahead;
 mod direct;
+mod division;
 mod gradient;
 mod input_gradient;
 mod job;
 mod layer;
 mod naive;
 mod pack;
+mod places;
+mod quantized;
 mod stores;
 mod tile;
 mod toom;
@@ -22,6 +25,9 @@ pub use direct::Conv;
 pub use gradient::weight_gradient;
 pub use input_gradient::InputGradient;
 pub use naive::convolve;
+pub use quantized::{
+    QuantizedConv, QuantizedStores, QuantizedSum, QuantizedValue, QuantizedWeights, Rounded,
+};
 pub use stores::{Stores, Sum, Value};
 pub use winograd::Winograd;
 

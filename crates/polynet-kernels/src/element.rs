@@ -3,10 +3,26 @@
 use crate::simd::Simd;
 use half::bf16;
 
+/// What an arena is made of: plain bytes of which all zeros are the number zero. Nobody else can
+/// implement it.
+pub trait Number: Sealed + Copy + Default + Send + Sync + std::fmt::Debug + 'static {}
+
+/// Keeps [`Number`] to the types of this module.
+pub trait Sealed {}
+
+macro_rules! numbers {
+    ($($number:ty),*) => {
+        $(impl Sealed for $number {}
+        impl Number for $number {})*
+    };
+}
+
+numbers!(f32, bf16, u8, i8);
+
 /// A number of a feature map: `f32`, or [`bf16`] with half the bytes and twice the products.
 ///
 /// Whatever the element, sums are made in `f32`.
-pub trait Element: Lanes + Default + std::fmt::Debug {
+pub trait Element: Lanes + Number {
     /// The nearest element.
     fn from_f32(value: f32) -> Self;
     /// The same number.
@@ -38,7 +54,7 @@ impl Element for bf16 {
 /// # Safety
 /// Of its functions: the processor has the instruction set, and pointers are valid for what is read
 /// or written.
-pub trait Lanes: Copy + Send + Sync + 'static {
+pub trait Lanes: Number {
     /// Channels of a sum that one product takes together.
     const DEPTH: usize;
     /// `LANES` times `DEPTH` elements.

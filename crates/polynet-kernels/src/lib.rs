@@ -38,7 +38,7 @@ pub mod resample;
 mod simd;
 mod window;
 
-pub use element::Element;
+pub use element::{Element, Number};
 pub use half::bf16;
 pub use memory::CachingAllocator;
 pub use simd::{Isa, UnknownIsa};

@@ -2,6 +2,7 @@
 //! arithmetic.
 
 mod combined;
+mod quantized;
 
 use crate::dispatch::dispatch;
 use crate::element::Element;
@@ -11,6 +12,7 @@ use crate::simd::{Isa, Simd};
 
 pub(crate) use combined::Combined;
 pub use combined::{Affine, add};
+pub use quantized::quantize;
 
 /// Writes `scale · g` where `gate` is positive (everywhere without one) and 0 elsewhere to `to`, or
 /// adds it to what is there if `add`. The result may replace `g`: the backward pass of ReLU, of a

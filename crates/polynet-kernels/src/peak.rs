@@ -2,7 +2,7 @@
 
 use crate::dispatch::dispatch;
 use crate::element::Element;
-use crate::simd::{BLOCK, InstructionSet, Isa, Simd};
+use crate::simd::{BLOCK, BYTES_DEPTH, ByteProducts, Bytes, InstructionSet, Isa, Simd};
 use std::hint::black_box;
 
 /// Sums that grow side by side, so that no product waits for another.
@@ -32,6 +32,80 @@ pub fn multiply_add<E: Element>(isa: Isa, rounds: usize) -> u64 {
     };
     black_box(result);
     (2 * E::DEPTH * lanes * SUMS) as u64 * rounds as u64
+}
+
+/// Products of bytes in registers, for measuring; see [`multiply_add`].
+///
+/// Returns the operations that were done: two for every product.
+pub fn multiply_add_bytes(isa: Isa, rounds: usize) -> u64 {
+    let operands = [black_box(1_u8); 4 * BLOCK];
+    let mut result = [0.0_f32; BLOCK];
+    let to = &mut result;
+    let products = ByteProducts::of(isa);
+    // SAFETY: the processor has the instruction set.
+    let lanes = unsafe {
+        match products {
+            #[cfg(target_arch = "x86_64")]
+            ByteProducts::Avx512Vnni => grow_avx512_vnni(&operands, rounds, to),
+            #[cfg(target_arch = "x86_64")]
+            ByteProducts::Avx512 => grow_avx512(&operands, rounds, to),
+            #[cfg(target_arch = "x86_64")]
+            ByteProducts::AvxVnni => grow_avx_vnni(&operands, rounds, to),
+            #[cfg(target_arch = "x86_64")]
+            ByteProducts::Avx2 => grow_avx2(&operands, rounds, to),
+            ByteProducts::Portable => grow_bytes::<crate::simd::Portable>(&operands, rounds, to),
+        }
+    };
+    black_box(result);
+    (2 * BYTES_DEPTH * lanes * SUMS) as u64 * rounds as u64
+}
+
+macro_rules! grow_bytes_by {
+    ($($name:ident $set:ident $feature:literal),*) => {$(
+        /// # Safety
+        /// The processor has the instruction set.
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = $feature)]
+        unsafe fn $name(operands: &[u8; 4 * BLOCK], rounds: usize, to: &mut [f32; BLOCK]) -> usize {
+            // SAFETY: the caller's contract is the same.
+            unsafe { grow_bytes::<crate::simd::$set>(operands, rounds, to) }
+        }
+    )*};
+}
+
+grow_bytes_by!(
+    grow_avx512_vnni Avx512Vnni "avx512f,avx512bw,avx512vnni",
+    grow_avx512 Avx512 "avx512f,avx512bw",
+    grow_avx_vnni AvxVnni "avx2,fma,avxvnni",
+    grow_avx2 Avx2 "avx2,fma"
+);
+
+/// Returns the lanes.
+///
+/// # Safety
+/// The processor has the instruction set.
+#[inline(always)]
+unsafe fn grow_bytes<S: Bytes>(
+    operands: &[u8; 4 * BLOCK],
+    rounds: usize,
+    to: &mut [f32; BLOCK],
+) -> usize {
+    // SAFETY: by the contract; the operands are a vector of fours.
+    unsafe {
+        let weights = S::byte_weights(operands.as_ptr().cast());
+        let mut sums = [S::no_sums(); SUMS];
+        for _ in 0..rounds {
+            // Read again, or products of words would be made once for all rounds.
+            let inputs = S::byte_inputs(black_box(operands).as_ptr());
+            for sum in &mut sums {
+                *sum = S::add_products(weights, inputs, *sum);
+            }
+        }
+        let sums = sums.map(|sum| S::to_f32(sum));
+        let total = sums.into_iter().reduce(|a, b| S::add(a, b));
+        S::store(to.as_mut_ptr(), total.unwrap_or(S::splat(0.0)));
+    }
+    S::LANES
 }
 
 fn lanes(set: InstructionSet) -> usize {

@@ -1,7 +1,7 @@
 //! Weights are asked for before they are needed, so that they are in a cache by then: while one
 //! convolution multiplies, its microkernel prefetches those of the next.
 
-use crate::element::Element;
+use crate::element::Number;
 use crate::layout::Arena;
 
 const LINE_BYTES: usize = 64;
@@ -15,17 +15,22 @@ pub struct NextWeights<'a> {
 }
 
 impl<'a> NextWeights<'a> {
-    pub(super) fn new<E: Element>(weights: &'a Arena<E>, are_divided: bool) -> Self {
+    pub(super) fn new<E: Number>(weights: &'a Arena<E>, are_divided: bool) -> Self {
         Self {
             bytes: weights.as_bytes(),
             are_divided,
         }
     }
 
+    /// What one of `tasks` tasks asks for, if anything comes next.
+    pub(super) fn share_of(next: Option<Self>, task: usize, tasks: usize) -> Share {
+        next.map_or(Share::NOTHING, |next| next.share(task, tasks))
+    }
+
     /// What one of `tasks` tasks asks for. Threads take tasks in order, the first of them the first
     /// part; where the weights will be divided among threads, each asks for its own part, else each
     /// asks for all.
-    pub(super) fn share(&self, task: usize, tasks: usize) -> Share {
+    fn share(&self, task: usize, tasks: usize) -> Share {
         let threads = rayon::current_num_threads();
         let lines = self.bytes.len() / LINE_BYTES;
         let thread = task * threads / tasks;

@@ -1,6 +1,6 @@
 //! Convolution by its definition, from packed weights.
 
-use super::ahead::{NextWeights, Share};
+use super::ahead::NextWeights;
 use super::job::Job;
 use super::layer::{Grid, Layer};
 use super::pack::{Filters, check_weights, packed_elements};
@@ -9,7 +9,6 @@ use crate::element::Element;
 use crate::layout::{Arena, View};
 use crate::simd::Isa;
 use crate::window::Window;
-use rayon::prelude::*;
 
 /// A convolution with packed weights.
 #[derive(Debug)]
@@ -101,17 +100,7 @@ impl<E: Element> Conv<E> {
         next: Option<NextWeights<'_>>,
     ) {
         self.check(arena, inputs, &stores);
-        let job = Job::new(&self.layer, arena, inputs, stores);
-        let tasks = job.tasks();
-        let run = |index: usize| {
-            let share = next.map_or(Share::NOTHING, |next| next.share(index, tasks.len()));
-            job.run(tasks[index], share);
-        };
-        if tasks.len() == 1 {
-            run(0);
-        } else {
-            (0..tasks.len()).into_par_iter().for_each(run);
-        }
+        Job::new(&self.layer, arena, inputs, stores).run(next);
     }
 
     /// The weights, for [`Conv::run_ahead`] of the convolution before.

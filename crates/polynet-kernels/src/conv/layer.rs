@@ -1,5 +1,6 @@
 //! A convolution as its tasks know it: packed weights, and where taps and outputs lie.
 
+use super::division::panels_in_group;
 use super::pack::{Filters, Packed, pack_bias};
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK};
@@ -43,9 +44,6 @@ pub(super) struct Layer<E: Element> {
     pub(super) bias: Arena,
 }
 
-/// Weights of a group of panels that a task keeps in its cache.
-const GROUP_BYTES: usize = 400 << 10;
-
 impl<E: Element> Layer<E> {
     pub(super) fn of_filters(
         memory: Arena<E>,
@@ -79,7 +77,7 @@ impl<E: Element> Layer<E> {
 
     /// Panels whose weights fit a cache together.
     pub(super) fn panels_in_group(&self) -> usize {
-        let bytes = size_of::<E>() * self.panel_weights().max(1);
-        (GROUP_BYTES / bytes).clamp(1, self.packed.panels.len())
+        let bytes = size_of::<E>() * self.panel_weights();
+        panels_in_group(self.packed.panels.len(), bytes)
     }
 }

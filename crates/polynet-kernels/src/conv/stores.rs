@@ -1,6 +1,6 @@
 //! What becomes of a convolution's result, and the checks of the maps that it reads and writes.
 
-use crate::element::Element;
+use crate::element::Number;
 use crate::layout::{Arena, View};
 
 /// Where the result goes.
@@ -65,7 +65,7 @@ impl<'a> Stores<'a> {
 ///
 /// Tasks write them side by side, so none may share an element with another or with one that is read;
 /// but a sum may replace its addend.
-pub(super) fn check_stores<E: Element>(
+pub(super) fn check_stores<E: Number>(
     arena: &Arena<E>,
     inputs: &[View],
     stores: &Stores<'_>,
@@ -108,7 +108,7 @@ pub(super) fn check_stores<E: Element>(
 }
 
 /// Checks that maps lie in the arena and have the channels of segments.
-pub(super) fn check_views<E: Element>(arena: &Arena<E>, views: &[View], segments: &[usize]) {
+pub(super) fn check_views<E: Number>(arena: &Arena<E>, views: &[View], segments: &[usize]) {
     let channels = views.iter().map(View::channels);
     assert!(
         channels.eq(segments.iter().copied()),

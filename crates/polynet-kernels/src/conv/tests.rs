@@ -1,4 +1,4 @@
-use super::tile::Tiles;
+use super::places::Tiles;
 use super::*;
 use crate::element::Element;
 use crate::layout::{Arena, View};
@@ -19,7 +19,7 @@ pub(crate) fn noise(seed: usize, count: usize) -> Vec<f32> {
 }
 
 /// Views for segments, one after the other from `start`.
-fn place(
+pub(super) fn place(
     start: &mut usize,
     segments: &[usize],
     images: usize,
@@ -36,7 +36,7 @@ fn place(
         .collect()
 }
 
-fn write<E: Element>(arena: &mut Arena<E>, views: &[View], values: &[f32]) {
+pub(super) fn write<E: Element>(arena: &mut Arena<E>, views: &[View], values: &[f32]) {
     let channels: usize = views.iter().map(View::channels).sum();
     let pixels = views[0].height * views[0].width;
     let mut first = 0;
@@ -51,7 +51,7 @@ fn write<E: Element>(arena: &mut Arena<E>, views: &[View], values: &[f32]) {
     }
 }
 
-fn read<E: Element>(arena: &Arena<E>, views: &[View]) -> Vec<f32> {
+pub(super) fn read<E: Element>(arena: &Arena<E>, views: &[View]) -> Vec<f32> {
     let parts: Vec<Vec<f32>> = views.iter().map(|view| view.read_nchw(arena)).collect();
     let images = views[0].images;
     (0..images)
@@ -80,13 +80,13 @@ fn assert_near(tolerance: f32, case: &str, found: &[f32], expected: &[f32]) {
     }
 }
 
-struct Case {
-    window: Window,
-    inputs: &'static [usize],
-    outputs: &'static [usize],
-    images: usize,
-    size: [usize; 2],
-    out_halo: usize,
+pub(super) struct Case {
+    pub(super) window: Window,
+    pub(super) inputs: &'static [usize],
+    pub(super) outputs: &'static [usize],
+    pub(super) images: usize,
+    pub(super) size: [usize; 2],
+    pub(super) out_halo: usize,
 }
 
 fn window(kernel: [usize; 2], stride: usize, padding: [usize; 2]) -> Window {
@@ -97,7 +97,7 @@ fn window(kernel: [usize; 2], stride: usize, padding: [usize; 2]) -> Window {
     }
 }
 
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let case = |window, inputs, outputs, images, size| Case {
         window,
         inputs,

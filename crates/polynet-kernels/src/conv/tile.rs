@@ -5,30 +5,11 @@
 //! All `NV · PX` sums stay in registers from the first input channel to the last.
 
 use super::ahead::Ahead;
+use super::places::{Source, Tap};
 use crate::element::{Element, PerElement};
 use crate::layout::{BLOCK, Shared};
 use crate::simd::{InstructionSet, Isa, Simd};
 use half::bf16;
-
-/// A tap of the kernel that lies inside the map.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tap {
-    /// Elements from an output pixel's place in the input to the tap.
-    pub(super) input: isize,
-    /// Its number among all taps.
-    pub(super) index: usize,
-}
-
-/// An input block.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Source<E> {
-    /// Element (0, 0) of the block in the image at hand.
-    pub(super) pixels: *const E,
-    /// Products of a tap: channels in use, or pairs of them.
-    pub(super) steps: usize,
-    /// Those of the blocks before.
-    pub(super) first_step: usize,
-}
 
 /// What becomes of the sums of an output block. Null pointers are skipped.
 #[derive(Clone, Copy, Debug)]
@@ -312,45 +293,6 @@ fn portable<E: Element>(pixels: usize) -> TileKernel<E> {
         1 => run_portable::<E, 1>,
         2 => run_portable::<E, 2>,
         _ => unreachable!("tiles have 1 or 2 pixels"),
-    }
-}
-
-/// Neighbouring tiles of one size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tiles {
-    pub(super) first_pixel: usize,
-    pub(super) count: usize,
-    /// Of each tile.
-    pub(super) pixels: usize,
-}
-
-impl Tiles {
-    /// Some of the tiles of a row of pixels that is divided into `count`: the larger ones first, by a pixel.
-    pub(super) fn of(pixels: usize, count: usize, range: [usize; 2]) -> impl Iterator<Item = Self> {
-        let (size, larger) = (pixels / count, pixels % count);
-        let sizes = [(0, larger, size + 1), (larger, count, size)];
-        sizes.into_iter().filter_map(move |(first, end, pixels)| {
-            let [from, to] = range.map(|tile| tile.clamp(first, end));
-            (from < to).then_some(Self {
-                first_pixel: from * size + from.min(larger),
-                count: to - from,
-                pixels,
-            })
-        })
-    }
-
-    /// The same tiles, at most so many at once.
-    pub(super) fn at_most(self, most: usize) -> impl Iterator<Item = Self> {
-        (0..self.count).step_by(most).map(move |first| Self {
-            first_pixel: self.first_pixel + first * self.pixels,
-            count: most.min(self.count - first),
-            ..self
-        })
-    }
-
-    /// Pixels of all tiles.
-    pub(super) fn all_pixels(self) -> usize {
-        self.count * self.pixels
     }
 }
 

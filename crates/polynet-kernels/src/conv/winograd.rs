@@ -14,8 +14,9 @@ mod transforms;
 
 use super::ahead::{NextWeights, Share};
 use super::pack::{Filters, Panel, block_channels, check_weights, pack_bias};
+use super::places::{Source, Tap, Tiles};
 use super::stores::{Stores, check_stores, check_views};
-use super::tile::{Geometry, Source, Tap, Target, Tile, TileShape, Tiles};
+use super::tile::{Geometry, Target, Tile, TileShape};
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo};
 use crate::simd::Isa;
@@ -187,7 +188,7 @@ impl Winograd {
             grid,
         };
         let run = |task: usize| {
-            let share = next.map_or(Share::NOTHING, |next| next.share(task, tasks));
+            let share = NextWeights::share_of(next, task, tasks);
             job.run(task * total / tasks, (task + 1) * total / tasks, share);
         };
         (0..tasks).into_par_iter().for_each(run);

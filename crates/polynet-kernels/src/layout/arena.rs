@@ -1,6 +1,6 @@
 //! Memory that begins at a cache line.
 
-use crate::element::Element;
+use crate::element::Number;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -24,7 +24,7 @@ impl<E> Default for Arena<E> {
     }
 }
 
-impl<E: Element> Arena<E> {
+impl<E: Number> Arena<E> {
     /// Elements of a cache line.
     const IN_LINE: usize = size_of::<Line>() / size_of::<E>();
 
@@ -79,7 +79,7 @@ impl From<&[f32]> for Arena {
     }
 }
 
-impl<E: Element> fmt::Debug for Arena<E> {
+impl<E: Number> fmt::Debug for Arena<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Arena({} elements)", self.len())
     }

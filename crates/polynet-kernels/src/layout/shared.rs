@@ -2,7 +2,7 @@
 
 use super::arena::Arena;
 use super::view::View;
-use crate::element::Element;
+use crate::element::Number;
 use crate::simd::BLOCK;
 use std::marker::PhantomData;
 
@@ -21,7 +21,7 @@ unsafe impl<E: Send> Send for Shared<'_, E> {}
 // SAFETY: as above.
 unsafe impl<E: Send> Sync for Shared<'_, E> {}
 
-impl<'a, E: Element> Shared<'a, E> {
+impl<'a, E: Number> Shared<'a, E> {
     /// All elements, to be read and written.
     pub(crate) fn of(arena: &'a mut Arena<E>) -> Self {
         let elements = arena.as_mut_slice();

@@ -1,7 +1,7 @@
 //! Where a feature map lies in an arena.
 
 use super::arena::Arena;
-use crate::element::Element;
+use crate::element::{Element, Number};
 use crate::simd::BLOCK;
 
 /// Blocks that hold `channels`.
@@ -184,7 +184,7 @@ pub(crate) fn flat<const COUNT: usize>(maps: [&View; COUNT]) -> [usize; 2] {
 }
 
 /// Writes the zeros beside the rows of a map.
-pub(crate) fn clear_halo<E: Element>(view: &View, arena: &mut Arena<E>) {
+pub(crate) fn clear_halo<E: Number>(view: &View, arena: &mut Arena<E>) {
     if view.halo == 0 {
         return;
     }

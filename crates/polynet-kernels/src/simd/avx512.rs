@@ -12,7 +12,11 @@ pub(crate) struct Avx512;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512Bf16;
 
-/// What both have.
+/// AVX-512 F, BW and VNNI.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512Vnni;
+
+/// What all have.
 macro_rules! common {
     () => {
         const LANES: usize = 16;
@@ -118,6 +122,11 @@ macro_rules! common {
 }
 
 impl Simd for Avx512 {
+    common!();
+    widened_pairs!();
+}
+
+impl Simd for Avx512Vnni {
     common!();
     widened_pairs!();
 }

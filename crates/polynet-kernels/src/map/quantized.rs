@@ -1,0 +1,129 @@
+//! Maps of `f32` rounded to bytes.
+
+use crate::layout::{Arena, BLOCK, Shared, View, clear_halo, flat};
+use crate::planes::for_planes;
+use crate::simd::{ByteProducts, Bytes, Isa};
+
+/// Rounds a map to whole numbers of 0…255 that stand for `step ·` themselves.
+///
+/// # Panics
+/// If a map leaves its arena, they differ in images, channels or size, or the step is not above 0.
+pub fn quantize(
+    isa: Isa,
+    (floats, from): (&Arena, &View),
+    (bytes, to): (&mut Arena<u8>, &View),
+    step: f32,
+) {
+    assert!(from.end() <= floats.len(), "the map lies in its arena");
+    assert!(to.end() <= bytes.len(), "the result lies in its arena");
+    let shape = |view: &View| (view.images, view.channels, view.size());
+    assert_eq!(shape(from), shape(to), "shape");
+    assert!(step > 0.0, "a step above 0");
+    clear_halo(to, bytes);
+    let (from_memory, to_memory) = (Shared::read_only(floats), Shared::of(bytes));
+    let [rows, columns] = flat([from, to]);
+    let products = ByteProducts::of(isa);
+    for_planes(from, |image, block| {
+        // SAFETY: the views lie in their arenas.
+        let (source, target) = unsafe {
+            (
+                from_memory.plane(from, image, block).cast_const(),
+                to_memory.plane(to, image, block),
+            )
+        };
+        for row in 0..rows {
+            // SAFETY: rows lie in the planes; the set is this processor's, and the plane one task's alone.
+            unsafe {
+                let (from, to) = (
+                    source.add(row * from.row_stride()),
+                    target.add(row * to.row_stride()),
+                );
+                round_row(products, from, to, columns * BLOCK, 1.0 / step);
+            }
+        }
+    });
+}
+
+/// Rounds `count` numbers.
+///
+/// # Safety
+/// The processor has the instruction set, and the pointers are valid for as many elements.
+unsafe fn round_row(
+    products: ByteProducts,
+    from: *const f32,
+    to: *mut u8,
+    count: usize,
+    factor: f32,
+) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn avx512(from: *const f32, to: *mut u8, count: usize, factor: f32) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { round::<crate::simd::Avx512>(from, to, count, factor) }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2(from: *const f32, to: *mut u8, count: usize, factor: f32) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { round::<crate::simd::Avx2>(from, to, count, factor) }
+    }
+    // SAFETY: by the contract.
+    unsafe {
+        match products {
+            #[cfg(target_arch = "x86_64")]
+            ByteProducts::Avx512Vnni | ByteProducts::Avx512 => avx512(from, to, count, factor),
+            #[cfg(target_arch = "x86_64")]
+            ByteProducts::AvxVnni | ByteProducts::Avx2 => avx2(from, to, count, factor),
+            ByteProducts::Portable => round::<crate::simd::Portable>(from, to, count, factor),
+        }
+    }
+}
+
+/// # Safety
+/// As [`round_row`]; the count is a number of blocks.
+#[inline(always)]
+unsafe fn round<S: Bytes>(from: *const f32, to: *mut u8, count: usize, factor: f32) {
+    // SAFETY: by the contract.
+    unsafe {
+        let factor = S::splat(factor);
+        for place in (0..count).step_by(S::LANES) {
+            S::store_bytes(to.add(place), S::mul(S::load(from.add(place)), factor));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_the_nearest_bytes_and_halos_zeros() {
+        for isa in Isa::available() {
+            let (from, to) = (
+                View::new(0, 2, 20, [3, 5], 0),
+                View::new(16, 2, 20, [3, 5], 1),
+            );
+            let mut floats = Arena::<f32>::new(from.end());
+            let values: Vec<f32> = (0..600).map(|index| index as f32 * 0.25 - 20.0).collect();
+            from.write_nchw(&mut floats, &values);
+            floats.as_mut_slice()[0] = f32::NAN;
+            let mut bytes = Arena::<u8>::new(to.end());
+            bytes.as_mut_slice().fill(9);
+            quantize(isa, (&floats, &from), (&mut bytes, &to), 0.5);
+            for (index, value) in values.iter().enumerate().skip(1) {
+                let (image, rest) = (index / 300, index % 300);
+                let (channel, row, column) = (rest / 15, rest / 5 % 3, rest % 5);
+                let place = to.at(image, channel / BLOCK, row, column) + channel % BLOCK;
+                let expected = (value / 0.5).clamp(0.0, 255.0).round_ties_even();
+                assert_eq!(
+                    f32::from(bytes.as_slice()[place]),
+                    expected,
+                    "{isa} {index}"
+                );
+            }
+            assert_eq!(bytes.as_slice()[to.at(0, 0, 0, 0)], 0, "what is no number");
+            let row = &bytes.as_slice()[to.start()..];
+            assert!(row[..BLOCK].iter().all(|&byte| byte == 0), "{isa}");
+        }
+    }
+}
