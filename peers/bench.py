@@ -30,8 +30,12 @@ PREDICT = [
     ("very-deep-polynet", 331, 8, "f32"),
     ("very-deep-polynet", 331, 1, "bf16"),
     ("very-deep-polynet", 331, 8, "bf16"),
+    ("very-deep-polynet", 331, 1, "int8"),
+    ("very-deep-polynet", 331, 8, "int8"),
     ("ir-5-10-5", 299, 1, "f32"),
+    ("ir-5-10-5", 299, 1, "int8"),
     ("resnet-152", 224, 1, "f32"),
+    ("resnet-152", 224, 1, "int8"),
 ]
 TRAIN = [("ir-3-6-3", 8), ("very-deep-polynet", 2), ("small-polynet", 128)]
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -155,6 +159,66 @@ def openvino_model(onnx, shape, precision, threads):
     )
 
 
+def calibration_pictures(folder, model, size, count=16):
+    """Pictures of noise for both to quantize on: a data set of ours, and `[count, 3, size, size]` as the model wants them."""
+    from PIL import Image
+
+    with open(os.path.join(model, "config.json")) as file:
+        config = json.load(file)
+    preprocessing = config["preprocessing"]
+    place = os.path.join(folder, "pictures", config["classes"][0].replace("/", "_"))
+    os.makedirs(place, exist_ok=True)
+    generator, prepared = np.random.RandomState(5), []
+    for index in range(count):
+        noise = generator.randint(0, 256, (size // 4, size // 4, 3), dtype="uint8")
+        picture = Image.fromarray(noise).resize((size, size), Image.BICUBIC)
+        picture.save(os.path.join(place, f"{index}.png"))
+        pixels = np.asarray(picture, dtype=np.float32) / 255
+        pixels = (pixels - np.float32(preprocessing["mean"])) / np.float32(preprocessing["std"])
+        prepared.append(pixels.transpose(2, 0, 1))
+    return os.path.dirname(place), np.stack(prepared)
+
+
+def quantized(arguments, folder, model, onnx, size):
+    """The model in 8 bits, by us and by NNCF on the same pictures."""
+    import nncf
+    import openvino
+
+    ours_folder, theirs = os.path.join(folder, "int8"), os.path.join(folder, "int8.xml")
+    pictures, prepared = calibration_pictures(folder, model, size)
+    if not os.path.exists(ours_folder):
+        command = [arguments.polynet, "quantize", model, ours_folder, "--data", pictures, "--split", "all"]
+        command += ["--judge-split", "all", "--images", len(prepared), "--max-drop", 100]
+        subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+    if not os.path.exists(theirs):
+        dataset = nncf.Dataset([image[None] for image in prepared])
+        network = nncf.quantize(openvino.Core().read_model(onnx), dataset, subset_size=len(prepared))
+        openvino.save_model(network, theirs)
+    return ours_folder, theirs
+
+
+def int8_row(arguments, preset, size, batch):
+    import graph_network
+
+    folder, model, network = prepare(arguments, preset, size)
+    onnx = exported(folder, network, size)
+    int8, theirs = quantized(arguments, folder, model, onnx, size)
+    x = graph_network.noise(batch, size, seed=2)
+    command = ["bench", "predict", "--model", int8, "--batch", batch, "--threads", arguments.threads]
+    command += ["--repeat", arguments.repeat, "--json"]
+    compiled = openvino_model(theirs, x.shape, "f32", arguments.threads)
+    outputs = {"polynet": our_logits(arguments, folder, int8, x, "auto"), "OpenVINO": compiled(x)[0]}
+    runners = {
+        "polynet": lambda: ours(arguments, *command)["median_s"],
+        "OpenVINO": lambda: statistics.median(timed(lambda: compiled(x)) for _ in range(arguments.repeat)),
+    }
+    row = Row(f"predict {preset} {size}² int8 batch {batch}", runners)
+    expected = graph_network.exact(network, x[:1])
+    for name, output in outputs.items():
+        row.errors[name] = float(np.abs(output[:1] - expected).max() / np.abs(expected).max())
+    return row
+
+
 def predict_row(arguments, preset, size, batch, precision):
     import onnxruntime
     import torch
@@ -162,6 +226,8 @@ def predict_row(arguments, preset, size, batch, precision):
     import graph_network
 
     torch.set_num_threads(arguments.threads)
+    if precision == "int8":
+        return int8_row(arguments, preset, size, batch)
     folder, model, network = prepare(arguments, preset, size)
     onnx = exported(folder, network, size)
     x = graph_network.noise(batch, size, seed=2)

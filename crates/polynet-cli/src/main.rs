@@ -48,6 +48,7 @@ enum Command {
     Data(commands::data::Arguments),
     /// Make the start of a larger network from a trained model
     Grow(commands::grow::Arguments),
+    Quantize(commands::quantize::Arguments),
     /// Make a model folder from a public weight file
     Import(commands::import::Arguments),
     /// Write a model in the format of another program
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => commands::serve::run(arguments),
         Command::Data(arguments) => commands::data::run(arguments),
         Command::Grow(arguments) => commands::grow::run(arguments),
+        Command::Quantize(arguments) => commands::quantize::run(arguments),
         Command::Import(arguments) => commands::import::run(arguments),
         Command::Export(arguments) => commands::export::run(arguments),
         Command::Bench(arguments) => commands::bench::run(arguments),

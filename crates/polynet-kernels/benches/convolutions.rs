@@ -226,7 +226,7 @@ fn quantized(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
         let conv = QuantizedConv::pack(isa, layer.window, segments, weights);
         let rounded = Rounded {
             to: &[to],
-            step: 10.0,
+            steps: &[10.0],
         };
         let value = QuantizedValue {
             floats: None,

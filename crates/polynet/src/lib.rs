@@ -24,7 +24,7 @@
 //! Models, their parameters, and the devices and steps that compute with them are here at the root. What
 //! more there is to a subject has a module: structures in [`arch`], pictures and data sets in [`data`].
 //! With the feature `train`, which is on by default, there are also training in `train`, evaluation in
-//! `eval`, growing in `grow`, what runs leave behind in `report`, and ranks in `distributed`.
+//! `eval`, models in 8 bits in `quantize`, growing in `grow`, what runs leave behind in `report`, and ranks in `distributed`.
 
 // Of what only training uses a build that only predicts has the parts that need no other crate.
 #![cfg_attr(not(feature = "train"), allow(dead_code, unused_imports))]
@@ -52,6 +52,8 @@ mod params;
 #[cfg(feature = "train")]
 mod protobuf;
 #[cfg(feature = "train")]
+pub mod quantize;
+#[cfg(feature = "train")]
 mod random;
 #[cfg(feature = "train")]
 pub mod report;
@@ -67,7 +69,7 @@ pub use arch::{ArchError, Architecture, Graph};
 #[cfg(feature = "train")]
 pub use cpu::Memory;
 pub use cpu::{
-    CompileOptions, Isa, PrecisionChoice, Prediction, UnknownIsa, UnknownPrecisionChoice,
+    CompileOptions, Isa, Numbers, PrecisionChoice, Prediction, UnknownIsa, UnknownPrecisionChoice,
 };
 #[cfg(feature = "train")]
 pub use engine::TrainingEngine;
@@ -81,9 +83,9 @@ pub use files::{
 };
 pub use model::{Explanation, Model, ModelOptions, Ranked, probabilities, ranked};
 pub use params::{
-    HostTensor, Library, ModelConfig, ModelFolder, Naming, Params, TensorMap, TensorMismatch,
-    TensorRef, TensorSource, WeightError, WeightFile, default_class_names, port_names, read_config,
-    read_safetensors,
+    HostTensor, Library, ModelConfig, ModelFolder, Naming, Params, Quantization, QuantizedLayer,
+    TensorMap, TensorMismatch, TensorRef, TensorSource, WeightError, WeightFile,
+    default_class_names, port_names, read_config, read_safetensors,
 };
 #[cfg(feature = "train")]
 pub use params::{Imported, import_weights, open_weights, write_safetensors};

@@ -9,8 +9,8 @@ use anyhow::{Result, ensure};
 use polynet::train::Optimizer;
 use polynet::train::recipe::OptimizerSection;
 use polynet::{
-    Activations, Architecture, BatchPart, CompileOptions, Device, LossOptions, ModelConfig,
-    ModelOptions, Params, Paths, Precision, Predictor, Recipe, StepOptions, TrainingEngine,
+    Activations, Architecture, BatchPart, Device, Isa, LossOptions, ModelConfig, ModelOptions,
+    Params, Paths, Precision, Predictor, Recipe, StepOptions, TensorSource, TrainingEngine,
     WeightFile,
 };
 use rand::SeedableRng;
@@ -171,10 +171,12 @@ fn measure_prediction(predict: &Predict) -> Result<Measurement> {
         device, compile, ..
     } = predict.compute.options()?;
     let device = device.found()?;
+    let mut is_quantized = false;
     let (architecture, mut predictor) = match &predict.model {
         Some(model) => {
             let architecture: Architecture = ModelConfig::read(model)?.architecture.parse()?;
             let file = WeightFile::open(&model.join("model.safetensors"))?;
+            is_quantized = file.quantization().is_some();
             let predictor = Predictor::new(&architecture.graph()?, &file, device, compile)?;
             (architecture, predictor)
         }
@@ -193,8 +195,10 @@ fn measure_prediction(predict: &Predict) -> Result<Measurement> {
     let seconds = arguments.time(|_| {
         std::hint::black_box(predictor.logits(&images));
     });
-    let mut measurement = arguments.measurement("predict", &architecture, compile, &seconds)?;
-    measurement.precision_reason = predict.compute.reason();
+    let numbers = predictor.numbers();
+    let ran = (compile.isa, numbers.to_string());
+    let mut measurement = arguments.measurement("predict", &architecture, ran, &seconds)?;
+    measurement.precision_reason = predict.compute.reason(is_quantized);
     Ok(measurement)
 }
 
@@ -236,9 +240,9 @@ fn measure_training(train: &Train) -> Result<Measurement> {
         params.update_statistics(&graph, &gradients.statistics);
         optimizer.update(&mut params, &gradients.tensors, 1e-4);
     });
-    let options = CompileOptions::new(None, train.precision);
+    let ran = (Isa::best(), train.precision.to_string());
     // Backward costs two forward passes: to the input and to the weights.
-    let mut measurement = arguments.measurement("train", &architecture, options, &seconds)?;
+    let mut measurement = arguments.measurement("train", &architecture, ran, &seconds)?;
     measurement.gflops *= 3.0;
     Ok(measurement)
 }
@@ -276,7 +280,7 @@ impl NetworkArguments {
         &self,
         work: &'static str,
         architecture: &Architecture,
-        options: CompileOptions,
+        (isa, precision): (Isa, String),
         seconds: &[f64],
     ) -> Result<Measurement> {
         let cost = architecture.cost()?;
@@ -288,8 +292,8 @@ impl NetworkArguments {
             input_size: architecture.input_size,
             batch,
             threads: rayon::current_num_threads(),
-            isa: options.isa.to_string(),
-            precision: options.precision.to_string(),
+            isa: isa.to_string(),
+            precision,
             precision_reason: None,
             repeat: seconds.len(),
             median_s,

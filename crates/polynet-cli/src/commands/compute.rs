@@ -18,8 +18,9 @@ pub(crate) struct Compute {
 /// The processor's kernels.
 #[derive(clap::Args)]
 pub(crate) struct Kernels {
-    /// Numbers of the feature maps, on the processor: f32, bf16, or auto, which is bf16 on processors
-    /// that are known to be faster in it
+    /// Numbers of the feature maps, on the processor: f32, bf16, own (8 bits of a quantized model, else
+    /// f32), or auto, which is 8 bits of a quantized model, and bf16 on processors that are known to be
+    /// faster in it
     #[arg(long, default_value_t)]
     precision: PrecisionChoice,
     /// Instruction set of the processor's kernels; the best that it has by default
@@ -44,10 +45,10 @@ impl Compute {
         Ok(Model::pretrained(self.options()?)?)
     }
 
-    /// Why the precision is what it is, on the processor.
-    pub(crate) fn reason(&self) -> Option<&'static str> {
+    /// Why the precision is what it is, on the processor, of a model that is quantized or not.
+    pub(crate) fn reason(&self, is_quantized: bool) -> Option<&'static str> {
         let Kernels { precision, isa } = self.kernels;
-        let reason = precision.reason(isa.unwrap_or_else(Isa::best));
+        let reason = precision.reason(isa.unwrap_or_else(Isa::best), is_quantized);
         (self.device == Device::Cpu).then_some(reason)
     }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 ///
 /// In a build with MPI, `mpirun -n 4 polynet eval …` shares the images among four ranks.
 #[derive(clap::Args)]
-#[command(mut_arg("precision", |precision| precision.default_value("f32")))]
+#[command(mut_arg("precision", |precision| precision.default_value("own")))]
 pub(crate) struct Arguments {
     /// The model folder
     model: PathBuf,
@@ -59,10 +59,20 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum SplitName {
+pub(crate) enum SplitName {
     Train,
     Validation,
     All,
+}
+
+impl From<SplitName> for Split {
+    fn from(name: SplitName) -> Self {
+        match name {
+            SplitName::Train => Self::Train,
+            SplitName::Validation => Self::Validation,
+            SplitName::All => Self::All,
+        }
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -153,12 +163,7 @@ impl<'a> Evaluation<'a> {
     fn open(arguments: &'a Arguments, ranks: &'a Communicator) -> Result<Self> {
         let data = arguments.data.as_deref();
         let data = data.context("give the images to evaluate on by --data PATH")?;
-        let split = match arguments.split {
-            SplitName::Train => Split::Train,
-            SplitName::Validation => Split::Validation,
-            SplitName::All => Split::All,
-        };
-        let dataset = Dataset::open(data, split)?;
+        let dataset = Dataset::open(data, arguments.split.into())?;
         if ranks.is_writer() {
             output::say_reading(dataset.reading());
         }

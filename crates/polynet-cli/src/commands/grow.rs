@@ -1,7 +1,7 @@
 //! `polynet grow FROM --to SPEC --out DIR`
 
 use crate::output;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use polynet::ModelFolder;
 use polynet::grow::{GrowOptions, Placement, Start, grow};
 use std::path::PathBuf;
@@ -46,15 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(path) => Some(super::class_names(path, to.num_classes)?),
         None => None,
     };
-    let taken = arguments
-        .out
-        .read_dir()
-        .is_ok_and(|mut entries| entries.next().is_some());
-    ensure!(
-        !taken,
-        "{}: the folder is not empty; choose another, or remove it first",
-        arguments.out.display()
-    );
+    super::ensure_new(&arguments.out)?;
     let model = ModelFolder::open(&arguments.from)?;
     let options = GrowOptions {
         placement: arguments.placement,

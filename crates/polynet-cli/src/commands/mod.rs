@@ -12,6 +12,7 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod predict;
+pub(crate) mod quantize;
 mod ranks;
 pub(crate) mod search;
 #[cfg(feature = "serve")]
@@ -31,6 +32,17 @@ fn architecture(text: &str, input_size: Option<usize>) -> anyhow::Result<Archite
         Some(size) => architecture.with_input_size(size),
         None => architecture,
     })
+}
+
+/// Refuses a folder that has something in it.
+fn ensure_new(folder: &Path) -> anyhow::Result<()> {
+    let mut entries = folder.read_dir().into_iter().flatten();
+    ensure!(
+        entries.next().is_none(),
+        "{}: the folder is not empty; choose another, or remove it first",
+        folder.display()
+    );
+    Ok(())
 }
 
 /// The names in a file, one a line; `count` of them.

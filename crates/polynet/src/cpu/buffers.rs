@@ -17,6 +17,8 @@ pub(super) struct Buffer {
     pub(super) halo: usize,
     /// Whether the images of a batch lie side by side as pixels of one row.
     pub(super) is_row_of_images: bool,
+    /// Whether its elements are bytes, which have an arena of their own.
+    pub(super) is_bytes: bool,
 }
 
 impl Buffer {
@@ -27,6 +29,15 @@ impl Buffer {
             size,
             halo: 0,
             is_row_of_images: false,
+            is_bytes: false,
+        }
+    }
+
+    /// A feature map of bytes like one of other elements.
+    pub(super) fn bytes_like(other: Self) -> Self {
+        Self {
+            is_bytes: true,
+            ..Self::map(other.channels, other.size)
         }
     }
 
@@ -78,6 +89,8 @@ pub(super) struct Plan {
     pub(super) elements: usize,
     /// Of the rows that lie apart.
     pub(super) row_elements: usize,
+    /// Of the maps of bytes.
+    pub(super) byte_elements: usize,
 }
 
 impl Plan {
@@ -98,18 +111,25 @@ impl Plan {
             elements
         };
         let (elements, row_elements) = match rows {
-            Rows::AmongMaps => (place(&|_| true), 0),
+            Rows::AmongMaps => (place(&|buffer| !buffer.is_bytes), 0),
             Rows::Apart => (
-                place(&|buffer| !buffer.is_row_of_images),
+                place(&|buffer| !buffer.is_row_of_images && !buffer.is_bytes),
                 place(&|buffer| buffer.is_row_of_images),
             ),
         };
+        let byte_elements = place(&|buffer| buffer.is_bytes);
         Self {
             starts,
             images,
             elements,
             row_elements,
+            byte_elements,
         }
+    }
+
+    /// Bytes of the feature maps, which have elements of some bytes.
+    pub(super) fn map_bytes(&self, element: usize) -> usize {
+        element * self.elements + self.byte_elements
     }
 
     /// The views of the buffers for some of the plan's images.

@@ -5,20 +5,26 @@
 //! the graph in `f64` judges both in the tests.
 
 mod buffers;
+#[cfg(feature = "train")]
+mod calibrate;
 mod lower;
 #[cfg(feature = "train")]
 mod memory;
 mod precision;
 mod predict;
 mod program;
+mod quantized;
 mod shared;
 #[cfg(feature = "train")]
 mod train;
+mod weights;
 
+#[cfg(feature = "train")]
+pub(crate) use calibrate::Calibrator;
 #[cfg(feature = "train")]
 pub use memory::Memory;
 pub use polynet_kernels::{Isa, UnknownIsa};
-pub use precision::{PrecisionChoice, UnknownPrecisionChoice};
+pub use precision::{Numbers, PrecisionChoice, UnknownPrecisionChoice};
 pub(crate) use predict::Classifier;
 pub use predict::{CompileOptions, Prediction};
 #[cfg(feature = "train")]

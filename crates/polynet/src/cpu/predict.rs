@@ -2,32 +2,34 @@
 //!
 //! [`Classifier`] folds batch norm into the convolutions, packs their weights once for the
 //! processor's instruction set, and runs a fixed list of kernel calls on memory that is planned
-//! ahead, in `f32` or in `bf16`.
+//! ahead, in `f32` or in `bf16`; a quantized model's convolutions read maps of bytes.
 
 use super::buffers::{BufferId, Plan, Rows};
 use super::lower::{self, prediction};
+use super::precision::Numbers;
 use super::precision::PrecisionChoice;
-use super::program::{ConvPart, ConvSource, Program, Step};
+use super::program::{Program, Step};
+use super::quantized::{self, Maps};
 use super::shared::{self, of};
+use super::weights::Weights;
 use crate::arch::graph::Graph;
-use crate::params::{TensorMismatch, TensorSource, norm_affine};
+use crate::params::{TensorMismatch, TensorSource};
 use crate::step::Precision;
-use polynet_kernels::conv::{Conv, NextWeights, Stores, Sum, Value, Winograd};
+use polynet_kernels::conv::{Conv, NextWeights, QuantizedConv, Stores, Sum, Value, Winograd};
 use polynet_kernels::layout::{Arena, View};
-use polynet_kernels::map::Affine;
+use polynet_kernels::map::{Affine, quantize};
 use polynet_kernels::pool;
 use polynet_kernels::{Element, Isa, bf16};
 use rayon::prelude::*;
-use std::borrow::Cow;
 
 /// How a network is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileOptions {
     /// The instruction set of the kernels.
     pub isa: Isa,
-    /// The numbers of feature maps and weights. Sums, and what follows the last pool, are `f32` in
-    /// either case.
-    pub precision: Precision,
+    /// The numbers of feature maps and weights. Sums, and what follows the last pool, are `f32`
+    /// whatever they are.
+    pub precision: PrecisionChoice,
 }
 
 impl CompileOptions {
@@ -36,18 +38,18 @@ impl CompileOptions {
         let isa = isa.unwrap_or_else(Isa::best);
         Self {
             isa,
-            precision: precision.into().of(isa),
+            precision: precision.into(),
         }
     }
 
-    /// `f32` by the best of the processor's instruction sets: what is measured about a model.
-    pub fn f32() -> Self {
-        Self::new(None, Precision::F32)
+    /// By the best of the processor's instruction sets: what is measured about a model.
+    pub fn own() -> Self {
+        Self::new(None, PrecisionChoice::Own)
     }
 }
 
 impl Default for CompileOptions {
-    /// The fastest: the best of the processor's instruction sets, and bf16 where it is faster by that.
+    /// The fastest: the best of the processor's instruction sets, and the fastest precision by that.
     fn default() -> Self {
         Self::new(None, PrecisionChoice::Auto)
     }
@@ -62,6 +64,7 @@ pub(crate) struct Classifier {
     /// Shape of an image.
     input: [usize; 3],
     isa: Isa,
+    numbers: Numbers,
     lowered: lower::Prediction,
     engine: Engine,
 }
@@ -85,17 +88,18 @@ enum Engine {
 }
 
 #[derive(Debug)]
-struct Compiled<E: Element> {
+pub(super) struct Compiled<E: Element> {
     /// One for each step.
-    kernels: Vec<Kernel<E>>,
+    pub(super) kernels: Vec<Kernel<E>>,
     memory: Option<Memory<E>>,
 }
 
 /// What a step needs apart from its buffers.
 #[derive(Debug)]
-enum Kernel<E: Element> {
+pub(super) enum Kernel<E: Element> {
     Conv(Conv<E>),
     Winograd(Winograd),
+    Quantized(QuantizedConv),
     Linear(Conv),
     Affine(Affine),
     None,
@@ -105,7 +109,7 @@ enum Kernel<E: Element> {
 /// at once would move every map to memory and back, and is up to a fifth slower.
 pub(super) fn plan_in_cache<E: Element>(program: &Program, most: usize) -> Plan {
     let one = Plan::new(program, 1, Rows::Apart);
-    let bytes = size_of::<E>() * one.elements;
+    let bytes = one.map_bytes(size_of::<E>());
     let images = (CACHE_BYTES / bytes.max(1)).clamp(1, most.max(1));
     match images {
         1 => one,
@@ -115,7 +119,7 @@ pub(super) fn plan_in_cache<E: Element>(program: &Program, most: usize) -> Plan 
 
 /// The arenas for some images at once.
 #[derive(Debug)]
-struct Memory<E: Element> {
+pub(super) struct Memory<E: Element> {
     /// The most images of a batch that the plan was made for.
     most: usize,
     plan: Plan,
@@ -126,6 +130,7 @@ struct Memory<E: Element> {
     maps: Arena<E>,
     /// What comes after the last pool.
     rows: Arena,
+    bytes: Arena<u8>,
 }
 
 impl Classifier {
@@ -140,18 +145,29 @@ impl Classifier {
     ) -> Result<Self, TensorMismatch> {
         TensorMismatch::of(graph, tensors)?;
         let CompileOptions { isa, precision } = options;
-        let weights = Weights { graph, tensors };
-        let lowered = prediction(graph, precision);
-        let engine = match precision {
-            Precision::F32 => Engine::F32(Compiled::new(&weights, isa, &lowered.program)?),
-            Precision::Bf16 => Engine::Bf16(Compiled::new(&weights, isa, &lowered.program)?),
+        let numbers = precision.of(isa, tensors.quantization().is_some());
+        let weights = Weights::new(graph, tensors);
+        let lowered = match numbers {
+            Numbers::F32 => prediction(graph, Precision::F32),
+            Numbers::Bf16 => prediction(graph, Precision::Bf16),
+            Numbers::Int8 => weights.quantized_prediction()?,
+        };
+        let engine = match numbers {
+            Numbers::F32 | Numbers::Int8 => Engine::F32(Compiled::new(&weights, isa, &lowered)?),
+            Numbers::Bf16 => Engine::Bf16(Compiled::new(&weights, isa, &lowered)?),
         };
         Ok(Self {
             input: graph.nodes[0].shape,
             isa,
+            numbers,
             lowered,
             engine,
         })
+    }
+
+    /// The numbers that it computes in.
+    pub(crate) fn numbers(&self) -> Numbers {
+        self.numbers
     }
 
     /// The logits `[images, classes]` of preprocessed images `[images, 3, height, width]`, both in
@@ -200,8 +216,8 @@ impl Classifier {
         let mut read = |results: &dyn Results| read(results, lowered);
         // Inside the pool, so that no step has to wake its threads first.
         rayon::scope(|_| match &mut self.engine {
-            Engine::F32(engine) => engine.run(isa, &lowered.program, (images, count), &mut read),
-            Engine::Bf16(engine) => engine.run(isa, &lowered.program, (images, count), &mut read),
+            Engine::F32(engine) => engine.run(isa, lowered, (images, count), &mut read),
+            Engine::Bf16(engine) => engine.run(isa, lowered, (images, count), &mut read),
         });
     }
 }
@@ -237,10 +253,14 @@ impl<E: Element> Results for Memory<E> {
     }
 }
 
-impl<E: Element> Compiled<E> {
-    fn new(weights: &Weights<'_>, isa: Isa, program: &Program) -> Result<Self, TensorMismatch> {
-        let steps = program.steps.par_iter();
-        let kernels = steps.map(|step| weights.kernel(isa, program, step));
+impl<E: Maps> Compiled<E> {
+    pub(super) fn new(
+        weights: &Weights<'_>,
+        isa: Isa,
+        lowered: &lower::Prediction,
+    ) -> Result<Self, TensorMismatch> {
+        let steps = lowered.program.steps.par_iter();
+        let kernels = steps.map(|step| weights.kernel(isa, lowered, step));
         Ok(Self {
             kernels: kernels.collect::<Result<_, _>>()?,
             memory: None,
@@ -251,10 +271,11 @@ impl<E: Element> Compiled<E> {
     fn run(
         &mut self,
         isa: Isa,
-        program: &Program,
+        lowered: &lower::Prediction,
         (images, count): (&[f32], usize),
         read: &mut dyn FnMut(&dyn Results),
     ) {
+        let program = &lowered.program;
         let memory = match &mut self.memory {
             Some(memory) if memory.most >= count => memory,
             memory => memory.insert(Memory::new(program, count)),
@@ -263,13 +284,12 @@ impl<E: Element> Compiled<E> {
         let image = images.len() / count;
         for run in 0..runs {
             let [first, end] = [run, run + 1].map(|run| run * count / runs);
-            memory.images = end - first;
-            memory.views = memory.plan.views(program, end - first);
+            memory.begin(program, end - first);
             let images = &images[first * image..end * image];
             for (index, (step, kernel)) in program.steps.iter().zip(&self.kernels).enumerate() {
                 let mut later = self.kernels[index + 1..].iter();
                 let next = later.find_map(Kernel::weights);
-                memory.run(isa, step, (kernel, next), images);
+                memory.run(isa, (step, &lowered.byte_steps), (kernel, next), images);
             }
             read(memory);
         }
@@ -281,14 +301,15 @@ impl<E: Element> Kernel<E> {
         match self {
             Self::Conv(conv) => Some(conv.weights()),
             Self::Winograd(conv) => Some(conv.weights()),
+            Self::Quantized(conv) => Some(conv.weights()),
             _ => None,
         }
     }
 }
 
-impl<E: Element> Memory<E> {
+impl<E: Maps> Memory<E> {
     /// For batches of up to `most` images.
-    fn new(program: &Program, most: usize) -> Self {
+    pub(super) fn new(program: &Program, most: usize) -> Self {
         let plan = plan_in_cache::<E>(program, most);
         Self {
             most,
@@ -296,19 +317,55 @@ impl<E: Element> Memory<E> {
             views: Vec::new(),
             maps: Arena::new(plan.elements),
             rows: Arena::new(plan.row_elements),
+            bytes: Arena::new(plan.byte_elements),
             plan,
         }
     }
 
+    /// Turns to some images.
+    pub(super) fn begin(&mut self, program: &Program, images: usize) {
+        self.images = images;
+        self.views = self.plan.views(program, images);
+    }
+
+    /// Of the program's buffers.
+    pub(super) fn views(&self) -> &[View] {
+        &self.views
+    }
+
+    pub(super) fn maps(&self) -> &Arena<E> {
+        &self.maps
+    }
+
     /// Runs a step; `next` are the weights of the convolution after it.
-    fn run(
+    pub(super) fn run(
         &mut self,
         isa: Isa,
-        step: &Step,
+        (step, byte_steps): (&Step, &[f32]),
         (kernel, next): (&Kernel<E>, Option<NextWeights<'_>>),
         images: &[f32],
     ) {
         match (step, kernel) {
+            (Step::QuantizedConv { .. }, Kernel::Quantized(conv)) => {
+                let maps = E::floats(&mut self.maps);
+                quantized::convolve(
+                    conv,
+                    step,
+                    (&self.views, byte_steps),
+                    (&mut self.bytes, maps),
+                    next,
+                );
+            }
+            (Step::Quantize { from, to }, _) => {
+                let [view, target] = [from, to].map(|id| self.views[*id]);
+                let maps = E::floats(&mut self.maps);
+                quantize(
+                    isa,
+                    (maps, &view),
+                    (&mut self.bytes, &target),
+                    byte_steps[*to],
+                );
+            }
             (
                 Step::FoldedConv {
                     inputs, value, sum, ..
@@ -363,130 +420,6 @@ impl<E: Element> Memory<E> {
             }
             (step, _) => shared::run(step, isa, (&self.views, &mut self.maps), images),
         }
-    }
-}
-
-/// The tensors that kernels are made of.
-struct Weights<'a> {
-    graph: &'a Graph,
-    tensors: &'a dyn TensorSource,
-}
-
-impl Weights<'_> {
-    fn values(&self, name: &str, suffix: &str) -> Result<Cow<'_, [f32]>, TensorMismatch> {
-        self.tensors.values(&format!("{name}.{suffix}"))
-    }
-
-    fn kernel<E: Element>(
-        &self,
-        isa: Isa,
-        program: &Program,
-        step: &Step,
-    ) -> Result<Kernel<E>, TensorMismatch> {
-        Ok(match step {
-            Step::FoldedConv {
-                source,
-                window,
-                inputs,
-                value,
-                sum,
-            } => {
-                let value = value.iter().map(|value| &value.to);
-                let sum = sum.iter().map(|sum| &sum.to);
-                let outputs = value.chain(sum).next().expect("a result is stored");
-                let channels = |ids: &[usize]| -> Vec<usize> {
-                    ids.iter().map(|&id| program.buffers[id].channels).collect()
-                };
-                let (weights, bias) = self.source(source)?;
-                let segments = [&channels(inputs)[..], &channels(outputs)[..]];
-                if *source == ConvSource::Linear {
-                    Kernel::Linear(Conv::pack(isa, *window, segments, &weights, &bias))
-                } else if program.transforms.apply(*window) {
-                    let pixels = program.buffers[outputs[0]].size.iter().product();
-                    let layer = (*window, pixels);
-                    Kernel::Winograd(Winograd::pack(isa, layer, segments, &weights, &bias))
-                } else {
-                    Kernel::Conv(Conv::pack(isa, *window, segments, &weights, &bias))
-                }
-            }
-            Step::Affine {
-                norm,
-                from,
-                first_channel,
-                ..
-            } => {
-                let channels = program.buffers[*from].channels;
-                let (scale, shift) = match norm {
-                    Some(norm) => norm_affine(self.graph, self.tensors, *norm)?,
-                    None => (vec![1.0; channels], vec![0.0; channels]),
-                };
-                let part = |values: &[f64]| -> Vec<f32> {
-                    let values = values.iter().skip(*first_channel).take(channels);
-                    values.map(|&value| value as f32).collect()
-                };
-                Kernel::Affine(Affine::new(&part(&scale), &part(&shift)))
-            }
-            _ => Kernel::None,
-        })
-    }
-
-    /// Weights `[outputs, inputs × taps]` and bias of a step's convolution.
-    fn source(&self, source: &ConvSource) -> Result<(Vec<f32>, Vec<f32>), TensorMismatch> {
-        Ok(match source {
-            ConvSource::SideBySide(parts) => {
-                let (mut weights, mut bias) = (Vec::new(), Vec::new());
-                for part in parts {
-                    let (part_weights, part_bias) = self.part(part)?;
-                    weights.extend(part_weights);
-                    bias.extend(part_bias);
-                }
-                (weights, bias)
-            }
-            ConvSource::Added(parts) => {
-                let parts = parts.iter().map(|part| self.part(part));
-                let parts: Vec<_> = parts.collect::<Result<_, _>>()?;
-                let outputs = parts[0].1.len();
-                let mut weights = Vec::new();
-                for output in 0..outputs {
-                    for (part, _) in &parts {
-                        let row = part.len() / outputs;
-                        weights.extend_from_slice(&part[output * row..(output + 1) * row]);
-                    }
-                }
-                let bias = (0..outputs)
-                    .map(|output| parts.iter().map(|(_, bias)| bias[output]).sum())
-                    .collect();
-                (weights, bias)
-            }
-            ConvSource::Linear => {
-                let name = &self.graph.linear.name;
-                let weights = self.values(name, "weight")?.into_owned();
-                (weights, self.values(name, "bias")?.into_owned())
-            }
-        })
-    }
-
-    /// Weights and bias of one convolution with its batch norm and factor folded in.
-    fn part(&self, part: &ConvPart) -> Result<(Vec<f32>, Vec<f32>), TensorMismatch> {
-        let spec = &self.graph.convs[part.weight];
-        let weights = self.values(&spec.name, "weight")?;
-        let outputs = spec.shape[0];
-        let (scale, mut shift) = match part.norm {
-            Some(norm) => norm_affine(self.graph, self.tensors, norm)?,
-            None => (vec![1.0; outputs], vec![0.0; outputs]),
-        };
-        if let Some(bias) = part.bias {
-            let bias = self.values(&self.graph.biases[bias].name, "bias")?;
-            shift = bias.iter().copied().map(f64::from).collect();
-        }
-        let factor = f64::from(part.factor);
-        let mut folded = Vec::with_capacity(weights.len());
-        for (row, scale) in weights.chunks_exact(weights.len() / outputs).zip(&scale) {
-            let scale = (scale * factor) as f32;
-            folded.extend(row.iter().map(|weight| weight * scale));
-        }
-        let bias = shift.iter().map(|shift| (shift * factor) as f32).collect();
-        Ok((folded, bias))
     }
 }
 

@@ -5,6 +5,7 @@
 //! that one [planner](super::buffers) places the memory of both.
 
 use super::buffers::{Buffer, BufferId};
+use crate::arch::graph::NodeId;
 use polynet_kernels::conv::{InputGradient, Window, Winograd};
 use polynet_kernels::pool::Pool;
 
@@ -19,6 +20,8 @@ pub(super) struct ConvPart {
     pub(super) bias: Option<usize>,
     /// Factor of the result that is folded into the weights.
     pub(super) factor: f32,
+    /// The node that it is in the graph.
+    pub(super) node: NodeId,
 }
 
 /// How the convolutions of a step make one.
@@ -46,6 +49,22 @@ pub(super) struct SumStore {
     pub(super) to: Vec<BufferId>,
     pub(super) scale: f32,
     pub(super) relu: bool,
+}
+
+/// A result on its way to memory as `f32`, as bytes, or as both.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ByteStore {
+    pub(super) floats: Option<Vec<BufferId>>,
+    pub(super) bytes: Option<Vec<BufferId>>,
+    pub(super) relu: bool,
+}
+
+/// As [`SumStore`], with the sum stored so.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ByteSum {
+    pub(super) addend: Vec<BufferId>,
+    pub(super) scale: f32,
+    pub(super) to: ByteStore,
 }
 
 /// A part of a batch norm's map on the way back.
@@ -98,6 +117,19 @@ pub(super) enum Step {
         inputs: Vec<BufferId>,
         value: Option<ValueStore>,
         sum: Option<SumStore>,
+    },
+    /// Convolutions side by side that read maps of bytes, as [`Step::FoldedConv`] otherwise.
+    QuantizedConv {
+        parts: Vec<ConvPart>,
+        window: Window,
+        inputs: Vec<BufferId>,
+        value: Option<ByteStore>,
+        sum: Option<ByteSum>,
+    },
+    /// A map rounded to bytes.
+    Quantize {
+        from: BufferId,
+        to: BufferId,
     },
     /// Batch norm `norm`, or nothing, then ReLU or nothing.
     Affine {
@@ -246,13 +278,14 @@ impl Transforms {
 
 /// The buffers that a step touches, by `iter` or `iter_mut`.
 macro_rules! buffers_of {
-    ($step:expr, $iter:ident) => {{
+    ($step:expr, $iter:ident $($reference:tt)+) => {{
         let mut found = Vec::new();
         match $step {
             Self::Input { to } | Self::Clear { to } | Self::Loss { logits: to } => found.push(to),
             Self::Pool { from, to, .. }
             | Self::AveragePool { from, to }
             | Self::Affine { from, to, .. }
+            | Self::Quantize { from, to }
             | Self::Relu { from, to }
             | Self::Bias { from, to, .. }
             | Self::Normalize { z: from, to, .. }
@@ -283,6 +316,19 @@ macro_rules! buffers_of {
                 found.extend(value.$iter().flat_map(|value| value.to.$iter()));
                 for sum in sum.$iter() {
                     found.extend(sum.addend.$iter().chain(sum.to.$iter()));
+                }
+            }
+            Self::QuantizedConv {
+                inputs, value, sum, ..
+            } => {
+                found.extend(inputs.$iter());
+                let mut stores: Vec<_> = value.$iter().collect();
+                for sum in sum.$iter() {
+                    found.extend(sum.addend.$iter());
+                    stores.push($($reference)+ sum.to);
+                }
+                for ByteStore { floats, bytes, .. } in stores {
+                    found.extend(floats.$iter().chain(bytes).flat_map(|to| to.$iter()));
                 }
             }
             Self::Moments { parts, .. } => found.extend(parts.$iter().map(|(z, _)| z)),
@@ -334,6 +380,7 @@ impl Step {
             Self::FoldedConv { window, inputs, .. } | Self::Conv { window, inputs, .. } => {
                 vec![(transforms.halo(*window, window.padding[1]), inputs)]
             }
+            Self::QuantizedConv { window, inputs, .. } => vec![(window.padding[1], inputs)],
             Self::WeightGradient {
                 window,
                 inputs,
@@ -355,11 +402,11 @@ impl Step {
 
     /// The buffers that the step touches.
     pub(super) fn buffers(&self) -> Vec<&BufferId> {
-        buffers_of!(self, iter)
+        buffers_of!(self, iter &)
     }
 
     fn buffers_mut(&mut self) -> Vec<&mut BufferId> {
-        buffers_of!(self, iter_mut)
+        buffers_of!(self, iter_mut &mut)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Device;
 use crate::arch::Graph;
-use crate::cpu::{Classifier, CompileOptions, Prediction};
+use crate::cpu::{Classifier, CompileOptions, Numbers, Prediction};
 use crate::params::{TensorMismatch, TensorSource};
 
 /// Predicts on a device.
@@ -49,6 +49,15 @@ impl Predictor {
                 Kind::Gpu(Box::new(crate::gpu::Predictor::new(graph, tensors, gpu)?))
             }
         }))
+    }
+
+    /// The numbers that it computes in.
+    pub fn numbers(&self) -> Numbers {
+        match &self.0 {
+            Kind::Cpu(classifier) => classifier.numbers(),
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(_) => Numbers::F32,
+        }
     }
 
     /// The logits `[images, classes]` of preprocessed images `[images, 3, height, width]`, both in

@@ -185,7 +185,7 @@ fn difference(
     let resized = to.clone().with_input_size(input_size).graph()?;
     let images = random_images(input_size, seed);
     let run = |graph: &Graph, params: &Params| {
-        let classifier = Classifier::new(graph, params, CompileOptions::f32());
+        let classifier = Classifier::new(graph, params, CompileOptions::own());
         let mut classifier = classifier.expect("the tensors are those of the graph");
         classifier.predict(&images)
     };

@@ -1,6 +1,7 @@
 //! Weight files: safetensors.
 
 use super::WeightError;
+use super::quantization::{Quantization, QuantizedLayer};
 use super::tensors::{HostTensor, TensorMap, TensorMismatch, finite};
 use polynet_kernels::file::{read_at, read_f32_at};
 #[cfg(feature = "train")]
@@ -45,6 +46,11 @@ pub trait TensorSource: Sync {
         Vec::new()
     }
 
+    /// Which convolutions are rounded to bytes, if any.
+    fn quantization(&self) -> Option<&Quantization> {
+        None
+    }
+
     /// The elements of a tensor in row-major order.
     ///
     /// # Errors
@@ -74,6 +80,7 @@ pub struct WeightFile {
     entries: HashMap<String, Entry>,
     /// Tensors of other types, which are not read.
     others: Vec<(String, String)>,
+    quantization: Quantization,
     /// What the header says beside the tensors.
     pub(crate) metadata: HashMap<String, String>,
 }
@@ -115,6 +122,10 @@ struct Entry {
     /// Bytes of the whole file.
     range: Range<u64>,
 }
+
+/// The suffixes of the scales of a rounded convolution's weights and inputs.
+const WEIGHT_SCALE: &str = "weight_scale";
+const INPUT_SCALE: &str = "input_scale";
 
 /// The longest header that is read, in bytes; the format's own bound.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -160,12 +171,8 @@ impl WeightFile {
                 "its header asks for {expected} bytes, it has {len}"
             )));
         }
-        let (mut entries, mut others) = (HashMap::new(), Vec::new());
+        let mut entries = HashMap::new();
         for (name, info) in metadata.tensors() {
-            if !is_floating_point(info.dtype) {
-                others.push((name, info.dtype.to_string()));
-                continue;
-            }
             let entry = Entry {
                 shape: info.shape.clone(),
                 dtype: info.dtype,
@@ -173,18 +180,77 @@ impl WeightFile {
             };
             entries.insert(name, entry);
         }
-        Ok(Self {
+        let mut file = Self {
             bytes,
             entries,
-            others,
+            others: Vec::new(),
+            quantization: Quantization::default(),
             metadata: metadata.metadata().clone().unwrap_or_default(),
-        })
+        };
+        file.quantization = file.take_scales(path)?;
+        let is_read = |name: &str, entry: &Entry| {
+            let is_rounded = file.quantization.layer_of(name).is_some();
+            is_floating_point(entry.dtype) || is_rounded
+        };
+        let is_other = |(name, entry): &(&String, &Entry)| !is_read(name, entry);
+        let others = file.entries.iter().filter(is_other);
+        file.others = others
+            .map(|(name, entry)| (name.clone(), entry.dtype.to_string()))
+            .collect();
+        file.others.iter().for_each(|(name, _)| {
+            file.entries.remove(name);
+        });
+        Ok(file)
+    }
+
+    /// Takes the scales of rounded convolutions from among the tensors.
+    fn take_scales(&mut self, path: &Path) -> Result<Quantization, WeightError> {
+        let mut quantization = Quantization::default();
+        let is_rounded = |(name, entry): (&String, &Entry)| {
+            let layer = name.strip_suffix(".weight")?;
+            let has = |suffix: &str| self.entries.contains_key(&format!("{layer}.{suffix}"));
+            let has_scales = has(WEIGHT_SCALE) && has(INPUT_SCALE);
+            let out_channels = entry.shape.first().copied().unwrap_or_default();
+            (entry.dtype == Dtype::I8 && has_scales).then(|| (layer.to_owned(), out_channels))
+        };
+        let rounded: Vec<(String, usize)> = self.entries.iter().filter_map(is_rounded).collect();
+        for (layer, out_channels) in rounded {
+            let mut scales = |suffix: &str| {
+                let name = format!("{layer}.{suffix}");
+                let entry = self
+                    .entries
+                    .remove(&name)
+                    .filter(|entry| entry.dtype == Dtype::F32);
+                let values = entry.map(|entry| self.read(&entry)).transpose();
+                let values = values.map_err(WeightError::io(path, "read the weights"))?;
+                let is_scale = |scale: &f32| scale.is_normal() && *scale > 0.0;
+                let values = values.filter(|values| values.iter().all(is_scale));
+                let expected = || {
+                    WeightError::invalid(path, format!("{name}: expected scales above 0 in f32"))
+                };
+                values
+                    .filter(|values| !values.is_empty())
+                    .ok_or_else(expected)
+            };
+            let (weight_scales, input_scales) = (scales(WEIGHT_SCALE)?, scales(INPUT_SCALE)?);
+            if weight_scales.len() != out_channels {
+                let found = weight_scales.len();
+                let message = format!("{layer}: {found} scales for {out_channels} output channels");
+                return Err(WeightError::invalid(path, message));
+            }
+            let scales = QuantizedLayer {
+                weight_scales,
+                input_scales,
+            };
+            quantization.layers.insert(layer, scales);
+        }
+        Ok(quantization)
     }
 
     /// All tensors; `path` is the file's.
     pub(crate) fn read_all(&self, path: &Path) -> Result<TensorMap, WeightError> {
         let tensors = self.entries.iter().map(|(name, entry)| {
-            let values = self.read(entry);
+            let values = self.read_named(name, entry);
             let values = values.map_err(WeightError::io(path, "read the weights"))?;
             let shape = entry.shape.clone();
             Ok((name.clone(), HostTensor { shape, values }))
@@ -192,12 +258,22 @@ impl WeightFile {
         tensors.collect()
     }
 
-    /// The elements of a tensor.
+    /// The elements of a tensor, those of a rounded convolution times their scales.
+    fn read_named(&self, name: &str, entry: &Entry) -> io::Result<Vec<f32>> {
+        let mut values = self.read(entry)?;
+        if let Some(layer) = self.quantization.layer_of(name) {
+            layer.scale(&mut values);
+        }
+        Ok(values)
+    }
+
+    /// The elements of a tensor as they are in the file.
     fn read(&self, entry: &Entry) -> io::Result<Vec<f32>> {
         let convert: fn(&[u8]) -> Vec<f32> = match (entry.dtype, &self.bytes) {
             (Dtype::F64, _) => f64_values,
             (Dtype::F16, _) => f16_values,
             (Dtype::BF16, _) => bf16_values,
+            (Dtype::I8, _) => i8_values,
             (_, Bytes::Memory(_)) => f32_values,
             (_, Bytes::File(file)) => {
                 let mut values = vec![0.0; entry.shape.iter().product()];
@@ -221,8 +297,12 @@ impl TensorSource for WeightFile {
         self.others.clone()
     }
 
+    fn quantization(&self) -> Option<&Quantization> {
+        (!self.quantization.is_empty()).then_some(&self.quantization)
+    }
+
     fn values(&self, name: &str) -> Result<Cow<'_, [f32]>, TensorMismatch> {
-        let values = self.read(&self.entries[name]);
+        let values = self.read_named(name, &self.entries[name]);
         let values = values.map_err(|error| TensorMismatch::unreadable(name, &error))?;
         finite(name, &values)?;
         Ok(values.into())
@@ -257,18 +337,39 @@ impl<'a> TensorRef<'a> {
 
 #[cfg(feature = "train")]
 /// What the weights of convolutions and the classifier are stored in; all other tensors are in `f32`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Storage {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Storage<'a> {
     /// 32 bits: every bit of what was trained.
     Full,
     /// 16 bits (IEEE's binary16), half as large.
     Half,
+    /// 8 bits where a convolution is rounded, else 32.
+    Bytes(&'a Quantization),
 }
 
 #[cfg(feature = "train")]
-impl Storage {
+impl Storage<'_> {
     fn is_half(self, tensor: &TensorRef<'_>) -> bool {
         self == Self::Half && tensor.shape.len() > 1
+    }
+
+    /// The tensors of scales that stand beside the others.
+    fn scales(self) -> Vec<TensorRef<'static>> {
+        let Self::Bytes(quantization) = self else {
+            return Vec::new();
+        };
+        let tensor = |layer: &str, suffix: &str, values: &[f32]| TensorRef {
+            name: format!("{layer}.{suffix}").into(),
+            shape: vec![values.len()].into(),
+            values: values.to_vec().into(),
+        };
+        let both = |(name, layer): (&str, &QuantizedLayer)| {
+            [
+                tensor(name, WEIGHT_SCALE, &layer.weight_scales),
+                tensor(name, INPUT_SCALE, &layer.input_scales),
+            ]
+        };
+        quantization.layers().flat_map(both).collect()
     }
 
     /// The first of some tensors that has a number which this can't hold.
@@ -285,13 +386,25 @@ impl Storage {
 /// A tensor and how it is written.
 struct Stored<'a> {
     tensor: &'a TensorRef<'a>,
-    is_half: bool,
+    form: Form<'a>,
+}
+
+#[cfg(feature = "train")]
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    Full,
+    Half,
+    Bytes(&'a QuantizedLayer),
 }
 
 #[cfg(feature = "train")]
 impl View for Stored<'_> {
     fn dtype(&self) -> Dtype {
-        if self.is_half { Dtype::F16 } else { Dtype::F32 }
+        match self.form {
+            Form::Full => Dtype::F32,
+            Form::Half => Dtype::F16,
+            Form::Bytes(_) => Dtype::I8,
+        }
     }
 
     fn shape(&self) -> &[usize] {
@@ -300,16 +413,26 @@ impl View for Stored<'_> {
 
     fn data(&self) -> Cow<'_, [u8]> {
         let values = self.tensor.values.iter();
-        if self.is_half {
-            let half = values.map(|value| half::f16::from_f32(*value));
-            half.flat_map(half::f16::to_le_bytes).collect()
-        } else {
-            values.flat_map(|value| value.to_le_bytes()).collect()
+        match self.form {
+            Form::Full => values.flat_map(|value| value.to_le_bytes()).collect(),
+            Form::Half => {
+                let half = values.map(|value| half::f16::from_f32(*value));
+                half.flat_map(half::f16::to_le_bytes).collect()
+            }
+            Form::Bytes(layer) => {
+                let rounded = layer.rounded(&self.tensor.values).into_iter();
+                rounded.map(i8::cast_unsigned).collect()
+            }
         }
     }
 
     fn data_len(&self) -> usize {
-        self.tensor.values.len() * if self.is_half { 2 } else { 4 }
+        let element = match self.form {
+            Form::Full => 4,
+            Form::Half => 2,
+            Form::Bytes(_) => 1,
+        };
+        self.tensor.values.len() * element
     }
 }
 
@@ -332,12 +455,21 @@ pub fn write_safetensors(
 pub(super) fn write_stored(
     path: &Path,
     tensors: &[TensorRef<'_>],
-    storage: Storage,
+    storage: Storage<'_>,
     metadata: Option<HashMap<String, String>>,
 ) -> Result<(), WeightError> {
-    let named = tensors.iter().map(|tensor| {
-        let is_half = storage.is_half(tensor);
-        (&tensor.name, Stored { tensor, is_half })
+    let scales = storage.scales();
+    let form = |tensor: &TensorRef<'_>| match storage {
+        Storage::Bytes(quantization) => {
+            let layer = quantization.layer_of(&tensor.name);
+            layer.map_or(Form::Full, Form::Bytes)
+        }
+        storage if storage.is_half(tensor) => Form::Half,
+        _ => Form::Full,
+    };
+    let named = tensors.iter().chain(&scales).map(|tensor| {
+        let form = form(tensor);
+        (&tensor.name, Stored { tensor, form })
     });
     let serialized = safetensors::serialize(named, metadata)
         .map_err(|error| WeightError::invalid(path, error))?;
@@ -355,6 +487,13 @@ pub(super) fn f64_values(bytes: &[u8]) -> Vec<f32> {
 fn f32_values(bytes: &[u8]) -> Vec<f32> {
     let chunks = bytes.as_chunks::<4>().0.iter();
     chunks.map(|chunk| f32::from_le_bytes(*chunk)).collect()
+}
+
+fn i8_values(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .iter()
+        .map(|byte| f32::from(byte.cast_signed()))
+        .collect()
 }
 
 pub(super) fn f16_values(bytes: &[u8]) -> Vec<f32> {

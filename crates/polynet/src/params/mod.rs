@@ -8,6 +8,8 @@
 //! | `model.safetensors` | every tensor by the names of [`Graph::tensors`](crate::arch::Graph::tensors) |
 //! | `README.md` | a model card for people |
 //!
+//! In a [quantized](Quantization) model the weights of convolutions are 8-bit numbers with scales beside them.
+//!
 //! [`import_weights`] makes one from a public weight file.
 
 mod affine;
@@ -23,6 +25,7 @@ mod names;
 pub(crate) mod pretrained;
 #[cfg(feature = "train")]
 mod pytorch;
+mod quantization;
 mod tensors;
 
 pub(crate) use affine::norm_affine;
@@ -39,4 +42,5 @@ pub(crate) use init::values as initial_values;
 pub(crate) use model::{MODEL_FILES, digest_of_file, digest_of_model, write_new_model};
 pub use model::{ModelConfig, ModelFolder, read_config};
 pub use names::{Library, Naming, port_names};
+pub use quantization::{Quantization, QuantizedLayer};
 pub use tensors::{HostTensor, Params, TensorMap, TensorMismatch};

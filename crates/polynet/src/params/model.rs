@@ -2,7 +2,7 @@
 
 #[cfg(feature = "train")]
 use super::file::Storage;
-use super::{Params, TensorRef, WeightError, WeightFile};
+use super::{Params, Quantization, TensorRef, TensorSource, WeightError, WeightFile};
 use crate::arch::{Architecture, Graph};
 #[cfg(feature = "train")]
 use crate::bytes::hex;
@@ -84,7 +84,13 @@ impl ModelFolder {
         let graph = architecture
             .graph()
             .map_err(|error| WeightError::invalid(&folder.join("config.json"), error))?;
-        let params = Params::from_source(&graph, &WeightFile::open(&path)?)
+        let file = WeightFile::open(&path)?;
+        if file.quantization().is_some() {
+            let message =
+                "a quantized model is for prediction alone: take the one that it was made from";
+            return Err(WeightError::invalid(&path, message));
+        }
+        let params = Params::from_source(&graph, &file)
             .map_err(|mismatch| WeightError::mismatch(&path, mismatch))?;
         Ok(Self {
             config,
@@ -120,6 +126,21 @@ impl ModelFolder {
         }
         create_folder(folder)?;
         write(folder, &self.config, &tensors, Storage::Half)
+    }
+
+    #[cfg(feature = "train")]
+    /// Writes the model into a folder that must not exist yet, or be empty, rounded: for prediction.
+    ///
+    /// # Errors
+    /// If it is not empty or cannot be written.
+    pub fn save_quantized(
+        &self,
+        folder: &Path,
+        quantization: &Quantization,
+    ) -> Result<(), WeightError> {
+        create_folder(folder)?;
+        let (tensors, storage) = (self.params.refs(), Storage::Bytes(quantization));
+        write(folder, &self.config, &tensors, storage)
     }
 }
 
@@ -226,7 +247,7 @@ fn write(
     folder: &Path,
     config: &ModelConfig,
     tensors: &[TensorRef<'_>],
-    storage: Storage,
+    storage: Storage<'_>,
 ) -> Result<(), WeightError> {
     let write_text = |name: &str, text: String| {
         let path = folder.join(name);

@@ -66,7 +66,7 @@ impl TensorMismatch {
     }
 
     /// A tensor that could not be read.
-    pub(super) fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Self {
+    pub(crate) fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Self {
         Self {
             unreadable: Some(Box::new((name.to_owned(), error.to_string()))),
             ..Self::default()
@@ -139,8 +139,8 @@ impl std::fmt::Display for TensorMismatch {
         for (name, found) in self.not_floating.iter().take(shown) {
             write!(
                 f,
-                "\n  {found:9} {name}: write it as floating-point numbers; quantized weights are \
-                 not read"
+                "\n  {found:9} {name}: write it as floating-point numbers; 8-bit weights are read as \
+                 `polynet quantize` writes them"
             )?;
         }
         Ok(())

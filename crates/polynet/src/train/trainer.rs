@@ -344,7 +344,7 @@ impl Trainer {
     /// Predicts by [`Trainer::network`], on the device that trains.
     pub fn predictor(&self) -> Predictor {
         let (graph, params) = self.network();
-        let options = CompileOptions::f32();
+        let options = CompileOptions::own();
         let predictor = Predictor::new(graph, params, self.setup.device, options);
         predictor.expect("the tensors are those of the graph")
     }

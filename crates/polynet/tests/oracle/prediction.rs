@@ -17,7 +17,7 @@ fn check(spec: &str) {
     for (precision, allowed) in ALLOWED {
         for isa in Isa::available() {
             let name = format!("{spec}, {isa}, {precision}");
-            let options = CompileOptions { isa, precision };
+            let options = CompileOptions::new(Some(isa), precision);
             let mut predictor =
                 Predictor::new(&case.graph, &case.params, Device::Cpu, options).unwrap();
             let found = predictor.logits(&case.images);

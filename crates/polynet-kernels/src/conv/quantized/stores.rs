@@ -9,8 +9,8 @@ use crate::layout::{Arena, BLOCK, Shared, View};
 pub struct Rounded<'a> {
     /// The map, in the packed output segments.
     pub to: &'a [View],
-    /// What one is worth: a number is stored as the nearest multiple of it that 0…255 hold.
-    pub step: f32,
+    /// What one is worth in each view: a number is stored as the nearest multiple of it that 0…255 hold.
+    pub steps: &'a [f32],
 }
 
 /// Where the result goes, as `f32`, as bytes, or as both.
@@ -83,7 +83,15 @@ impl<'a> QuantizedStores<'a> {
         for value in self.values() {
             if let Some(rounded) = value.bytes {
                 check_views(bytes, rounded.to, outputs);
-                assert!(rounded.step > 0.0, "a step above 0");
+                assert_eq!(
+                    rounded.steps.len(),
+                    rounded.to.len(),
+                    "a step for each view"
+                );
+                assert!(
+                    rounded.steps.iter().all(|step| *step > 0.0),
+                    "steps above 0"
+                );
             }
             value.floats.inspect(|to| check_views(floats, to, outputs));
         }
@@ -118,41 +126,46 @@ impl<'a> QuantizedStores<'a> {
     ) -> Target {
         let at = |views: &[View]| element(views, block, place);
         // SAFETY: the views lie in their arenas.
-        let float = |views: &[View]| unsafe { floats.at(at(views), BLOCK) };
-        // SAFETY: as above.
-        let byte = |rounded: Rounded<'_>| unsafe { bytes.at(at(rounded.to), BLOCK) };
+        let float = |views: &[View]| unsafe { floats.at(at(views).1, BLOCK) };
+        let byte = |rounded: Rounded<'_>| {
+            let (view, element) = at(rounded.to);
+            // SAFETY: as above.
+            (
+                unsafe { bytes.at(element, BLOCK) },
+                1.0 / rounded.steps[view],
+            )
+        };
         let mut target = Target::NONE;
         if let Some(value) = self.value {
             target.value = value.floats.map_or(target.value, float);
-            target.value_bytes = value.bytes.map_or(target.value_bytes, byte);
+            if let Some(rounded) = value.bytes {
+                (target.value_bytes, target.per_step[0]) = byte(rounded);
+            }
         }
         if let Some(sum) = self.sum {
             target.addend = float(sum.addend);
             target.sum = sum.to.floats.map_or(target.sum, float);
-            target.sum_bytes = sum.to.bytes.map_or(target.sum_bytes, byte);
+            if let Some(rounded) = sum.to.bytes {
+                (target.sum_bytes, target.per_step[1]) = byte(rounded);
+            }
         }
         target
     }
 
     pub(super) fn epilogue(&self) -> Epilogue {
-        let per_step = |value: Option<QuantizedValue<'_>>| {
-            let rounded = value.and_then(|value| value.bytes);
-            rounded.map_or(0.0, |rounded| 1.0 / rounded.step)
-        };
         let sum = self.sum.map(|sum| sum.to);
         Epilogue {
             scale: self.sum.map_or(0.0, |sum| sum.scale),
-            steps: [per_step(self.value), per_step(sum)],
             relu: [self.value, sum].map(|value| value.is_some_and(|value| value.relu)),
         }
     }
 }
 
-/// The element of a pixel of an output block in the views that hold all of them.
-fn element(views: &[View], mut block: usize, [image, row, column]: [usize; 3]) -> usize {
-    for view in views {
+/// The view that holds an output block, of those that hold all of them, and the element of a pixel.
+fn element(views: &[View], mut block: usize, [image, row, column]: [usize; 3]) -> (usize, usize) {
+    for (index, view) in views.iter().enumerate() {
         if block < view.blocks() {
-            return view.at(image, block, row, column);
+            return (index, view.at(image, block, row, column));
         }
         block -= view.blocks();
     }

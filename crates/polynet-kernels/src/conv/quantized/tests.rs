@@ -144,7 +144,7 @@ fn every_way_to_multiply_is_the_definition() {
                     floats: Some(&value),
                     bytes: Some(Rounded {
                         to: &value_bytes,
-                        step: 0.01,
+                        steps: &[0.01; 2][..outputs.len()],
                     }),
                     relu: true,
                 }),
@@ -155,7 +155,7 @@ fn every_way_to_multiply_is_the_definition() {
                         floats: Some(&sum),
                         bytes: Some(Rounded {
                             to: &sum_bytes,
-                            step: 0.02,
+                            steps: &[0.02; 2][..outputs.len()],
                         }),
                         relu: false,
                     },
@@ -310,7 +310,10 @@ fn a_map_that_is_written_lies_apart_from_the_others() {
         let to: Vec<View> = places.iter().map(|&place| at(place)).collect();
         let value = QuantizedValue {
             floats: None,
-            bytes: Some(Rounded { to: &to, step: 1.0 }),
+            bytes: Some(Rounded {
+                to: &to,
+                steps: &vec![1.0; to.len()],
+            }),
             relu: true,
         };
         let stores = QuantizedStores {

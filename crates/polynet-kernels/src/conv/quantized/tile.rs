@@ -16,6 +16,8 @@ pub(super) struct Target {
     pub(super) addend: *const f32,
     pub(super) sum: *mut f32,
     pub(super) sum_bytes: *mut u8,
+    /// What value and sum are multiplied with before they are rounded to bytes.
+    pub(super) per_step: [f32; 2],
 }
 
 impl Target {
@@ -25,6 +27,7 @@ impl Target {
         addend: std::ptr::null(),
         sum: std::ptr::null_mut(),
         sum_bytes: std::ptr::null_mut(),
+        per_step: [0.0; 2],
     };
 }
 
@@ -33,8 +36,6 @@ impl Target {
 pub(super) struct Epilogue {
     /// The factor of the result in the sum.
     pub(super) scale: f32,
-    /// What numbers are multiplied with before they are rounded to bytes.
-    pub(super) steps: [f32; 2],
     pub(super) relu: [bool; 2],
 }
 
@@ -177,13 +178,14 @@ unsafe fn store<S: Bytes>(
     results: *const f32,
     [vectors, pixels, first_pixel]: [usize; 3],
 ) {
-    let Epilogue { scale, steps, relu } = tile.epilogue;
+    let Epilogue { scale, relu } = tile.epilogue;
     // SAFETY: by the contract of `tile`.
     unsafe {
         let scale = S::splat(scale);
-        let steps = [S::splat(steps[0]), S::splat(steps[1])];
         for v in 0..vectors {
             let target = tile.targets.get_unchecked(v * S::LANES / BLOCK);
+            let [value_factor, sum_factor] = target.per_step;
+            let (value_factor, sum_factor) = (S::splat(value_factor), S::splat(sum_factor));
             let results = results.add(v * pixels * S::LANES);
             for px in 0..pixels {
                 let place = (first_pixel + px) * BLOCK + v * S::LANES % BLOCK;
@@ -193,7 +195,7 @@ unsafe fn store<S: Bytes>(
                     S::store(target.value.add(place), value);
                 }
                 if !target.value_bytes.is_null() {
-                    S::store_bytes(target.value_bytes.add(place), S::mul(value, steps[0]));
+                    S::store_bytes(target.value_bytes.add(place), S::mul(value, value_factor));
                 }
                 if !target.addend.is_null() {
                     let sum = S::fma(scale, result, S::load(target.addend.add(place)));
@@ -202,7 +204,7 @@ unsafe fn store<S: Bytes>(
                         S::store(target.sum.add(place), sum);
                     }
                     if !target.sum_bytes.is_null() {
-                        S::store_bytes(target.sum_bytes.add(place), S::mul(sum, steps[1]));
+                        S::store_bytes(target.sum_bytes.add(place), S::mul(sum, sum_factor));
                     }
                 }
             }

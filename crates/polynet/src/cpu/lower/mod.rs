@@ -5,6 +5,7 @@
 //!
 //! - [`prediction()`] folds batch norm into the convolutions, makes 1×1 convolutions of one map one, and lets
 //!   convolutions add their results to sums as they store them;
+//! - [`quantized()`] does the same but for sums of convolutions, and lets convolutions read maps of bytes;
 //! - [`training()`] keeps one map a convolution, its result, and makes the normalized one again when the
 //!   backward pass needs it.
 
@@ -13,6 +14,7 @@ mod backward;
 #[cfg(feature = "train")]
 mod forward;
 mod prediction;
+mod quantized;
 #[cfg(feature = "train")]
 mod training;
 
@@ -20,6 +22,9 @@ use crate::arch::graph::{Graph, Pool, PoolWindow};
 use polynet_kernels::{conv, pool};
 
 pub(super) use prediction::{Prediction, prediction};
+pub(super) use quantized::{StepsDiffer, quantized};
+#[cfg(feature = "train")]
+pub(super) use quantized::{candidates, parts, unrounded};
 #[cfg(feature = "train")]
 pub(super) use training::{Training, training};
 

@@ -24,11 +24,34 @@ pub(in crate::cpu) struct Prediction {
     pub(in crate::cpu) embedding: Vec<BufferId>,
     /// The parts of the last feature map, which is pooled to the embedding.
     pub(in crate::cpu) last_map: Vec<BufferId>,
+    /// What one is worth in each buffer of bytes; nothing where there is none.
+    pub(in crate::cpu) byte_steps: Vec<f32>,
 }
 
 /// Lowers a graph for prediction.
 pub(in crate::cpu) fn prediction(graph: &Graph, precision: Precision) -> Prediction {
-    let mut compiler = Compiler::new(graph);
+    let transforms = match precision {
+        Precision::F32 => Transforms::WherePossible,
+        Precision::Bf16 => Transforms::Never,
+    };
+    let mut lowered = steps(graph, Terms::Merged, transforms);
+    add_in_place(&mut lowered.program);
+    lowered.program.set_halos();
+    lowered.with_results()
+}
+
+/// What happens to 1×1 convolutions that are terms of one sum.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Terms {
+    /// They are one convolution with more inputs.
+    Merged,
+    /// Each adds its own result: convolutions of bytes, whose weights have scales of their own.
+    Apart,
+}
+
+/// The steps of a graph's prediction, each of which writes buffers of its own.
+pub(super) fn steps(graph: &Graph, terms: Terms, transforms: Transforms) -> Prediction {
+    let mut compiler = Compiler::new(graph, terms);
     for id in 0..graph.nodes.len() {
         compiler.node(id);
     }
@@ -44,32 +67,43 @@ pub(in crate::cpu) fn prediction(graph: &Graph, precision: Precision) -> Predict
     let ends = [embedding, last_map, graph.output()];
     let [embedding, last_map, output] = ends.map(|id| compiler.values[id].clone());
     let results = [&output[..], &embedding, &last_map].concat();
-    let mut program = Program {
-        buffers: compiler.buffers,
-        steps: compiler.steps,
-        transforms: match precision {
-            Precision::F32 => Transforms::WherePossible,
-            Precision::Bf16 => Transforms::Never,
-        },
-        results,
-    };
-    add_in_place(&mut program);
-    program.set_halos();
-    let mut results = program.results.iter().copied();
-    let mut take = |count| results.by_ref().take(count).collect::<Vec<BufferId>>();
     Prediction {
-        output: take(output.len())[0],
-        embedding: take(embedding.len()),
-        last_map: take(last_map.len()),
-        program,
+        output: output[0],
+        embedding,
+        last_map,
+        program: Program {
+            buffers: compiler.buffers,
+            steps: compiler.steps,
+            transforms,
+            results,
+        },
+        byte_steps: Vec::new(),
+    }
+}
+
+impl Prediction {
+    /// With the results where the program has them now.
+    pub(super) fn with_results(mut self) -> Self {
+        let mut results = self.program.results.iter().copied();
+        self.output = results.next().expect("logits");
+        for part in self.embedding.iter_mut().chain(&mut self.last_map) {
+            *part = results.next().expect("a part of each result");
+        }
+        self
     }
 }
 
 /// A sum whose addend is read for the last time replaces it.
-fn add_in_place(program: &mut Program) {
+pub(super) fn add_in_place(program: &mut Program) {
     let mut lives = program.lives();
     for index in 0..program.steps.len() {
         let (addend, to, inputs) = match &program.steps[index] {
+            Step::QuantizedConv { sum: Some(sum), .. } => {
+                let Some(to) = sum.to.floats.clone() else {
+                    continue;
+                };
+                (sum.addend.clone(), to, Vec::new())
+            }
             Step::FoldedConv {
                 sum: Some(sum),
                 inputs,
@@ -107,6 +141,7 @@ struct SumPlan {
 
 struct Compiler<'a> {
     graph: &'a Graph,
+    merging: Terms,
     readers: Vec<Vec<NodeId>>,
     /// Buffers of a node's result, in the order of its channels; empty until it is computed.
     values: Vec<Vec<BufferId>>,
@@ -118,7 +153,7 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(graph: &'a Graph) -> Self {
+    fn new(graph: &'a Graph, merging: Terms) -> Self {
         let mut readers = vec![Vec::new(); graph.nodes.len()];
         for (id, node) in graph.nodes.iter().enumerate() {
             for &input in &node.inputs {
@@ -127,6 +162,7 @@ impl<'a> Compiler<'a> {
         }
         let mut compiler = Self {
             graph,
+            merging,
             readers,
             values: vec![Vec::new(); graph.nodes.len()],
             terms: HashMap::new(),
@@ -205,6 +241,7 @@ impl<'a> Compiler<'a> {
                     return None;
                 }
                 Some(ConvNode {
+                    id,
                     input: node.inputs[0],
                     weight,
                     norm,
@@ -226,6 +263,7 @@ impl<'a> Compiler<'a> {
                     unreachable!("a bias follows a convolution without anything else")
                 };
                 Some(ConvNode {
+                    id,
                     input: conv.inputs[0],
                     weight,
                     norm: None,
@@ -402,7 +440,7 @@ impl<'a> Compiler<'a> {
             self.conv_of(other).window == Window::POINT && self.readers[other].len() == 1
         };
         let terms = self.sums[&sum].convs.iter().copied();
-        if can_merge(id) {
+        if self.merging == Terms::Merged && can_merge(id) {
             terms.filter(|&(other, _)| can_merge(other)).collect()
         } else {
             terms.filter(|&(other, _)| other == id).collect()
@@ -539,6 +577,7 @@ impl<'a> Compiler<'a> {
 /// A convolution of the graph.
 #[derive(Clone, Copy)]
 struct ConvNode {
+    id: NodeId,
     input: NodeId,
     weight: usize,
     norm: Option<usize>,
@@ -554,6 +593,7 @@ impl ConvNode {
             norm: self.norm,
             bias: self.bias,
             factor,
+            node: self.id,
         }
     }
 }

@@ -403,7 +403,7 @@ fn a_wholly_frozen_body_trains_on_the_features_of_prediction() {
         ..StepOptions::new(LOSS, &paths)
     });
     let mut classifier =
-        Classifier::new(&batch.graph, &batch.params, CompileOptions::f32()).unwrap();
+        Classifier::new(&batch.graph, &batch.params, CompileOptions::own()).unwrap();
     let predicted = classifier.logits(&batch.images);
     assert_eq!(trained.logits.len(), predicted.len());
     for (trained, predicted) in trained.logits.iter().zip(predicted) {
@@ -424,7 +424,7 @@ fn prediction_follows_training_where_a_block_is_used_again() {
     for _ in 0..200 {
         params.update_statistics(&batch.graph, &gradients.statistics);
     }
-    let mut classifier = Classifier::new(&batch.graph, &params, CompileOptions::f32()).unwrap();
+    let mut classifier = Classifier::new(&batch.graph, &params, CompileOptions::own()).unwrap();
     let predicted = classifier.logits(&batch.images);
     let trained = gradients.logits;
     let largest = trained.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
