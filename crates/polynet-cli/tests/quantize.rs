@@ -64,6 +64,6 @@ fn a_model_in_eight_bits_is_used_like_any_other() {
     );
     let refused = run(&["quantize", MODEL, &out, "--data", DATA]).unwrap_err();
     assert!(refused.contains("the folder is not empty"), "{refused}");
-    let refused = run(&["quantize", MODEL, "x", "--data", DATA, "--max-drop", "-1"]).unwrap_err();
+    let refused = run(&["quantize", MODEL, "x", "--data", DATA, "--max-drop=-1"]).unwrap_err();
     assert!(refused.contains("--max-drop"), "{refused}");
 }
