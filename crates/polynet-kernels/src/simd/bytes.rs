@@ -87,6 +87,10 @@ pub(crate) trait Bytes: Simd {
 
     /// Zeros.
     unsafe fn no_sums() -> Self::Sums;
+    /// Reads `LANES` sums.
+    unsafe fn load_sums(from: *const i32) -> Self::Sums;
+    /// Writes `LANES` sums.
+    unsafe fn store_sums(to: *mut i32, sums: Self::Sums);
     /// Reads `4 · LANES` weights.
     unsafe fn byte_weights(from: *const i8) -> Self::Weights;
     /// Reads 4 inputs.
@@ -107,6 +111,18 @@ impl Bytes for Portable {
     #[inline(always)]
     unsafe fn no_sums() -> Self::Sums {
         [0; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(from: *const i32) -> Self::Sums {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { from.cast::<Self::Sums>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store_sums(to: *mut i32, sums: Self::Sums) {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { to.cast::<Self::Sums>().write_unaligned(sums) }
     }
 
     #[inline(always)]
@@ -171,6 +187,18 @@ mod x86 {
             }
 
             #[inline(always)]
+            unsafe fn load_sums(from: *const i32) -> __m512i {
+                // SAFETY: the caller vouches for the instruction set and the pointer.
+                unsafe { _mm512_loadu_si512(from.cast()) }
+            }
+
+            #[inline(always)]
+            unsafe fn store_sums(to: *mut i32, sums: __m512i) {
+                // SAFETY: the caller vouches for the instruction set and the pointer.
+                unsafe { _mm512_storeu_si512(to.cast(), sums) }
+            }
+
+            #[inline(always)]
             unsafe fn to_f32(sums: __m512i) -> __m512 {
                 // SAFETY: the caller vouches for the instruction set.
                 unsafe { _mm512_cvtepi32_ps(sums) }
@@ -180,10 +208,10 @@ mod x86 {
             unsafe fn store_bytes(to: *mut u8, v: __m512) {
                 // SAFETY: the caller vouches for the instruction set and the pointer.
                 unsafe {
-                    // Of a pair with what is no number the second is taken.
+                    // Of a pair with what is no number the second is taken. What is too large for a whole
+                    // number becomes its highest bit alone, which is more than a byte holds, too.
                     let positive = _mm512_max_ps(v, _mm512_setzero_ps());
-                    let bounded = _mm512_min_ps(positive, _mm512_set1_ps(255.0));
-                    let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(bounded));
+                    let bytes = _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(positive));
                     _mm_storeu_si128(to.cast(), bytes);
                 }
             }
@@ -262,6 +290,18 @@ mod x86 {
             }
 
             #[inline(always)]
+            unsafe fn load_sums(from: *const i32) -> __m256i {
+                // SAFETY: the caller vouches for the instruction set and the pointer.
+                unsafe { _mm256_loadu_si256(from.cast()) }
+            }
+
+            #[inline(always)]
+            unsafe fn store_sums(to: *mut i32, sums: __m256i) {
+                // SAFETY: the caller vouches for the instruction set and the pointer.
+                unsafe { _mm256_storeu_si256(to.cast(), sums) }
+            }
+
+            #[inline(always)]
             unsafe fn to_f32(sums: __m256i) -> __m256 {
                 // SAFETY: the caller vouches for the instruction set.
                 unsafe { _mm256_cvtepi32_ps(sums) }
@@ -271,9 +311,9 @@ mod x86 {
             unsafe fn store_bytes(to: *mut u8, v: __m256) {
                 // SAFETY: the caller vouches for the instruction set and the pointer.
                 unsafe {
-                    // Of a pair with what is no number the second is taken.
-                    let positive = _mm256_max_ps(v, _mm256_setzero_ps());
-                    let bounded = _mm256_min_ps(positive, _mm256_set1_ps(255.0));
+                    // Of a pair with what is no number the second is taken, which becomes the lowest whole
+                    // number; packing to words and to bytes bounds all from below.
+                    let bounded = _mm256_min_ps(_mm256_set1_ps(255.0), v);
                     let whole = _mm256_cvtps_epi32(bounded);
                     let (low, high) = (
                         _mm256_castsi256_si128(whole),

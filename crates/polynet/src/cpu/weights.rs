@@ -221,7 +221,10 @@ impl<'a> Weights<'a> {
         for part in parts {
             let name = &self.graph.convs[part.weight].name;
             let layer = &quantization.layers[name];
-            values.extend(layer.rounded(&self.values(name, "weight")?));
+            match self.tensors.whole(&format!("{name}.weight"))? {
+                Some(whole) => values.extend(whole),
+                None => values.extend(layer.rounded(&self.values(name, "weight")?)),
+            }
             let (norm_scale, shift) = self.affine(part)?;
             let factor = f64::from(part.factor);
             let of_sum = factor * f64::from(input_step);

@@ -51,6 +51,14 @@ pub trait TensorSource: Sync {
         None
     }
 
+    /// The weights of a rounded convolution as whole numbers, where that is how they are kept.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn whole(&self, _: &str) -> Result<Option<Vec<i8>>, TensorMismatch> {
+        Ok(None)
+    }
+
     /// The elements of a tensor in row-major order.
     ///
     /// # Errors
@@ -281,9 +289,13 @@ impl WeightFile {
                 return Ok(values);
             }
         };
+        Ok(convert(&self.read_bytes(entry)?))
+    }
+
+    fn read_bytes(&self, entry: &Entry) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; (entry.range.end - entry.range.start) as usize];
         self.bytes.read_at(entry.range.start, &mut bytes)?;
-        Ok(convert(&bytes))
+        Ok(bytes)
     }
 }
 
@@ -295,6 +307,16 @@ impl TensorSource for WeightFile {
 
     fn others(&self) -> Vec<(String, String)> {
         self.others.clone()
+    }
+
+    fn whole(&self, name: &str) -> Result<Option<Vec<i8>>, TensorMismatch> {
+        let entry = self.entries.get(name);
+        let Some(entry) = entry.filter(|_| self.quantization.layer_of(name).is_some()) else {
+            return Ok(None);
+        };
+        let bytes = self.read_bytes(entry);
+        let bytes = bytes.map_err(|error| TensorMismatch::unreadable(name, &error))?;
+        Ok(Some(bytes.into_iter().map(u8::cast_signed).collect()))
     }
 
     fn quantization(&self) -> Option<&Quantization> {

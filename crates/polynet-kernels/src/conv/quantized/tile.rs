@@ -109,7 +109,7 @@ pub(super) type TileKernel = unsafe fn(&Tile<'_>);
 #[inline(always)]
 unsafe fn tile<S: Bytes, const NV: usize, const PX: usize>(
     tile: &Tile<'_>,
-    store: unsafe fn(&Tile<'_>, *const f32, [usize; 3]),
+    store: unsafe fn(&Tile<'_>, *const i32, [usize; 3]),
 ) {
     let stride = tile.pixel_stride;
     // SAFETY: by the contract above; places inside a block follow from its layout.
@@ -150,13 +150,10 @@ unsafe fn tile<S: Bytes, const NV: usize, const PX: usize>(
             // The sums leave the registers here: an epilogue that indexed them would keep them in
             // memory all the time.
             let mut results = std::mem::MaybeUninit::<[[Line; PX]; NV]>::uninit();
-            let to = results.as_mut_ptr().cast::<f32>();
+            let to = results.as_mut_ptr().cast::<i32>();
             for v in 0..NV {
-                let scale = S::load(tile.scales.add(v * S::LANES));
-                let bias = S::load(tile.bias.add(v * S::LANES));
                 for px in 0..PX {
-                    let result = S::fma(S::to_f32(sums[v][px]), scale, bias);
-                    S::store(to.add((v * PX + px) * S::LANES), result);
+                    S::store_sums(to.add((v * PX + px) * S::LANES), sums[v][px]);
                 }
             }
             store(tile, to, [NV, PX, first_pixel]);
@@ -166,46 +163,60 @@ unsafe fn tile<S: Bytes, const NV: usize, const PX: usize>(
 
 /// As many elements as the largest vector has.
 #[repr(align(64))]
-struct Line(#[allow(dead_code)] [f32; BLOCK]);
+struct Line(#[allow(dead_code)] [i32; BLOCK]);
 
-/// Stores the results `[vectors][pixels]` of a tile from its first pixel on.
+/// Stores what the sums `[vectors][pixels]` of a tile give, from its first pixel on.
 ///
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
 unsafe fn store<S: Bytes>(
     tile: &Tile<'_>,
-    results: *const f32,
+    sums: *const i32,
     [vectors, pixels, first_pixel]: [usize; 3],
 ) {
     let Epilogue { scale, relu } = tile.epilogue;
     // SAFETY: by the contract of `tile`.
     unsafe {
-        let scale = S::splat(scale);
+        let factor = S::splat(scale);
         for v in 0..vectors {
             let target = tile.targets.get_unchecked(v * S::LANES / BLOCK);
-            let [value_factor, sum_factor] = target.per_step;
-            let (value_factor, sum_factor) = (S::splat(value_factor), S::splat(sum_factor));
-            let results = results.add(v * pixels * S::LANES);
+            let sums = sums.add(v * pixels * S::LANES);
+            let scale = S::load(tile.scales.add(v * S::LANES));
+            let bias = S::load(tile.bias.add(v * S::LANES));
+            let first = first_pixel * BLOCK + v * S::LANES % BLOCK;
+            if !target.value_bytes.is_null() {
+                // What is negative becomes 0 by itself, and the step is a part of scale and bias.
+                let per_step = S::splat(target.per_step[0]);
+                let (scale, bias) = (S::mul(scale, per_step), S::mul(bias, per_step));
+                for px in 0..pixels {
+                    let sum = S::to_f32(S::load_sums(sums.add(px * S::LANES)));
+                    let to = target.value_bytes.add(first + px * BLOCK);
+                    S::store_bytes(to, S::fma(sum, scale, bias));
+                }
+            }
+            if !target.value.is_null() {
+                for px in 0..pixels {
+                    let sum = S::to_f32(S::load_sums(sums.add(px * S::LANES)));
+                    let value = rectified::<S>(S::fma(sum, scale, bias), relu[0]);
+                    S::store(target.value.add(first + px * BLOCK), value);
+                }
+            }
+            if target.addend.is_null() {
+                continue;
+            }
+            let (scale, bias) = (S::mul(scale, factor), S::mul(bias, factor));
+            let per_step = S::splat(target.per_step[1]);
             for px in 0..pixels {
-                let place = (first_pixel + px) * BLOCK + v * S::LANES % BLOCK;
-                let result = S::load(results.add(px * S::LANES));
-                let value = rectified::<S>(result, relu[0]);
-                if !target.value.is_null() {
-                    S::store(target.value.add(place), value);
+                let place = first + px * BLOCK;
+                let sum = S::to_f32(S::load_sums(sums.add(px * S::LANES)));
+                let base = S::add(bias, S::load(target.addend.add(place)));
+                let total = rectified::<S>(S::fma(sum, scale, base), relu[1]);
+                if !target.sum.is_null() {
+                    S::store(target.sum.add(place), total);
                 }
-                if !target.value_bytes.is_null() {
-                    S::store_bytes(target.value_bytes.add(place), S::mul(value, value_factor));
-                }
-                if !target.addend.is_null() {
-                    let sum = S::fma(scale, result, S::load(target.addend.add(place)));
-                    let sum = rectified::<S>(sum, relu[1]);
-                    if !target.sum.is_null() {
-                        S::store(target.sum.add(place), sum);
-                    }
-                    if !target.sum_bytes.is_null() {
-                        S::store_bytes(target.sum_bytes.add(place), S::mul(sum, sum_factor));
-                    }
+                if !target.sum_bytes.is_null() {
+                    S::store_bytes(target.sum_bytes.add(place), S::mul(total, per_step));
                 }
             }
         }
@@ -230,9 +241,9 @@ macro_rules! kernels {
             /// As [`store`](super::store), on a processor with the instruction set.
             #[target_feature(enable = $feature)]
             #[inline(never)]
-            unsafe fn finish(t: &Tile<'_>, results: *const f32, of: [usize; 3]) {
+            unsafe fn finish(t: &Tile<'_>, sums: *const i32, of: [usize; 3]) {
                 // SAFETY: the caller's contract is the same.
-                unsafe { store::<$simd>(t, results, of) }
+                unsafe { store::<$simd>(t, sums, of) }
             }
 
             kernels!(@table $vectors $pixels);
