@@ -9,7 +9,7 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /polynet
 COPY . .
 # The C library becomes a part of the program; with --target its flag is for the program, not for what builds it.
-RUN RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --features serve --target-dir target/image --target "$(rustc -vV | sed -n 's/^host: //p')"
+RUN RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --features serve,parquet --target-dir target/image --target "$(rustc -vV | sed -n 's/^host: //p')"
 RUN cp target/image/*/release/polynet target/image/polynet
 
 FROM scratch

@@ -6,7 +6,8 @@
 
 `wrk` sends a JPEG again and again over as many connections as are said, to one server after the other. The peer is
 started in two ways, a worker for each core with a session of one thread, and one worker whose session has all
-threads; at each number of connections the better one counts. Networks: the model in the box on a picture of
+threads; at each number of connections the better one counts. It computes in f32; ours does as it does by itself, and
+in each precision that is named besides (`--precision auto f32`). Networks: the model in the box on a picture of
 CIFAR-10's size, and Very Deep PolyNet with random weights on a photograph. First both must give the same classes.
 """
 
@@ -29,6 +30,7 @@ import random_model
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PORTS = {"ours": 8801, "workers": 8802, "threads": 8803}
+PEERS = ["workers", "threads"]
 CONNECTIONS = [1, 8, 64]
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
@@ -91,14 +93,19 @@ def servers(arguments, model, onnx):
     variables = {"MODEL": str(onnx), "CONFIG": str(model / "config.json")}
     cores = str(os.cpu_count())
     ours = [arguments.polynet, "serve", f"model={model}", "--log", "off", "--deadline", "300"]
+    ours += ["--listen", f"127.0.0.1:{PORTS['ours']}"]
     return {
-        "ours": (ours + ["--listen", f"127.0.0.1:{PORTS['ours']}"], {}),
+        **{precision: (ours + ["--precision", precision], {}) for precision in arguments.precision},
         "workers": (
             peer + ["--port", PORTS["workers"], "--workers", cores],
             {**variables, "THREADS": "1"},
         ),
         "threads": (peer + ["--port", PORTS["threads"]], {**variables, "THREADS": cores}),
     }
+
+
+def port(who):
+    return PORTS.get(who, PORTS["ours"])
 
 
 def load(port, script, connections, seconds):
@@ -169,27 +176,29 @@ def measure(arguments, name, folder):
     first = {}
     for who, (command, variables) in commands.items():
         with running(command, variables) as process:
-            first[who] = wait_for(PORTS[who], photo, process)
-    ours, theirs = (first[who][0] for who in ("ours", "workers"))
-    difference = abs(ours["probability"] - theirs["probability"])
-    if ours["class"] != theirs["class"] or difference > 0.01:
-        sys.exit(f"{name}: we say {ours}, the peer {theirs}")
+            first[who] = wait_for(port(who), photo, process)[0]
+    for who in arguments.precision:
+        ours, theirs = first[who], first["workers"]
+        if ours["class"] != theirs["class"] or abs(ours["probability"] - theirs["probability"]) > 0.01:
+            sys.exit(f"{name}, {who}: we say {ours}, the peer {theirs}")
     found = {}
     for _ in range(arguments.rounds):
         for who, (command, variables) in commands.items():
             with running(command, variables) as process:
-                wait_for(PORTS[who], photo, process)
-                load(PORTS[who], script, 8, 2)
+                wait_for(port(who), photo, process)
+                load(port(who), script, 8, 2)
                 for connections in arguments.connections:
-                    result = load(PORTS[who], script, connections, arguments.seconds)
+                    result = load(port(who), script, connections, arguments.seconds)
                     found.setdefault((who, connections), []).append(result)
     rows = []
     for connections in arguments.connections:
         medians = {
             who: [statistics.median(values) for values in zip(*found[who, connections])] for who in commands
         }
-        best = max(("workers", "threads"), key=lambda who: medians[who][0])
-        rows.append({"network": name, "connections": connections, "peer": best, **medians})
+        best = max(PEERS, key=lambda who: medians[who][0])
+        for precision in arguments.precision:
+            sides = {"ours": medians[precision], **{who: medians[who] for who in PEERS}}
+            rows.append({"network": name, "precision": precision, "connections": connections, "peer": best, **sides})
     return rows
 
 
@@ -198,6 +207,7 @@ def main():
     parser.add_argument("--polynet", default="target/release/polynet", type=Path)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--connections", nargs="*", type=int, default=CONNECTIONS)
+    parser.add_argument("--precision", nargs="*", default=["auto"], choices=["auto", "f32", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--json", action="store_true")
@@ -211,13 +221,14 @@ def main():
     if arguments.json:
         print(json.dumps(rows))
         return
-    print("| network | connections | ours: images/s, p50, p99 | best peer | ratio of images/s | of p99 |")
-    print("|---|---|---|---|---|---|")
+    print("| network | precision | connections | ours: images/s, p50, p99 | best peer | ratio of images/s | of p99 |")
+    print("|---|---|---|---|---|---|---|")
     for row in rows:
         ours, theirs = row["ours"], row[row["peer"]]
         shown = [f"{rate:.1f}, {1e3 * half:.1f} ms, {1e3 * most:.1f} ms" for rate, half, most in (ours, theirs)]
         ratios = f"{ours[0] / theirs[0]:.2f} | {ours[2] / theirs[2]:.2f}"
-        print(f"| {row['network']} | {row['connections']} | {shown[0]} | {row['peer']}: {shown[1]} | {ratios} |")
+        case = f"{row['network']} | {row['precision']} | {row['connections']}"
+        print(f"| {case} | {shown[0]} | {row['peer']}: {shown[1]} | {ratios} |")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ use std::process::Command;
 use std::time::Instant;
 
 /// The command as large as it is without a GPU and without MPI.
-const SERVE: &str = "--features=polynet-cli/serve";
+const FEATURES: &str = "--features=polynet-cli/serve,polynet-cli/parquet";
 /// Warnings are errors, in lints and in the documentation.
 const LINTS: [&str; 8] = [
     "clippy",
     "--workspace",
-    SERVE,
+    FEATURES,
     "--all-targets",
     "--quiet",
     "--",
@@ -61,7 +61,7 @@ pub(crate) fn run() -> Result<()> {
     let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--quiet", "--lib"]);
     crate::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     run_step(&PREDICTION_ALONE)?;
-    run_step(&["test", "--workspace", SERVE])?;
+    run_step(&["test", "--workspace", FEATURES])?;
     examples()?;
     eprintln!(
         "all checks passed in {:.0} s",

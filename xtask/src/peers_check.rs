@@ -34,16 +34,19 @@ enum Check {
     Errors,
     /// Event files of a run, by TensorBoard's reader
     Tensorboard,
+    /// Predictions as Parquet, by Arrow and DuckDB
+    Parquet,
 }
 
 impl Check {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Serve,
         Self::Page,
         Self::Onnx,
         Self::Pytorch,
         Self::Errors,
         Self::Tensorboard,
+        Self::Parquet,
     ];
 
     fn script(self) -> &'static str {
@@ -54,6 +57,7 @@ impl Check {
             Self::Pytorch => "peers/check_pytorch.py",
             Self::Errors => "peers/check_errors.py",
             Self::Tensorboard => "peers/check_tensorboard.py",
+            Self::Parquet => "peers/check_parquet.py",
         }
     }
 }
@@ -66,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 "build",
                 "--release",
                 "--package=polynet-cli",
-                "--features=serve",
+                "--features=serve,parquet",
             ]))?;
             PathBuf::from("target/release/polynet")
         }

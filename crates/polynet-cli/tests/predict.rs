@@ -86,8 +86,8 @@ impl Place {
         [&["predict"][..], &sources, &options].concat()
     }
 
-    fn files(&self, name: &str) -> [String; 2] {
-        ["jsonl", "npy"].map(|kind| self.at(&format!("{name}.{kind}")).display().to_string())
+    fn files(&self, name: &str, format: &str) -> [String; 2] {
+        [format, "npy"].map(|kind| self.at(&format!("{name}.{kind}")).display().to_string())
     }
 }
 
@@ -106,7 +106,7 @@ fn write_archive(path: &str) {
 #[test]
 fn a_killed_prediction_of_many_pictures_goes_on_to_the_same_files() {
     let place = Place::new();
-    let whole = place.files("whole");
+    let whole = place.files("whole", "jsonl");
     let told = run(&place.arguments(&whole), 1);
     let told = String::from_utf8(told.stderr).unwrap();
     assert!(told.contains("1 of them can't be used"), "{told}");
@@ -130,7 +130,18 @@ fn a_killed_prediction_of_many_pictures_goes_on_to_the_same_files() {
     assert_eq!(alone[0]["classes"], good["classes"]);
     assert_eq!(good["classes"].as_array().unwrap().len(), 2);
 
-    let killed = place.files("killed");
+    killed_and_continued(&place, &whole);
+    if cfg!(feature = "parquet") {
+        let whole = place.files("whole-table", "parquet");
+        run(&place.arguments(&whole), 1);
+        killed_and_continued(&place, &whole);
+    }
+}
+
+/// Makes files like these, killing the command three times.
+fn killed_and_continued(place: &Place, whole: &[String; 2]) {
+    let format = whole[0].rsplit('.').next().unwrap();
+    let killed = place.files(&format!("killed-{format}"), format);
     let part = PathBuf::from(format!("{}.part", killed[0]));
     let mut begun = 0;
     for kill in 1..4 {

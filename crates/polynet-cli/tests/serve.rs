@@ -7,7 +7,7 @@ use polynet::{Architecture, ModelConfig, ModelFolder, Params};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 fn write_model(folder: &Path) {
     let architecture: Architecture = "small-polynet; width = 0.125; classes = 2; input = 16"
@@ -35,36 +35,56 @@ fn failure(arguments: &[&str], status: i32) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-#[test]
-fn a_server_says_where_it_is_and_ends_at_a_signal() {
-    let folder = tempfile::tempdir().unwrap();
-    write_model(folder.path());
-    let source = format!("pets={}", folder.path().display());
+/// A server of a model named `pets`, its log, and its address.
+fn pets(folder: &Path) -> (Child, BufReader<ChildStderr>, String) {
+    write_model(folder);
+    let source = format!("pets={}", folder.display());
     let mut server = serve(&[&source, "--log", "json"]);
     let mut said = BufReader::new(server.stderr.take().unwrap());
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
-    let address = line
-        .strip_prefix("serving on http://")
-        .unwrap()
-        .split(';')
-        .next()
-        .unwrap();
+    let address = line.strip_prefix("serving on http://").unwrap();
+    let address = address.split(';').next().unwrap().to_owned();
+    (server, said, address)
+}
+
+fn ask(address: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
         .write_all(b"GET /v2/models/pets HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    answer
+}
+
+fn terminate(server: &Child) {
     let id = server.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .unwrap()
-            .success()
-    );
+    let killed = Command::new("kill").args(["-TERM", &id]).status();
+    assert!(killed.unwrap().success());
+}
+
+#[test]
+fn a_server_whose_log_nobody_reads_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut server, said, address) = pets(folder.path());
+    drop(said);
+    for _ in 0..2 {
+        let answer = ask(&address);
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    }
+    terminate(&server);
+    let status = server.wait().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn a_server_says_where_it_is_and_ends_at_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut server, mut said, address) = pets(folder.path());
+    let answer = ask(&address);
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    terminate(&server);
     let mut log = String::new();
     said.read_to_string(&mut log).unwrap();
     assert!(server.wait().unwrap().success(), "{log}");

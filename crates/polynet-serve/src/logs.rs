@@ -33,6 +33,8 @@ pub fn start_logs(format: LogFormat) {
     let lines = tracing_subscriber::fmt()
         .with_max_level(Level::INFO)
         .with_target(false)
+        // Where nobody reads standard error any more, telling of that would be a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // An error says that there is a log already.
     let _ = match format {

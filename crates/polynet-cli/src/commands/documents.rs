@@ -32,6 +32,7 @@ pub(crate) static VERSION: LazyLock<String> = LazyLock::new(|| {
         ("metal", cfg!(feature = "metal")),
         ("mpi", cfg!(feature = "mpi")),
         ("serve", cfg!(feature = "serve")),
+        ("parquet", cfg!(feature = "parquet")),
     ];
     let features = features.into_iter().filter(|(_, is_there)| *is_there);
     let features: Vec<&str> = features.map(|(name, _)| name).collect();

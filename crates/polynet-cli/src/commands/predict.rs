@@ -42,7 +42,8 @@ pub(crate) struct Arguments {
     /// Preprocessed input `x` [n, 3, height, width] in a safetensors file, instead of images
     #[arg(long, value_name = "FILE", requires = "out")]
     raw: Option<PathBuf>,
-    /// Write to a file instead, a row a picture: `.csv` or `.jsonl`; of --raw the `logits` [n, classes], as
+    /// Write to a file instead, a row a picture: `.csv`, `.jsonl`, or `.parquet` in a build with
+    /// `--features parquet`; of --raw the `logits` [n, classes], as
     /// safetensors. A killed command goes on where it was
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     out: Option<PathBuf>,

@@ -2,16 +2,20 @@
 //!
 //! Law: until everything is there `FILE` is not; what is done stands in `FILE.part`, beside it in
 //! `FILE.part.json` what was asked. The same request goes on behind the last whole batch, so no picture
-//! is there twice or missing; another request is refused.
+//! is there twice or missing; another request is refused. A Parquet file can't grow: its part has JSON
+//! lines, of which it is made at the end.
+
+mod format;
+mod growing;
+#[cfg(feature = "parquet")]
+mod parquet;
 
 use crate::data::{Dataset, SplitDigest};
-use crate::files::{OpenFile, folder_of, remove_file, rename, sync_folder, write_text};
+use crate::files::remove_file;
 use crate::model::Ranked;
-use crate::report::quoted;
+use format::{Format, npy_header};
+use growing::Growing;
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
-use std::fs::{self, TryLockError};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// What is asked of a [`PredictionFile`].
@@ -62,20 +66,6 @@ pub struct PredictionFile {
     failed: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Csv,
-    JsonLines,
-}
-
-/// A file that takes its place when it is whole.
-#[derive(Debug)]
-struct Growing {
-    path: PathBuf,
-    part: PathBuf,
-    file: OpenFile,
-}
-
 impl PredictionRequest {
     /// The `top` classes of `pictures`, so many at once, by the model with this
     /// [digest](crate::Model::digest); with embeddings where they have a length. `compute` tells what
@@ -121,13 +111,13 @@ impl PredictionRequest {
 }
 
 impl PredictionFile {
-    /// Begins `path`, a `.csv` or `.jsonl`, and the `.npy` of the embeddings (`f32`, `[pictures,
-    /// features]`; a broken picture's are not a number), or goes on with what is there of the same
-    /// request.
+    /// Begins `path`, a `.csv`, `.jsonl` or, with the feature `parquet`, `.parquet`, and the `.npy` of the
+    /// embeddings (`f32`, `[pictures, features]`; a broken picture's are not a number), or goes on with
+    /// what is there of the same request.
     ///
     /// # Errors
-    /// If a file is there already, another request was begun, another process writes there, or the
-    /// operating system refuses.
+    /// If the name ends otherwise, a file is there already, another request was begun, another process
+    /// writes there, or the operating system refuses.
     pub fn begin(
         path: &Path,
         embeddings: Option<&Path>,
@@ -138,7 +128,10 @@ impl PredictionFile {
             embeddings: embeddings.map(Path::to_owned),
             ..request
         };
-        let mut table = Growing::open(path)?;
+        let mut table = match format {
+            Format::Parquet => Growing::open_made(path)?,
+            Format::Csv | Format::JsonLines => Growing::open(path)?,
+        };
         let is_begun = table.begin(&request)?;
         let reopen = |path| match is_begun {
             true => Growing::open_again(path),
@@ -212,7 +205,15 @@ impl PredictionFile {
         if let Some(embeddings) = self.embeddings {
             embeddings.finish()?;
         }
-        self.table.finish()?;
+        match self.format {
+            #[cfg(feature = "parquet")]
+            Format::Parquet => {
+                let top = self.request.top;
+                let make = |lines: &mut _, target| parquet::of_lines(lines, target, top);
+                self.table.finish_made(make)?;
+            }
+            _ => self.table.finish()?,
+        }
         // Without its part it means nothing.
         let _ = remove_file(&asked);
         Ok(())
@@ -232,8 +233,12 @@ impl PredictionFile {
             }
         };
         let header = usize::from(self.format.header(self.request.top).is_some());
-        let lines = self.table.lines()?;
-        let mut done = whole(lines.len().saturating_sub(header));
+        let mut lines = 0;
+        self.table.read_lines(|_| {
+            lines += 1;
+            true
+        })?;
+        let mut done = whole(usize::saturating_sub(lines, header));
         if let Some(growing) = &mut self.embeddings {
             let features = self.request.features.unwrap_or_default();
             let before = npy_header([pictures, features]).len() as u64;
@@ -247,201 +252,22 @@ impl PredictionFile {
             })?;
         }
         let kept = if done == 0 { 0 } else { header + done };
-        let kept = &lines[..kept];
-        self.table
-            .cut(kept.iter().map(|(length, _)| length).sum())?;
+        let (mut length, mut passed, mut failed) = (0, 0, 0);
+        let format = self.format;
+        self.table.read_lines(|line| {
+            let is_kept = passed < kept;
+            if is_kept {
+                length += line.len() as u64;
+                failed += usize::from(passed >= header && format.has_error(line));
+                passed += 1;
+            }
+            is_kept
+        })?;
+        self.table.cut(length)?;
         self.done = done;
-        let rows = kept.iter().skip(header);
-        self.failed = rows.filter(|(_, line)| self.format.has_error(line)).count();
+        self.failed = failed;
         Ok(())
     }
-}
-
-impl Format {
-    fn of(path: &Path) -> Result<Self, PredictionFileError> {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("csv") => Ok(Self::Csv),
-            Some("jsonl") => Ok(Self::JsonLines),
-            _ => Err(PredictionFileError {
-                path: path.to_owned(),
-                reason: "expected a name that ends in .csv or .jsonl".to_owned(),
-            }),
-        }
-    }
-
-    fn header(self, top: usize) -> Option<String> {
-        let columns = (1..=top).map(|place| format!("class_{place},probability_{place},"));
-        (self == Self::Csv).then(|| format!("image,{}error\n", columns.collect::<String>()))
-    }
-
-    /// A row with its newline, the only one in it.
-    fn line(self, row: &PredictionRow, top: usize) -> String {
-        match self {
-            Self::JsonLines => serde_json::to_string(row).unwrap_or_default() + "\n",
-            Self::Csv => {
-                let mut line = quoted(&row.image) + ",";
-                for place in 0..top {
-                    line += &row.classes.get(place).map_or(",,".to_owned(), |found| {
-                        format!("{},{},", quoted(&found.class), found.probability)
-                    });
-                }
-                line + &quoted(row.error.as_deref().unwrap_or_default()) + "\n"
-            }
-        }
-    }
-
-    /// Whether a line is that of a picture without classes.
-    fn has_error(self, line: &str) -> bool {
-        match self {
-            Self::Csv => !line.trim_end().ends_with(','),
-            Self::JsonLines => {
-                let row = serde_json::from_str::<serde_json::Value>(line);
-                row.is_ok_and(|row| row.get("error").is_some())
-            }
-        }
-    }
-}
-
-impl Growing {
-    /// Opens the part of a file for this process alone.
-    fn open(path: &Path) -> Result<Self, PredictionFileError> {
-        let part = beside(path, ".part");
-        let error = |reason: String| PredictionFileError {
-            path: path.to_owned(),
-            reason,
-        };
-        if path.exists() {
-            let reason = "is there already; remove it, or choose another file";
-            return Err(error(reason.to_owned()));
-        }
-        let file = OpenFile::edit(&part)
-            .map_err(|refused| error(format!("can't be written: {refused}")))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(error("another process writes it".to_owned())),
-            // A file system that knows no locks is used without.
-            _ => Ok(Self {
-                path: path.to_owned(),
-                part,
-                file,
-            }),
-        }
-    }
-
-    /// As [`Growing::open`], of a file that was begun: one that has taken its place before others of its
-    /// request did gives it back.
-    fn open_again(path: &Path) -> Result<Self, PredictionFileError> {
-        let part = beside(path, ".part");
-        if path.exists() && !part.exists() {
-            let reason = |error| format!("can't be written: {error}");
-            rename(path, &part).map_err(|error| PredictionFileError {
-                path: path.to_owned(),
-                reason: reason(error),
-            })?;
-        }
-        Self::open(path)
-    }
-
-    /// Whether the request was begun; else it is noted down.
-    fn begin(&mut self, request: &PredictionRequest) -> Result<bool, PredictionFileError> {
-        let asked = self.request_path();
-        let both = format!("remove {} and {}", self.part.display(), asked.display());
-        let begun = fs::read(&asked).ok();
-        let begun = begun.and_then(|text| serde_json::from_slice(&text).ok());
-        match begun.map(|begun| request.difference(&begun)) {
-            Some(None) => Ok(true),
-            Some(Some(difference)) => Err(self.error(format!(
-                "another request was begun: {difference}; {both}, or choose another file"
-            ))),
-            None if self.length()? > 0 => Err(self.error(format!(
-                "it is not known what was asked of its beginning; {both}, or choose another file"
-            ))),
-            None => {
-                let text = serde_json::to_string(request).unwrap_or_default();
-                let written = write_text(&asked, &text);
-                written.map_err(|error| self.refused(&error.into_source()))?;
-                Ok(false)
-            }
-        }
-    }
-
-    /// Where it is said what was asked.
-    fn request_path(&self) -> PathBuf {
-        beside(&self.part, ".json")
-    }
-
-    fn error(&self, reason: String) -> PredictionFileError {
-        PredictionFileError {
-            path: self.path.clone(),
-            reason,
-        }
-    }
-
-    fn refused(&self, error: &io::Error) -> PredictionFileError {
-        self.error(format!(
-            "can't be written: {error}; what is done stands in {}, and the same command goes on",
-            self.part.display()
-        ))
-    }
-
-    fn length(&mut self) -> Result<u64, PredictionFileError> {
-        let end = self.file.seek(SeekFrom::End(0));
-        end.map_err(|error| self.refused(&error))
-    }
-
-    /// The whole lines with their lengths in bytes.
-    fn lines(&mut self) -> Result<Vec<(u64, String)>, PredictionFileError> {
-        let mut lines = Vec::new();
-        let mut reader = BufReader::new(&mut self.file);
-        loop {
-            let mut line = Vec::new();
-            let read = reader.read_until(b'\n', &mut line);
-            let length = match read {
-                Ok(length) => length,
-                Err(error) => return Err(self.refused(&error)),
-            };
-            if line.pop() != Some(b'\n') {
-                return Ok(lines);
-            }
-            lines.push((length as u64, String::from_utf8_lossy(&line).into_owned()));
-        }
-    }
-
-    /// Forgets what is behind a length.
-    fn cut(&mut self, length: u64) -> Result<(), PredictionFileError> {
-        let cut = self.file.set_length(length);
-        let cut = cut.and_then(|()| self.file.seek(SeekFrom::End(0)));
-        cut.map(|_| ()).map_err(|error| self.refused(&error))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), PredictionFileError> {
-        let written = self.file.write_all(bytes);
-        written.map_err(|error| self.refused(&error))
-    }
-
-    fn finish(self) -> Result<(), PredictionFileError> {
-        let finished = self.file.sync();
-        let finished = finished.and_then(|()| rename(&self.part, &self.path));
-        let finished = finished.and_then(|()| sync_folder(folder_of(&self.path)));
-        finished.map_err(|error| self.refused(&error))
-    }
-}
-
-/// The head of NumPy's format 1.0 for `f32` in row-major order.
-fn npy_header([rows, columns]: [usize; 2]) -> Vec<u8> {
-    let text =
-        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
-    // What comes after it is aligned to 64 bytes.
-    let length = (10 + text.len() + 1).next_multiple_of(64) - 10;
-    let mut header = b"\x93NUMPY\x01\x00".to_vec();
-    header.extend((length as u16).to_le_bytes());
-    header.extend(format!("{text:<width$}\n", width = length - 1).bytes());
-    header
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name: OsString = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 #[cfg(test)]

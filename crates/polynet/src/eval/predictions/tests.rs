@@ -1,5 +1,14 @@
 use super::*;
 use crate::data::sample_images::{picture_set, write_files};
+use std::fs;
+
+/// A table in each format that this build writes.
+const TABLES: &[&str] = &[
+    "a.csv",
+    "a.jsonl",
+    #[cfg(feature = "parquet")]
+    "a.parquet",
+];
 
 const PICTURES: usize = 7;
 const BATCH: usize = 3;
@@ -71,18 +80,28 @@ fn undisturbed(place: &Place, table: &str) -> [Vec<u8>; 2] {
     [table.to_owned(), format!("{table}.npy")].map(|name| fs::read(place.at(&name)).unwrap())
 }
 
+/// Bytes of a table's part with all rows.
+fn part_length(table: &str) -> u64 {
+    let place = Place::new();
+    let mut file = place.begin(table).unwrap();
+    (0..3).for_each(|batch| write(&mut file, batch));
+    fs::metadata(place.at(&format!("{table}.part")))
+        .unwrap()
+        .len()
+}
+
 #[test]
 fn a_file_that_was_cut_anywhere_goes_on_to_the_same_bytes() {
-    for table in ["a.csv", "a.jsonl"] {
+    for table in TABLES {
         let expected = undisturbed(&Place::new(), table);
-        for cut in (0..expected[0].len()).step_by(61) {
+        for cut in (0..part_length(table)).step_by(61) {
             for cut_embeddings in [0, 40, 130, 145, expected[1].len()] {
                 let place = Place::new();
                 let mut file = place.begin(table).unwrap();
                 (0..3).for_each(|batch| write(&mut file, batch));
                 drop(file);
                 for (name, length) in [
-                    (table.to_owned(), cut),
+                    ((*table).to_owned(), cut as usize),
                     (format!("{table}.npy"), cut_embeddings),
                 ] {
                     let part = fs::File::options()
@@ -96,7 +115,7 @@ fn a_file_that_was_cut_anywhere_goes_on_to_the_same_bytes() {
                 (done.div_ceil(BATCH)..3).for_each(|batch| write(&mut file, batch));
                 assert_eq!(file.done(), [PICTURES, 1], "{table} {cut} {cut_embeddings}");
                 file.finish().unwrap();
-                let names = [table.to_owned(), format!("{table}.npy")];
+                let names = [(*table).to_owned(), format!("{table}.npy")];
                 let found = names.map(|name| fs::read(place.at(&name)).unwrap());
                 assert!(found == expected, "{table} {cut} {cut_embeddings}");
                 let left = fs::read_dir(place.root.path()).unwrap().count();
@@ -162,6 +181,9 @@ fn another_request_a_finished_file_and_a_second_process_are_refused() {
     let place = Place::new();
     let told = |found: Result<PredictionFile, PredictionFileError>| found.unwrap_err().to_string();
     assert!(told(place.begin("a.txt")).contains(".jsonl"));
+    if cfg!(not(feature = "parquet")) {
+        assert!(told(place.begin("a.parquet")).contains("--features parquet"));
+    }
     let mut first = place.begin("a.csv").unwrap();
     assert!(told(place.begin("a.csv")).contains("another process"));
     write(&mut first, 0);
@@ -184,4 +206,100 @@ fn another_request_a_finished_file_and_a_second_process_are_refused() {
     assert!(fs::metadata(place.at("a.csv.part")).unwrap().len() > 0);
     fs::write(place.at("b.csv"), "").unwrap();
     assert!(told(place.begin("b.csv")).contains("already"));
+}
+
+#[cfg(feature = "parquet")]
+mod parquet_files {
+    use super::*;
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    use ::parquet::record::{Field, Row};
+
+    /// The columns' names and the rows, by the reader of the crate.
+    fn read(path: &Path) -> (Vec<String>, Vec<Row>) {
+        let reader = SerializedFileReader::new(fs::File::open(path).unwrap()).unwrap();
+        let schema = reader.metadata().file_metadata().schema_descr();
+        let names = schema.columns().iter().map(|column| column.name().into());
+        let names = names.collect();
+        (names, reader.into_iter().map(Result::unwrap).collect())
+    }
+
+    fn fields(row: &Row) -> Vec<Field> {
+        row.get_column_iter()
+            .map(|(_, field)| field.clone())
+            .collect()
+    }
+
+    #[test]
+    fn a_parquet_file_has_the_columns_and_rows_of_the_csv() {
+        let place = Place::new();
+        undisturbed(&place, "a.parquet");
+        let (names, rows) = read(&place.at("a.parquet"));
+        let names = names.join(",");
+        assert_eq!(
+            names,
+            "image,class_1,probability_1,class_2,probability_2,error"
+        );
+        assert_eq!(rows.len(), PICTURES);
+        for (number, found) in rows.iter().enumerate() {
+            let row = row(number);
+            let mut expected = vec![Field::Str(row.image)];
+            for place in 0..2 {
+                let ranked = row.classes.get(place);
+                let class = ranked.map(|ranked| Field::Str(ranked.class.clone()));
+                let probability = ranked.map(|ranked| Field::Double(ranked.probability));
+                expected.extend([class, probability].map(|field| field.unwrap_or(Field::Null)));
+            }
+            expected.push(row.error.map_or(Field::Null, Field::Str));
+            assert_eq!(fields(found), expected, "row {number}");
+        }
+    }
+
+    #[test]
+    fn rows_go_by_groups_and_a_probability_that_is_no_number_stays_none() {
+        let place = Place::new();
+        let mut lines = String::new();
+        for number in 0..PICTURES {
+            let mut row = row(number);
+            if let (3, Some(class)) = (number, row.classes.first_mut()) {
+                class.probability = f64::NAN;
+            }
+            lines += &Format::Parquet.line(&row, 2);
+        }
+        fs::write(place.at("lines"), lines).unwrap();
+        let open = |name| crate::files::OpenFile::edit(&place.at(name)).unwrap();
+        parquet::write(&mut open("lines"), open("groups.parquet"), 2, 3).unwrap();
+        let path = place.at("groups.parquet");
+        let reader = SerializedFileReader::new(fs::File::open(&path).unwrap()).unwrap();
+        let groups = reader.metadata().row_groups().iter();
+        assert_eq!(groups.map(|group| group.num_rows()).sum::<i64>(), 7);
+        assert_eq!(reader.num_row_groups(), 3);
+        let (_, rows) = read(&path);
+        assert_eq!(rows.len(), PICTURES);
+        assert!(matches!(fields(&rows[3])[2], Field::Double(number) if number.is_nan()));
+        fs::write(place.at("lines"), "no row\n").unwrap();
+        let refused = parquet::of_lines(&mut open("lines"), open("broken.parquet"), 2);
+        assert!(refused.unwrap_err().to_string().contains("line 1"));
+    }
+
+    #[test]
+    fn one_that_was_made_before_its_part_was_removed_is_made_again() {
+        let expected = undisturbed(&Place::new(), "a.parquet");
+        let place = Place::new();
+        let mut file = place.begin("a.parquet").unwrap();
+        (0..3).for_each(|batch| write(&mut file, batch));
+        drop(file);
+        // Killed when everything had taken its place, and in the middle of another try.
+        fs::rename(place.at("a.parquet.npy.part"), place.at("a.parquet.npy")).unwrap();
+        fs::write(place.at("a.parquet"), &expected[0]).unwrap();
+        fs::write(place.at("a.parquet.part.made"), "PAR1 and so on").unwrap();
+        let file = place.begin("a.parquet").unwrap();
+        assert_eq!(file.done(), [PICTURES, 1]);
+        file.finish().unwrap();
+        let found = ["a.parquet", "a.parquet.npy"].map(|name| fs::read(place.at(name)).unwrap());
+        assert!(found == expected);
+        assert_eq!(fs::read_dir(place.root.path()).unwrap().count(), 3);
+        // Without a part it is a file like any other.
+        let refused = place.begin("a.parquet").unwrap_err().to_string();
+        assert!(refused.contains("already"), "{refused}");
+    }
 }
