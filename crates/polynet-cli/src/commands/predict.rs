@@ -34,9 +34,9 @@ pub(crate) struct Arguments {
     /// How many classes to show for each image
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
-    /// Images at once
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
-    batch: u16,
+    /// Images at once; 8 by default, 32 with --out
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: Option<u16>,
     #[command(flatten)]
     crops: CropArguments,
     /// Preprocessed input `x` [n, 3, height, width] in a safetensors file, instead of images
@@ -93,10 +93,10 @@ fn print_all(arguments: &Arguments, ranks: &Communicator) -> Result<ExitCode> {
     );
     let crops = arguments
         .crops
-        .read(&model.config().preprocessing, arguments.batch)?;
+        .read(&model.config().preprocessing, arguments.batch())?;
     let mut failed = 0;
     let mut all = Vec::new();
-    for batch in sources.chunks(usize::from(arguments.batch)) {
+    for batch in sources.chunks(usize::from(arguments.batch())) {
         let mut names = Vec::new();
         let mut images = Vec::new();
         for source in batch {
@@ -144,6 +144,13 @@ fn print_all(arguments: &Arguments, ranks: &Communicator) -> Result<ExitCode> {
 }
 
 impl Arguments {
+    /// Images at once. Of many pictures more are taken, since the threads that decode disturb those that
+    /// compute once a batch.
+    fn batch(&self) -> u16 {
+        let many = self.out.is_some() && self.raw.is_none();
+        self.batch.unwrap_or(if many { 32 } else { 8 })
+    }
+
     /// The model, and the paths of the images. The first rank says if it is the one of the program.
     fn open(&self, ranks: &Communicator) -> Result<(Model, &[PathBuf])> {
         let (first, rest) = self.paths.split_first().context("no image")?;
@@ -293,7 +300,7 @@ fn predict_raw(arguments: &Arguments, ranks: &Communicator, raw: &Path, out: &Pa
         raw.display()
     );
     let mut logits = Vec::new();
-    for chunk in values.chunks(usize::from(arguments.batch) * 3 * height * width) {
+    for chunk in values.chunks(usize::from(arguments.batch()) * 3 * height * width) {
         logits.extend(model.predictor().logits(chunk));
     }
     let shape = [count, model.classes().len()];

@@ -97,12 +97,12 @@ impl Work {
         let (model, images) = arguments.open(ranks)?;
         let pictures = Arc::new(Dataset::unlabelled(images)?);
         let preprocessing = model.config().preprocessing.clone();
-        let crops = arguments.crops.read(&preprocessing, arguments.batch)?;
+        let crops = arguments.crops.read(&preprocessing, arguments.batch())?;
         ensure!(
             crops.is_none(),
             "--out is of single crops: leave out --crops, or --out"
         );
-        let each = usize::from(arguments.batch);
+        let each = usize::from(arguments.batch());
         let features = model.architecture().graph()?.linear.in_features;
         let request = PredictionRequest::new(
             model.digest()?,
