@@ -46,7 +46,9 @@ pub fn multiply_add_bytes(isa: Isa, rounds: usize) -> u64 {
     let lanes = unsafe {
         match products {
             #[cfg(target_arch = "x86_64")]
-            ByteProducts::Avx512Vnni => grow_avx512_vnni(&operands, rounds, to),
+            ByteProducts::Avx512VnniBf16 | ByteProducts::Avx512Vnni => {
+                grow_avx512_vnni(&operands, rounds, to)
+            }
             #[cfg(target_arch = "x86_64")]
             ByteProducts::Avx512 => grow_avx512(&operands, rounds, to),
             #[cfg(target_arch = "x86_64")]

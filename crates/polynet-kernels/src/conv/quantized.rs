@@ -3,7 +3,7 @@
 //! A quantized map holds whole numbers `q` of 0…255 that stand for `step · q`, so it holds what a ReLU
 //! gives, and its zeros are zeros. Weights are whole numbers of −127…127 that stand for
 //! `scale[output channel] · q`. Sums of products are exact; a sum becomes `f32` once, is scaled and
-//! biased there, and is stored as `f32` or rounded to bytes again.
+//! biased there, and is stored as `f32`, as bf16 or rounded to bytes again.
 
 mod stores;
 mod tile;
@@ -17,10 +17,11 @@ use super::ahead::NextWeights;
 use super::division::{Division, Run, panels_in_group};
 use super::pack::{Panel, block_channels, pack_bias};
 use super::places::{Reach, Source, Tap};
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo};
 use crate::simd::{BYTES_DEPTH, ByteProducts, Isa};
 use crate::window::Window;
-use tile::{Target, Tile, kernel};
+use tile::{Target, Tile, end, kernel};
 
 /// The weights of a quantized convolution.
 #[derive(Clone, Copy, Debug)]
@@ -121,15 +122,15 @@ impl QuantizedConv {
     }
 
     /// Convolves `inputs`, read as one concatenated map of bytes, and stores the result in the arena of
-    /// bytes or in that of `f32`; asks the memory for the weights of the convolution that comes next.
+    /// bytes or in that of floating-point numbers; asks the memory for the weights of the convolution that comes next.
     ///
     /// # Panics
     /// If a view leaves its arena, sizes or channels do not fit, a row's halo is narrower than what the
     /// kernel reaches beyond the map, or a map that is written overlaps another one (but a sum may replace
     /// its addend).
-    pub fn run_ahead(
+    pub fn run_ahead<E: Element>(
         &self,
-        (bytes, floats): (&mut Arena<u8>, &mut Arena),
+        (bytes, floats): (&mut Arena<u8>, &mut Arena<E>),
         inputs: &[View],
         stores: QuantizedStores<'_>,
         next: Option<NextWeights<'_>>,
@@ -221,16 +222,16 @@ impl Unpacked<'_> {
 }
 
 /// A convolution on given memory, which was checked.
-struct Job<'a> {
+struct Job<'a, E> {
     conv: &'a QuantizedConv,
     bytes: Shared<'a, u8>,
-    floats: Shared<'a, f32>,
+    floats: Shared<'a, E>,
     inputs: &'a [View],
     stores: QuantizedStores<'a>,
     taps: Vec<Tap>,
 }
 
-impl Job<'_> {
+impl<E: Element> Job<'_, E> {
     fn run(&self, [mut rows, mut columns]: [usize; 2], next: Option<NextWeights<'_>>) {
         let conv = self.conv;
         let views = self.inputs.iter().chain(self.stores.all());
@@ -286,6 +287,7 @@ impl Job<'_> {
             targets: &targets[..panel.blocks],
             count: run.tiles.count,
             epilogue: stores.epilogue(),
+            end: end::<E>(conv.products),
             ahead: run.ahead,
         };
         let kernel = kernel(conv.products, panel.blocks, run.tiles.pixels);

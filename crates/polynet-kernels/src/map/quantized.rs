@@ -1,5 +1,6 @@
-//! Maps of `f32` rounded to bytes.
+//! Maps rounded to bytes.
 
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo, flat};
 use crate::planes::for_planes;
 use crate::simd::{ByteProducts, Bytes, Isa};
@@ -8,19 +9,19 @@ use crate::simd::{ByteProducts, Bytes, Isa};
 ///
 /// # Panics
 /// If a map leaves its arena, they differ in images, channels or size, or the step is not above 0.
-pub fn quantize(
+pub fn quantize<E: Element>(
     isa: Isa,
-    (floats, from): (&Arena, &View),
+    (numbers, from): (&Arena<E>, &View),
     (bytes, to): (&mut Arena<u8>, &View),
     step: f32,
 ) {
-    assert!(from.end() <= floats.len(), "the map lies in its arena");
+    assert!(from.end() <= numbers.len(), "the map lies in its arena");
     assert!(to.end() <= bytes.len(), "the result lies in its arena");
     let shape = |view: &View| (view.images, view.channels, view.size());
     assert_eq!(shape(from), shape(to), "shape");
     assert!(step > 0.0, "a step above 0");
     clear_halo(to, bytes);
-    let (from_memory, to_memory) = (Shared::read_only(floats), Shared::of(bytes));
+    let (from_memory, to_memory) = (Shared::read_only(numbers), Shared::of(bytes));
     let [rows, columns] = flat([from, to]);
     let products = ByteProducts::of(isa);
     for_planes(from, |image, block| {
@@ -48,33 +49,41 @@ pub fn quantize(
 ///
 /// # Safety
 /// The processor has the instruction set, and the pointers are valid for as many elements.
-unsafe fn round_row(
+unsafe fn round_row<E: Element>(
     products: ByteProducts,
-    from: *const f32,
+    from: *const E,
     to: *mut u8,
     count: usize,
     factor: f32,
 ) {
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn avx512(from: *const f32, to: *mut u8, count: usize, factor: f32) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn avx512_bf16<E: Element>(from: *const E, to: *mut u8, count: usize, factor: f32) {
         // SAFETY: the caller's contract is the same.
-        unsafe { round::<crate::simd::Avx512>(from, to, count, factor) }
+        unsafe { round::<crate::simd::Avx512Bf16, E>(from, to, count, factor) }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn avx512<E: Element>(from: *const E, to: *mut u8, count: usize, factor: f32) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { round::<crate::simd::Avx512, E>(from, to, count, factor) }
     }
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2(from: *const f32, to: *mut u8, count: usize, factor: f32) {
+    unsafe fn avx2<E: Element>(from: *const E, to: *mut u8, count: usize, factor: f32) {
         // SAFETY: the caller's contract is the same.
-        unsafe { round::<crate::simd::Avx2>(from, to, count, factor) }
+        unsafe { round::<crate::simd::Avx2, E>(from, to, count, factor) }
     }
     // SAFETY: by the contract.
     unsafe {
         match products {
             #[cfg(target_arch = "x86_64")]
+            ByteProducts::Avx512VnniBf16 => avx512_bf16(from, to, count, factor),
+            #[cfg(target_arch = "x86_64")]
             ByteProducts::Avx512Vnni | ByteProducts::Avx512 => avx512(from, to, count, factor),
             #[cfg(target_arch = "x86_64")]
             ByteProducts::AvxVnni | ByteProducts::Avx2 => avx2(from, to, count, factor),
-            ByteProducts::Portable => round::<crate::simd::Portable>(from, to, count, factor),
+            ByteProducts::Portable => round::<crate::simd::Portable, E>(from, to, count, factor),
         }
     }
 }
@@ -82,12 +91,13 @@ unsafe fn round_row(
 /// # Safety
 /// As [`round_row`]; the count is a number of blocks.
 #[inline(always)]
-unsafe fn round<S: Bytes>(from: *const f32, to: *mut u8, count: usize, factor: f32) {
+unsafe fn round<S: Bytes, E: Element>(from: *const E, to: *mut u8, count: usize, factor: f32) {
     // SAFETY: by the contract.
     unsafe {
         let factor = S::splat(factor);
         for place in (0..count).step_by(S::LANES) {
-            S::store_bytes(to.add(place), S::mul(S::load(from.add(place)), factor));
+            let number = E::load::<S>(from.add(place));
+            S::store_bytes(to.add(place), S::mul(number, factor));
         }
     }
 }
@@ -98,15 +108,20 @@ mod tests {
 
     #[test]
     fn numbers_become_the_nearest_bytes_and_halos_zeros() {
+        check::<f32>();
+        check::<half::bf16>();
+    }
+
+    fn check<E: Element>() {
         for isa in Isa::available() {
             let (from, to) = (
                 View::new(0, 2, 20, [3, 5], 0),
                 View::new(16, 2, 20, [3, 5], 1),
             );
-            let mut floats = Arena::<f32>::new(from.end());
+            let mut floats = Arena::<E>::new(from.end());
             let values: Vec<f32> = (0..600).map(|index| index as f32 * 0.25 - 20.0).collect();
             from.write_nchw(&mut floats, &values);
-            floats.as_mut_slice()[0] = f32::NAN;
+            floats.as_mut_slice()[0] = E::from_f32(f32::NAN);
             let mut bytes = Arena::<u8>::new(to.end());
             bytes.as_mut_slice().fill(9);
             quantize(isa, (&floats, &from), (&mut bytes, &to), 0.5);
@@ -114,7 +129,9 @@ mod tests {
                 let (image, rest) = (index / 300, index % 300);
                 let (channel, row, column) = (rest / 15, rest / 5 % 3, rest % 5);
                 let place = to.at(image, channel / BLOCK, row, column) + channel % BLOCK;
-                let expected = (value / 0.5).clamp(0.0, 255.0).round_ties_even();
+                let expected = (E::from_f32(*value).to_f32() / 0.5)
+                    .clamp(0.0, 255.0)
+                    .round_ties_even();
                 assert_eq!(
                     f32::from(bytes.as_slice()[place]),
                     expected,

@@ -12,6 +12,9 @@ pub(crate) const BYTES_DEPTH: usize = 4;
 /// How a processor multiplies bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ByteProducts {
+    /// 16 lanes, four products an instruction: AVX-512 VNNI, with BF16 for what is stored.
+    #[cfg(target_arch = "x86_64")]
+    Avx512VnniBf16,
     /// 16 lanes, four products an instruction: AVX-512 VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
@@ -37,8 +40,11 @@ impl ByteProducts {
             let is_wide = matches!(set, InstructionSet::Avx512Bf16 | InstructionSet::Avx512);
             let has_words = is_wide && is_x86_feature_detected!("avx512bw");
             let is_avx2 = set == InstructionSet::Avx2;
+            let has_vnni = has_words && is_x86_feature_detected!("avx512vnni");
+            let has_bf16 = set == InstructionSet::Avx512Bf16;
             [
-                (has_words && is_x86_feature_detected!("avx512vnni")).then_some(Self::Avx512Vnni),
+                (has_vnni && has_bf16).then_some(Self::Avx512VnniBf16),
+                has_vnni.then_some(Self::Avx512Vnni),
                 has_words.then_some(Self::Avx512),
                 (is_avx2 && is_x86_feature_detected!("avxvnni")).then_some(Self::AvxVnni),
                 is_avx2.then_some(Self::Avx2),
@@ -61,7 +67,7 @@ impl ByteProducts {
     pub(crate) fn geometry(self) -> [usize; 2] {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => [2, 14],
+            Self::Avx512VnniBf16 | Self::Avx512Vnni => [2, 14],
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => [2, 12],
             #[cfg(target_arch = "x86_64")]
@@ -172,7 +178,7 @@ impl Bytes for Portable {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::Bytes;
-    use crate::simd::{Avx2, Avx512, Avx512Vnni, AvxVnni};
+    use crate::simd::{Avx2, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni};
     use std::arch::x86_64::*;
 
     /// What both kinds of 16 lanes have.
@@ -218,28 +224,38 @@ mod x86 {
         };
     }
 
+    macro_rules! vnni_512 {
+        () => {
+            type Weights = __m512i;
+            type Inputs = __m512i;
+            common_512!();
+
+            #[inline(always)]
+            unsafe fn byte_weights(from: *const i8) -> __m512i {
+                // SAFETY: the caller vouches for the instruction set and the pointer.
+                unsafe { _mm512_loadu_si512(from.cast()) }
+            }
+
+            #[inline(always)]
+            unsafe fn byte_inputs(from: *const u8) -> __m512i {
+                // SAFETY: the caller vouches for the instruction set and the pointer.
+                unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+            }
+
+            #[inline(always)]
+            unsafe fn add_products(w: __m512i, x: __m512i, sums: __m512i) -> __m512i {
+                // SAFETY: the caller vouches for the instruction set.
+                unsafe { _mm512_dpbusd_epi32(sums, x, w) }
+            }
+        };
+    }
+
     impl Bytes for Avx512Vnni {
-        type Weights = __m512i;
-        type Inputs = __m512i;
-        common_512!();
+        vnni_512!();
+    }
 
-        #[inline(always)]
-        unsafe fn byte_weights(from: *const i8) -> __m512i {
-            // SAFETY: the caller vouches for the instruction set and the pointer.
-            unsafe { _mm512_loadu_si512(from.cast()) }
-        }
-
-        #[inline(always)]
-        unsafe fn byte_inputs(from: *const u8) -> __m512i {
-            // SAFETY: the caller vouches for the instruction set and the pointer.
-            unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
-        }
-
-        #[inline(always)]
-        unsafe fn add_products(w: __m512i, x: __m512i, sums: __m512i) -> __m512i {
-            // SAFETY: the caller vouches for the instruction set.
-            unsafe { _mm512_dpbusd_epi32(sums, x, w) }
-        }
+    impl Bytes for Avx512Bf16 {
+        vnni_512!();
     }
 
     /// The words of the even and of the odd bytes.

@@ -12,7 +12,8 @@ pub enum Numbers {
     F32,
     /// Of `bf16`.
     Bf16,
-    /// Maps and weights of 8 bits where a [quantized model](crate::Quantization) has them, else `f32`.
+    /// Maps and weights of 8 bits where a [quantized model](crate::Quantization) has them; what remains is `f32`,
+    /// or `bf16` where the instruction set multiplies it.
     Int8,
 }
 

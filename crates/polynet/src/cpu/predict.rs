@@ -9,7 +9,7 @@ use super::lower::{self, prediction};
 use super::precision::Numbers;
 use super::precision::PrecisionChoice;
 use super::program::{Program, Step};
-use super::quantized::{self, Maps};
+use super::quantized;
 use super::shared::{self, of};
 use super::weights::Weights;
 use crate::arch::graph::Graph;
@@ -147,14 +147,20 @@ impl Classifier {
         let CompileOptions { isa, precision } = options;
         let numbers = precision.of(isa, tensors.quantization().is_some());
         let weights = Weights::new(graph, tensors);
-        let lowered = match numbers {
-            Numbers::F32 => prediction(graph, Precision::F32),
-            Numbers::Bf16 => prediction(graph, Precision::Bf16),
-            Numbers::Int8 => weights.quantized_prediction()?,
+        let precision = match numbers {
+            Numbers::F32 => Precision::F32,
+            Numbers::Bf16 => Precision::Bf16,
+            // What is not rounded to bytes.
+            Numbers::Int8 if isa.multiplies_bf16() => Precision::Bf16,
+            Numbers::Int8 => Precision::F32,
         };
-        let engine = match numbers {
-            Numbers::F32 | Numbers::Int8 => Engine::F32(Compiled::new(&weights, isa, &lowered)?),
-            Numbers::Bf16 => Engine::Bf16(Compiled::new(&weights, isa, &lowered)?),
+        let lowered = match numbers {
+            Numbers::F32 | Numbers::Bf16 => prediction(graph, precision),
+            Numbers::Int8 => weights.quantized_prediction(precision)?,
+        };
+        let engine = match precision {
+            Precision::F32 => Engine::F32(Compiled::new(&weights, isa, &lowered)?),
+            Precision::Bf16 => Engine::Bf16(Compiled::new(&weights, isa, &lowered)?),
         };
         Ok(Self {
             input: graph.nodes[0].shape,
@@ -253,7 +259,7 @@ impl<E: Element> Results for Memory<E> {
     }
 }
 
-impl<E: Maps> Compiled<E> {
+impl<E: Element> Compiled<E> {
     pub(super) fn new(
         weights: &Weights<'_>,
         isa: Isa,
@@ -307,7 +313,7 @@ impl<E: Element> Kernel<E> {
     }
 }
 
-impl<E: Maps> Memory<E> {
+impl<E: Element> Memory<E> {
     /// For batches of up to `most` images.
     pub(super) fn new(program: &Program, most: usize) -> Self {
         let plan = plan_in_cache::<E>(program, most);
@@ -347,21 +353,19 @@ impl<E: Maps> Memory<E> {
     ) {
         match (step, kernel) {
             (Step::QuantizedConv { .. }, Kernel::Quantized(conv)) => {
-                let maps = E::floats(&mut self.maps);
                 quantized::convolve(
                     conv,
                     step,
                     (&self.views, byte_steps),
-                    (&mut self.bytes, maps),
+                    (&mut self.bytes, &mut self.maps),
                     next,
                 );
             }
             (Step::Quantize { from, to }, _) => {
                 let [view, target] = [from, to].map(|id| self.views[*id]);
-                let maps = E::floats(&mut self.maps);
                 quantize(
                     isa,
-                    (maps, &view),
+                    (&self.maps, &view),
                     (&mut self.bytes, &target),
                     byte_steps[*to],
                 );

@@ -6,6 +6,7 @@
 
 use super::buffers::{Buffer, BufferId};
 use crate::arch::graph::NodeId;
+use crate::step::Precision;
 use polynet_kernels::conv::{InputGradient, Window, Winograd};
 use polynet_kernels::pool::Pool;
 
@@ -51,7 +52,7 @@ pub(super) struct SumStore {
     pub(super) relu: bool,
 }
 
-/// A result on its way to memory as `f32`, as bytes, or as both.
+/// A result on its way to memory as it is, as bytes, or as both.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ByteStore {
     pub(super) floats: Option<Vec<BufferId>>,
@@ -265,6 +266,14 @@ pub(super) enum Transforms {
 }
 
 impl Transforms {
+    /// Those of predictions: products of bf16 are fast enough without.
+    pub(super) fn of(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::WherePossible,
+            Precision::Bf16 => Self::Never,
+        }
+    }
+
     /// Whether a convolution under this window is computed so.
     pub(super) fn apply(self, window: Window) -> bool {
         self == Self::WherePossible && Winograd::has(window)

@@ -2,31 +2,13 @@
 
 use super::program::{ByteStore, Step};
 use super::shared::of;
+use polynet_kernels::Element;
 use polynet_kernels::conv::{
     NextWeights, QuantizedConv, QuantizedStores, QuantizedSum, QuantizedValue, Rounded,
 };
 use polynet_kernels::layout::{Arena, View};
-use polynet_kernels::{Element, bf16};
 
-/// Elements of feature maps beside which there may be maps of bytes.
-pub(super) trait Maps: Element {
-    /// The maps of a network that has maps of bytes.
-    fn floats(maps: &mut Arena<Self>) -> &mut Arena;
-}
-
-impl Maps for f32 {
-    fn floats(maps: &mut Arena) -> &mut Arena {
-        maps
-    }
-}
-
-impl Maps for bf16 {
-    fn floats(_: &mut Arena<Self>) -> &mut Arena {
-        unreachable!("quantized networks have the rest of their maps in f32")
-    }
-}
-
-/// A result's views, as `f32` and as bytes, and what one is worth in the latter.
+/// A result's views, as it is and as bytes, and what one is worth in the latter.
 struct Store {
     floats: Option<Vec<View>>,
     bytes: Option<(Vec<View>, Vec<f32>)>,
@@ -54,11 +36,11 @@ impl Store {
 
 /// Makes a step whose convolution reads maps of bytes; of all buffers there are the views, and what one is
 /// worth in those of bytes.
-pub(super) fn convolve(
+pub(super) fn convolve<E: Element>(
     conv: &QuantizedConv,
     step: &Step,
     (views, byte_steps): (&[View], &[f32]),
-    (bytes, floats): (&mut Arena<u8>, &mut Arena),
+    (bytes, floats): (&mut Arena<u8>, &mut Arena<E>),
     next: Option<NextWeights<'_>>,
 ) {
     let Step::QuantizedConv {

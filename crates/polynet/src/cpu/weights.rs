@@ -5,6 +5,7 @@ use super::predict::Kernel;
 use super::program::{ConvPart, ConvSource, Step};
 use crate::arch::graph::{Graph, Node, Op};
 use crate::params::{Quantization, TensorMismatch, TensorSource, norm_affine};
+use crate::step::Precision;
 use polynet_kernels::conv::{Conv, QuantizedConv, QuantizedWeights, Window, Winograd};
 use polynet_kernels::map::Affine;
 use polynet_kernels::{Element, Isa};
@@ -155,8 +156,11 @@ impl<'a> Weights<'a> {
         layer.input_scales.get(self.evaluation(part)).copied()
     }
 
-    /// The steps of a prediction by the rounded convolutions.
-    pub(super) fn quantized_prediction(&self) -> Result<lower::Prediction, TensorMismatch> {
+    /// The steps of a prediction by the rounded convolutions, the other maps in a precision.
+    pub(super) fn quantized_prediction(
+        &self,
+        precision: Precision,
+    ) -> Result<lower::Prediction, TensorMismatch> {
         let name = |part: ConvPart| &self.graph.convs[part.weight].name;
         for (layer, scales) in self.quantization.layers() {
             let mut convs = self.graph.convs.iter();
@@ -173,7 +177,7 @@ impl<'a> Weights<'a> {
                 ));
             }
         }
-        let lowered = lower::quantized(self.graph, &|part| self.step_of(part));
+        let lowered = lower::quantized(self.graph, precision, &|part| self.step_of(part));
         lowered.map_err(|lower::StepsDiffer([one, other])| {
             let message = format!("it reads what {} reads, with another scale", name(one));
             TensorMismatch::unreadable(&format!("{}.input_scale", name(other)), &message)

@@ -2,6 +2,7 @@
 
 use super::tile::{Epilogue, Target};
 use crate::conv::stores::check_views;
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View};
 
 /// A map of bytes, rounded from numbers.
@@ -13,10 +14,10 @@ pub struct Rounded<'a> {
     pub steps: &'a [f32],
 }
 
-/// Where the result goes, as `f32`, as bytes, or as both.
+/// Where the result goes, as `f32` (or bf16), as bytes, or as both.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizedValue<'a> {
-    /// The map of `f32`, in the packed output segments.
+    /// The map of floating-point numbers, in the packed output segments.
     pub floats: Option<&'a [View]>,
     /// The map of bytes.
     pub bytes: Option<Rounded<'a>>,
@@ -27,7 +28,7 @@ pub struct QuantizedValue<'a> {
 /// `addend + scale · result`, and where it goes.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizedSum<'a> {
-    /// What the result is added to, in `f32`. It may be where the sum goes.
+    /// What the result is added to, a map of floating-point numbers. It may be where the sum goes.
     pub addend: &'a [View],
     /// The factor of the result.
     pub scale: f32,
@@ -55,7 +56,7 @@ impl<'a> QuantizedStores<'a> {
         bytes.flat_map(|rounded| rounded.to)
     }
 
-    /// The maps of `f32` that are written.
+    /// The maps of floating-point numbers that are written.
     pub(super) fn floats(&self) -> impl Iterator<Item = &'a View> {
         self.values().filter_map(|value| value.floats).flatten()
     }
@@ -68,9 +69,9 @@ impl<'a> QuantizedStores<'a> {
 
     /// Checks that tasks may write side by side: no map that is written shares an element with another,
     /// but a sum may replace its addend.
-    pub(super) fn check(
+    pub(super) fn check<E: Element>(
         &self,
-        (bytes, floats): (&Arena<u8>, &Arena),
+        (bytes, floats): (&Arena<u8>, &Arena<E>),
         inputs: &[View],
         (outputs, size): (&[usize], [usize; 2]),
     ) {
@@ -118,15 +119,15 @@ impl<'a> QuantizedStores<'a> {
     }
 
     /// Where the pixels of an output block from a place on are stored.
-    pub(super) fn target(
+    pub(super) fn target<E: Element>(
         &self,
-        (bytes, floats): (Shared<'_, u8>, Shared<'_, f32>),
+        (bytes, floats): (Shared<'_, u8>, Shared<'_, E>),
         block: usize,
         place: [usize; 3],
     ) -> Target {
         let at = |views: &[View]| element(views, block, place);
         // SAFETY: the views lie in their arenas.
-        let float = |views: &[View]| unsafe { floats.at(at(views).1, BLOCK) };
+        let float = |views: &[View]| unsafe { floats.at(at(views).1, BLOCK).cast::<()>() };
         let byte = |rounded: Rounded<'_>| {
             let (view, element) = at(rounded.to);
             // SAFETY: as above.

@@ -94,6 +94,12 @@ fn sums(case: &Case, x: &[u8], weights: &[i8]) -> Vec<i64> {
 /// exact, and what follows differs by the roundings of an `f32` at most.
 #[test]
 fn every_way_to_multiply_is_the_definition() {
+    check::<f32>(f64::from(f32::EPSILON));
+    check::<half::bf16>(1.0 / 256.0);
+}
+
+/// Results are stored with a relative error of `rounding` at most.
+fn check<E: Element>(rounding: f64) {
     for way in ways() {
         for case in cases() {
             let Case {
@@ -117,16 +123,19 @@ fn every_way_to_multiply_is_the_definition() {
             let bias = noise(5, out_channels);
             let out_size = window.output_size(size);
             let pixels = out_size[0] * out_size[1];
-            let addend = noise(4, images * out_channels * pixels);
+            let addend: Vec<f32> = noise(4, images * out_channels * pixels)
+                .into_iter()
+                .map(|x| E::from_f32(x).to_f32())
+                .collect();
             let (mut end, mut bytes_end) = (0, 0);
             let from = place(&mut bytes_end, inputs, images, size, window.padding[1]);
             let [value_bytes, sum_bytes] =
                 [(); 2].map(|()| place(&mut bytes_end, outputs, images, out_size, out_halo));
             let [value, sum] =
                 [(); 2].map(|()| place(&mut end, outputs, images, out_size, out_halo));
-            let (mut bytes, mut floats) = (Arena::<u8>::new(bytes_end), Arena::<f32>::new(end));
+            let (mut bytes, mut floats) = (Arena::<u8>::new(bytes_end), Arena::<E>::new(end));
             bytes.as_mut_slice().fill(77);
-            floats.as_mut_slice().fill(f32::NAN);
+            floats.as_mut_slice().fill(E::from_f32(f32::NAN));
             write_bytes(&mut bytes, &from, &x);
             write(&mut floats, &sum, &addend);
             let conv = QuantizedConv::pack_for(
@@ -179,7 +188,11 @@ fn every_way_to_multiply_is_the_definition() {
                 let bound = 6.0 * f64::from(f32::EPSILON) * (scaled.abs() + result.abs() + 1.0);
                 for (kind, step) in [0.01_f64, 0.02].into_iter().enumerate() {
                     let error = (f64::from(found[kind][index]) - expected[kind]).abs();
-                    assert!(error <= bound, "{name} element {index}: {error} > {bound}");
+                    let stored = bound + rounding * expected[kind].abs();
+                    assert!(
+                        error <= stored,
+                        "{name} element {index}: {error} > {stored}"
+                    );
                     let whole = f64::from(rounded[kind][index]);
                     let wanted = (expected[kind] / step).clamp(0.0, 255.0);
                     let error = (whole - wanted).abs();

@@ -4,17 +4,20 @@
 use crate::conv::ahead::Ahead;
 use crate::conv::places::{Source, Tap};
 use crate::conv::tile::rectified;
+use crate::element::{Element, PerElement};
 use crate::layout::{Arena, BLOCK, Shared};
 use crate::simd::{BYTES_DEPTH, ByteProducts, Bytes};
+use half::bf16;
 
-/// What becomes of the sums of an output block. Null pointers are skipped.
+/// What becomes of the sums of an output block. Null pointers are skipped. Those of no type point to the
+/// elements that the tile's end is compiled for, so that the tile itself is compiled once for all.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
-    pub(super) value: *mut f32,
+    pub(super) value: *mut (),
     pub(super) value_bytes: *mut u8,
     /// What is added to `scale ·` the result.
-    pub(super) addend: *const f32,
-    pub(super) sum: *mut f32,
+    pub(super) addend: *const (),
+    pub(super) sum: *mut (),
     pub(super) sum_bytes: *mut u8,
     /// What value and sum are multiplied with before they are rounded to bytes.
     pub(super) per_step: [f32; 2],
@@ -59,6 +62,8 @@ pub(super) struct Tile<'a> {
     /// Tiles, one beside the other.
     pub(super) count: usize,
     pub(super) epilogue: Epilogue,
+    /// [`store`] for the instruction set and the elements of the maps that are no bytes.
+    pub(super) end: TileEnd,
     /// Memory to ask for on the way.
     pub(super) ahead: Ahead,
 }
@@ -66,9 +71,9 @@ pub(super) struct Tile<'a> {
 impl Tile<'_> {
     /// Whether all that the microkernel of `pixels` pixels touches lies in the memory of the maps and of
     /// the packed weights.
-    pub(super) fn lies_in(
+    pub(super) fn lies_in<E: Element>(
         &self,
-        (bytes, floats): (Shared<'_, u8>, Shared<'_, f32>),
+        (bytes, floats): (Shared<'_, u8>, Shared<'_, E>),
         weights: &Arena<i8>,
         pixels: usize,
     ) -> bool {
@@ -85,7 +90,7 @@ impl Tile<'_> {
             let in_bytes = [target.value_bytes, target.sum_bytes];
             in_floats
                 .iter()
-                .all(|at| at.is_null() || floats.holds(*at, count))
+                .all(|at| at.is_null() || floats.holds(at.cast(), count))
                 && in_bytes
                     .iter()
                     .all(|at| at.is_null() || bytes.holds(*at, count))
@@ -103,14 +108,14 @@ impl Tile<'_> {
 /// A microkernel for a number of vectors and pixels.
 pub(super) type TileKernel = unsafe fn(&Tile<'_>);
 
+/// What stores the sums `[vectors][pixels]` of a tile from its first pixel on.
+pub(super) type TileEnd = unsafe fn(&Tile<'_>, *const i32, [usize; 3]);
+
 /// # Safety
 /// All pointers of the tile must be valid for what the kernel reads and writes: `PX` pixels of each of its
-/// tiles, all taps, `NV` vectors. `store` is [`store`] for the same instruction set.
+/// tiles, all taps, `NV` vectors.
 #[inline(always)]
-unsafe fn tile<S: Bytes, const NV: usize, const PX: usize>(
-    tile: &Tile<'_>,
-    store: unsafe fn(&Tile<'_>, *const i32, [usize; 3]),
-) {
+unsafe fn tile<S: Bytes, const NV: usize, const PX: usize>(tile: &Tile<'_>) {
     let stride = tile.pixel_stride;
     // SAFETY: by the contract above; places inside a block follow from its layout.
     unsafe {
@@ -156,7 +161,7 @@ unsafe fn tile<S: Bytes, const NV: usize, const PX: usize>(
                     S::store_sums(to.add((v * PX + px) * S::LANES), sums[v][px]);
                 }
             }
-            store(tile, to, [NV, PX, first_pixel]);
+            (tile.end)(tile, to, [NV, PX, first_pixel]);
         }
     }
 }
@@ -170,7 +175,7 @@ struct Line(#[allow(dead_code)] [i32; BLOCK]);
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn store<S: Bytes>(
+unsafe fn store<S: Bytes, E: Element>(
     tile: &Tile<'_>,
     sums: *const i32,
     [vectors, pixels, first_pixel]: [usize; 3],
@@ -196,10 +201,11 @@ unsafe fn store<S: Bytes>(
                 }
             }
             if !target.value.is_null() {
+                let to = target.value.cast::<E>();
                 for px in 0..pixels {
                     let sum = S::to_f32(S::load_sums(sums.add(px * S::LANES)));
                     let value = rectified::<S>(S::fma(sum, scale, bias), relu[0]);
-                    S::store(target.value.add(first + px * BLOCK), value);
+                    E::store::<S>(to.add(first + px * BLOCK), value);
                 }
             }
             if target.addend.is_null() {
@@ -207,13 +213,14 @@ unsafe fn store<S: Bytes>(
             }
             let (scale, bias) = (S::mul(scale, factor), S::mul(bias, factor));
             let per_step = S::splat(target.per_step[1]);
+            let (addend, to) = (target.addend.cast::<E>(), target.sum.cast::<E>());
             for px in 0..pixels {
                 let place = first + px * BLOCK;
                 let sum = S::to_f32(S::load_sums(sums.add(px * S::LANES)));
-                let base = S::add(bias, S::load(target.addend.add(place)));
+                let base = S::add(bias, E::load::<S>(addend.add(place)));
                 let total = rectified::<S>(S::fma(sum, scale, base), relu[1]);
-                if !target.sum.is_null() {
-                    S::store(target.sum.add(place), total);
+                if !to.is_null() {
+                    E::store::<S>(to.add(place), total);
                 }
                 if !target.sum_bytes.is_null() {
                     S::store_bytes(target.sum_bytes.add(place), S::mul(total, per_step));
@@ -234,16 +241,7 @@ macro_rules! kernels {
             #[target_feature(enable = $feature)]
             unsafe fn run<const NV: usize, const PX: usize>(t: &Tile<'_>) {
                 // SAFETY: the caller's contract is the same.
-                unsafe { tile::<$simd, NV, PX>(t, finish) }
-            }
-
-            /// # Safety
-            /// As [`store`](super::store), on a processor with the instruction set.
-            #[target_feature(enable = $feature)]
-            #[inline(never)]
-            unsafe fn finish(t: &Tile<'_>, sums: *const i32, of: [usize; 3]) {
-                // SAFETY: the caller's contract is the same.
-                unsafe { store::<$simd>(t, sums, of) }
+                unsafe { tile::<$simd, NV, PX>(t) }
             }
 
             kernels!(@table $vectors $pixels);
@@ -280,14 +278,16 @@ kernels!(avx2, crate::simd::Avx2, "avx2,fma", [2], [1 2 3 4]);
 /// As [`tile`].
 unsafe fn run_portable<const PX: usize>(t: &Tile<'_>) {
     // SAFETY: the caller's contract is the same.
-    unsafe { tile::<crate::simd::Portable, 4, PX>(t, store::<crate::simd::Portable>) }
+    unsafe { tile::<crate::simd::Portable, 4, PX>(t) }
 }
 
 /// The microkernel for a panel of `blocks` output blocks and a tile of `pixels` pixels.
 pub(super) fn kernel(products: ByteProducts, blocks: usize, pixels: usize) -> TileKernel {
     match products {
         #[cfg(target_arch = "x86_64")]
-        ByteProducts::Avx512Vnni => avx512_vnni::kernel(blocks, pixels),
+        ByteProducts::Avx512VnniBf16 | ByteProducts::Avx512Vnni => {
+            avx512_vnni::kernel(blocks, pixels)
+        }
         #[cfg(target_arch = "x86_64")]
         ByteProducts::Avx512 => avx512::kernel(blocks, pixels),
         #[cfg(target_arch = "x86_64")]
@@ -297,4 +297,58 @@ pub(super) fn kernel(products: ByteProducts, blocks: usize, pixels: usize) -> Ti
         ByteProducts::Portable if pixels == 1 => run_portable::<1>,
         ByteProducts::Portable => run_portable::<2>,
     }
+}
+
+macro_rules! ends {
+    ($($name:ident $set:ident $feature:literal),*) => {$(
+        /// # Safety
+        /// As [`store`], on a processor with the instruction set.
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = $feature)]
+        unsafe fn $name<E: Element>(t: &Tile<'_>, sums: *const i32, of: [usize; 3]) {
+            // SAFETY: the caller's contract is the same.
+            unsafe { store::<crate::simd::$set, E>(t, sums, of) }
+        }
+    )*};
+}
+
+ends!(
+    end_avx512_bf16 Avx512Bf16 "avx512f,avx512bw,avx512bf16",
+    end_avx512 Avx512 "avx512f,avx512bw",
+    end_avx2 Avx2 "avx2,fma"
+);
+
+/// The elements that a tile's end is compiled for.
+struct EndOf(ByteProducts);
+
+impl EndOf {
+    fn end<E: Element>(self) -> TileEnd {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            ByteProducts::Avx512VnniBf16 => end_avx512_bf16::<E>,
+            #[cfg(target_arch = "x86_64")]
+            ByteProducts::Avx512Vnni | ByteProducts::Avx512 => end_avx512::<E>,
+            #[cfg(target_arch = "x86_64")]
+            ByteProducts::AvxVnni | ByteProducts::Avx2 => end_avx2::<E>,
+            ByteProducts::Portable => store::<crate::simd::Portable, E>,
+        }
+    }
+}
+
+/// Elements are named here, so that this crate compiles the ends and not each that uses them.
+impl PerElement for EndOf {
+    type Of<E: 'static> = TileEnd;
+
+    fn of_f32(self) -> TileEnd {
+        self.end::<f32>()
+    }
+
+    fn of_bf16(self) -> TileEnd {
+        self.end::<bf16>()
+    }
+}
+
+/// What stores the sums of tiles, beside maps of `E`.
+pub(super) fn end<E: Element>(products: ByteProducts) -> TileEnd {
+    E::choose(EndOf(products))
 }

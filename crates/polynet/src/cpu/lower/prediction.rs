@@ -30,11 +30,7 @@ pub(in crate::cpu) struct Prediction {
 
 /// Lowers a graph for prediction.
 pub(in crate::cpu) fn prediction(graph: &Graph, precision: Precision) -> Prediction {
-    let transforms = match precision {
-        Precision::F32 => Transforms::WherePossible,
-        Precision::Bf16 => Transforms::Never,
-    };
-    let mut lowered = steps(graph, Terms::Merged, transforms);
+    let mut lowered = steps(graph, Terms::Merged, Transforms::of(precision));
     add_in_place(&mut lowered.program);
     lowered.program.set_halos();
     lowered.with_results()

@@ -1,8 +1,8 @@
 //! Prediction with maps of bytes.
 //!
 //! A map that is never negative, because it is what a ReLU gives or pools of that, can be read as bytes.
-//! Convolutions that read such maps multiply bytes; their results are kept as `f32`, as bytes, or as both,
-//! by who reads them: sums, pools and the classifier read `f32`.
+//! Convolutions that read such maps multiply bytes; their results are kept as floating-point numbers, as bytes,
+//! or as both, by who reads them: sums, pools and the classifier read the former.
 
 use super::prediction::{Prediction, Terms, add_in_place, steps};
 use crate::arch::graph::Graph;
@@ -10,18 +10,20 @@ use crate::cpu::buffers::{Buffer, BufferId};
 use crate::cpu::program::{
     ByteStore, ByteSum, ConvPart, ConvSource, Program, Step, SumStore, Transforms, ValueStore,
 };
+use crate::step::Precision;
 use std::collections::HashMap;
 
 /// Two convolutions that read one map with different steps: the nodes of one part of each.
 pub(in crate::cpu) struct StepsDiffer(pub(in crate::cpu) [ConvPart; 2]);
 
 /// Lowers a graph for prediction in which those convolutions multiply bytes that have a step, what one in
-/// their input is worth.
+/// their input is worth. The other maps are in a precision.
 pub(in crate::cpu) fn quantized(
     graph: &Graph,
+    precision: Precision,
     step_of: &dyn Fn(&ConvPart) -> Option<f32>,
 ) -> Result<Prediction, StepsDiffer> {
-    let mut lowered = unrounded(graph);
+    let mut lowered = steps(graph, Terms::Apart, Transforms::of(precision));
     let mut rounding = Rounding::new(&lowered.program, step_of)?;
     let old = std::mem::take(&mut lowered.program.steps);
     let mut new = Vec::with_capacity(old.len());
@@ -38,9 +40,9 @@ pub(in crate::cpu) fn quantized(
     Ok(lowered.with_results())
 }
 
-/// The same steps with nothing rounded yet.
+/// The same steps with nothing rounded yet, in `f32`.
 pub(in crate::cpu) fn unrounded(graph: &Graph) -> Prediction {
-    steps(graph, Terms::Apart, Transforms::WherePossible)
+    steps(graph, Terms::Apart, Transforms::of(Precision::F32))
 }
 
 /// Each convolution of a program that can multiply bytes: its step's index.
@@ -99,9 +101,9 @@ struct Rounding {
     is_quantized: Vec<bool>,
     /// The steps of the buffers that are read as bytes.
     wanted: HashMap<BufferId, f32>,
-    /// Whether a buffer is read as `f32`.
+    /// Whether a buffer is read as it is.
     is_float: Vec<bool>,
-    /// The buffers of bytes, by those of `f32`.
+    /// The buffers of bytes, by those that they are made of.
     bytes: HashMap<BufferId, BufferId>,
 }
 
@@ -161,7 +163,7 @@ impl Rounding {
         })
     }
 
-    /// The buffer of bytes beside one of `f32`.
+    /// The buffer of bytes beside another one.
     fn bytes_of(&mut self, program: &mut Program, id: BufferId) -> BufferId {
         *self.bytes.entry(id).or_insert_with(|| {
             program
