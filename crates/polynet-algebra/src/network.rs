@@ -17,14 +17,16 @@ use std::str::FromStr;
 
 use crate::ast::{self, Atom, Clause, Factor, ItemBody, Part, Product, Syntax, Token};
 use crate::error::{Error, ErrorKind, Span, Spanned};
-use crate::polynomial::Polynomial;
+use crate::parser::MAX_DEPTH;
+use crate::polynomial::{MAX_SIZE, Polynomial};
 
 /// The most modules of one text after repetition.
 pub const MAX_MODULES: usize = 10_000;
 
-/// The most blocks and identities, written out in full, of everything that one text builds.
-/// Bounds the time that a text takes.
-pub const MAX_TOTAL_SIZE: usize = 250_000;
+/// The most blocks and identities, written out in full, of everything that one text builds: of the
+/// largest polynomial, whose text has a sum in a sum as deep as a text may go, and no more. Bounds the
+/// time that a text takes.
+pub const MAX_TOTAL_SIZE: usize = (MAX_DEPTH + 1) * MAX_SIZE;
 
 /// The most bytes that the texts of all modules of a text take after repetition.
 const MAX_MODULE_TEXT: usize = 1024 * 1024;
@@ -150,15 +152,27 @@ impl<'s> Reader<'s> {
 
     fn sum(&mut self, sum: &ast::Sum) -> Result<Polynomial, Error> {
         let products = sum.elements().map(|product| self.product(product));
-        let products: Vec<Polynomial> = products.collect::<Result<_, _>>()?;
-        self.built(Polynomial::sum(products), sum)
+        let mut products: Vec<Polynomial> = products.collect::<Result<_, _>>()?;
+        match (products.pop(), products.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (last, _) => self.built(Polynomial::sum(products.into_iter().chain(last)), sum),
+        }
     }
 
     fn product(&mut self, product: &Product) -> Result<Polynomial, Error> {
         let mut composed = Polynomial::identity();
         for factor in product.factors.iter().rev() {
             let outer = self.factor(factor)?;
-            composed = self.built(outer.compose(&composed), factor)?;
+            let result = outer.compose(&composed);
+            composed = match &factor {
+                // One letter before what is there already.
+                Factor {
+                    atom: Atom::Block(..),
+                    power: None,
+                    ..
+                } => self.placed(result, factor)?,
+                _ => self.built(result, factor)?,
+            };
         }
         Ok(composed)
     }
@@ -181,13 +195,22 @@ impl<'s> Reader<'s> {
         }
     }
 
+    /// Says where an error happened.
+    fn placed(
+        &self,
+        result: Result<Polynomial, Error>,
+        node: &impl Syntax,
+    ) -> Result<Polynomial, Error> {
+        result.map_err(|error| error.at(self.source, node.span()))
+    }
+
     /// Says where an error happened, and counts what was built.
     fn built(
         &mut self,
         result: Result<Polynomial, Error>,
         node: &impl Syntax,
     ) -> Result<Polynomial, Error> {
-        let polynomial = result.map_err(|error| error.at(self.source, node.span()))?;
+        let polynomial = self.placed(result, node)?;
         self.size += polynomial.size();
         let limit = MAX_TOTAL_SIZE;
         let over = ErrorKind::OverLimit {
