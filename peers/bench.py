@@ -24,7 +24,8 @@ import numpy as np
 
 import saved
 
-# Prediction: preset, input size, batch, precision. Training: preset, batch.
+# Prediction: preset, input size, batch, precision. Training: network, batch, precision of ours; PyTorch's ways are all
+# there whatever it is.
 PREDICT = [
     ("very-deep-polynet", 331, 1, "f32"),
     ("very-deep-polynet", 331, 8, "f32"),
@@ -37,7 +38,16 @@ PREDICT = [
     ("resnet-152", 224, 1, "f32"),
     ("resnet-152", 224, 1, "int8"),
 ]
-TRAIN = [("ir-3-6-3", 8), ("very-deep-polynet", 2), ("small-polynet", 128)]
+TRAIN = [
+    (network, batch, precision)
+    for network, batch in [
+        ("ir-3-6-3", 8),
+        ("very-deep-polynet", 2),
+        ("small-polynet", 128),
+        ("small-polynet; width = 0.125", 64),
+    ]
+    for precision in ["f32", "bf16"]
+]
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -281,7 +291,12 @@ def our_logits(arguments, folder, model, x, precision):
     return load_file(out)["logits"]
 
 
-def train_row(arguments, preset, batch):
+def train_name(preset, batch, precision):
+    kind = "" if precision == "f32" else f" {precision}"
+    return f"train {preset}{kind} batch {batch}"
+
+
+def train_row(arguments, preset, batch, precision):
     graph = os.path.join(arguments.out, f"{preset}.json")
     os.makedirs(arguments.out, exist_ok=True)
     with open(graph, "w") as file:
@@ -289,7 +304,7 @@ def train_row(arguments, preset, batch):
     common = ["--threads", arguments.threads, "--repeat", arguments.repeat]
 
     def polynet():
-        result = ours(arguments, "bench", "train", "--preset", preset, "--batch", batch, *common, "--json")
+        result = ours(arguments, "bench", "train", "--preset", preset, "--batch", batch, "--precision", precision, *common, "--json")
         return result["median_s"], result["peak_rss_bytes"]
 
     def torch(way):
@@ -301,7 +316,7 @@ def train_row(arguments, preset, batch):
 
     ways = ["eager", "channels-last", "compiled", "autocast"]
     runners = {"polynet": polynet, **{f"PyTorch {way}": torch(way) for way in ways if way not in arguments.without}}
-    return Row(f"train {preset} batch {batch}", runners)
+    return Row(train_name(preset, batch, precision), runners)
 
 
 def process_row(arguments):
@@ -353,7 +368,7 @@ def main():
     kept = saved.path(machine)
     work = {f"predict {preset} {size} {precision} batch {batch}": (predict_row, preset, size, batch, precision)
             for preset, size, batch, precision in PREDICT}
-    work |= {f"train {preset} batch {batch}": (train_row, preset, batch) for preset, batch in TRAIN}
+    work |= {train_name(*row): (train_row, *row) for row in TRAIN}
     work["process"] = (process_row,)
     records, worse = [], []
     for name, (make, *parameters) in work.items():

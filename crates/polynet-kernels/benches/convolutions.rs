@@ -10,8 +10,8 @@
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use polynet_kernels::conv::{
-    Conv, InputGradient, QuantizedConv, QuantizedStores, QuantizedValue, QuantizedWeights, Rounded,
-    Value, Window, Winograd, weight_gradient,
+    Conv, GradientMemory, InputGradient, QuantizedConv, QuantizedStores, QuantizedValue,
+    QuantizedWeights, Rounded, Value, Window, Winograd, weight_gradient,
 };
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::{Element, Isa, bf16, peak};
@@ -188,7 +188,7 @@ fn forward<E: Element>(criterion: &mut Criterion<ShareOfPeak>, isa: Isa, kind: &
         group.bench_function(BenchmarkId::new("direct", layer.name()), |bencher| {
             bencher.iter(|| conv.run(&mut arena, &[from], stores));
         });
-        if E::DEPTH == 1 && Winograd::has(layer.window) {
+        if Winograd::has(layer.window) {
             let conv = Winograd::pack(
                 isa,
                 (layer.window, to.size().iter().product()),
@@ -243,11 +243,11 @@ fn quantized(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
     }
 }
 
-fn backward(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
-    let mut group = criterion.benchmark_group(format!("backward f32 {isa}"));
+fn backward<E: Element>(criterion: &mut Criterion<ShareOfPeak>, isa: Isa, kind: &str) {
+    let mut group = criterion.benchmark_group(format!("backward {kind} {isa}"));
     for layer in layers() {
         group.throughput(Throughput::Elements(layer.operations()));
-        let (mut arena, x, dy) = layer.maps::<f32>();
+        let (mut arena, x, dy) = layer.maps::<E>();
         group.bench_function(
             BenchmarkId::new("to the weights", layer.name()),
             |bencher| {
@@ -255,7 +255,7 @@ fn backward(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
             },
         );
         let segments = [&[layer.inputs][..], &[layer.outputs][..]];
-        let gradient = InputGradient::pack(isa, layer.window, segments, &layer.weights());
+        let gradient = InputGradient::<E>::pack(isa, layer.window, segments, &layer.weights());
         group.bench_function(BenchmarkId::new("to the input", layer.name()), |bencher| {
             bencher.iter(|| gradient.run(&mut arena, &[dy], &[x], false));
         });
@@ -268,7 +268,13 @@ fn backward(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
         });
         let place = (layer.window, x.size().iter().product());
         let weights = layer.weights();
-        let gradient = InputGradient::transformed_in(Vec::new(), isa, place, segments, &weights);
+        let gradient = InputGradient::<E>::transformed_in(
+            GradientMemory::default(),
+            isa,
+            place,
+            segments,
+            &weights,
+        );
         group.bench_function(
             BenchmarkId::new("to the input, transformed", layer.name()),
             |bencher| bencher.iter(|| gradient.run(&mut arena, &[dy], &[x], false)),
@@ -326,11 +332,12 @@ fn measure() {
         if !isa.multiplies_bf16() {
             let mut criterion = criterion(single);
             forward::<f32>(&mut criterion, isa, "f32");
-            backward(&mut criterion, isa);
+            backward::<f32>(&mut criterion, isa, "f32");
             criterion.final_summary();
         }
         let mut criterion = self::criterion(half);
         forward::<bf16>(&mut criterion, isa, "bf16");
+        backward::<bf16>(&mut criterion, isa, "bf16");
         criterion.final_summary();
         let bytes = best_of(|| peak::multiply_add_bytes(isa, 4_000_000));
         println!("{isa}: peak {:.0} GOP/s of bytes", bytes / 1e9);

@@ -23,7 +23,7 @@ pub use crate::window::Window;
 pub use ahead::NextWeights;
 pub use direct::Conv;
 pub use gradient::weight_gradient;
-pub use input_gradient::InputGradient;
+pub use input_gradient::{GradientMemory, InputGradient};
 pub use naive::convolve;
 pub use quantized::{
     QuantizedConv, QuantizedStores, QuantizedSum, QuantizedValue, QuantizedWeights, Rounded,

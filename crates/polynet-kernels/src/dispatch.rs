@@ -24,7 +24,19 @@ macro_rules! dispatch {
 
             fn of_bf16(self) -> Self::Of<half::bf16> {
                 type $element = half::bf16;
-                crate::dispatch::dispatch!(@ self.0, $function [, $element] ($($argument: $type),*))
+                #[cfg(target_arch = "x86_64")]
+                #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+                unsafe fn avx512_bf16($($argument: $type),*) {
+                    // SAFETY: the caller's contract is the same.
+                    unsafe { $function::<crate::simd::Avx512Bf16, $element>($($argument),*) }
+                }
+                match crate::simd::Isa::set(self.0) {
+                    #[cfg(target_arch = "x86_64")]
+                    crate::simd::InstructionSet::Avx512Bf16 => avx512_bf16,
+                    _ => crate::dispatch::dispatch!(
+                        @ self.0, $function [, $element] ($($argument: $type),*)
+                    ),
+                }
             }
         }
 

@@ -68,6 +68,14 @@ pub trait Lanes: Number {
     unsafe fn weights<S: Simd>(from: *const Self) -> Self::Operand<S>;
     /// Reads `DEPTH` inputs, the same for every lane.
     unsafe fn inputs<S: Simd>(from: *const Self) -> Self::Operand<S>;
+    /// Reads `LANES` elements of each of `DEPTH` pixels that lie `stride` apart.
+    unsafe fn pixels<S: Simd>(from: *const Self, stride: usize) -> Self::Operand<S>;
+    /// Reads `LANES` elements of one pixel, with zeros for the pixels after it.
+    unsafe fn last_pixel<S: Simd>(from: *const Self) -> Self::Operand<S>;
+    /// Writes `LANES · DEPTH` elements as [`Lanes::weights`] reads them.
+    unsafe fn write<S: Simd>(to: *mut Self, operand: Self::Operand<S>);
+    /// Writes `LANES · DEPTH` weights: in every lane an element of each of the first `DEPTH` vectors.
+    unsafe fn store_weights<S: Simd>(to: *mut Self, channels: [S::V; 2]);
     /// Adds the products of weights and inputs to the sum of every lane.
     unsafe fn multiply_add<S: Simd>(
         weights: Self::Operand<S>,
@@ -118,6 +126,30 @@ impl Lanes for f32 {
     }
 
     #[inline(always)]
+    unsafe fn pixels<S: Simd>(from: *const Self, _: usize) -> S::V {
+        // SAFETY: by the contract.
+        unsafe { S::load(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn last_pixel<S: Simd>(from: *const Self) -> S::V {
+        // SAFETY: by the contract.
+        unsafe { S::load(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd>(to: *mut Self, operand: S::V) {
+        // SAFETY: by the contract.
+        unsafe { S::store(to, operand) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_weights<S: Simd>(to: *mut Self, [channel, _]: [S::V; 2]) {
+        // SAFETY: by the contract.
+        unsafe { S::store(to, channel) }
+    }
+
+    #[inline(always)]
     unsafe fn multiply_add<S: Simd>(weights: S::V, inputs: S::V, sums: S::V) -> S::V {
         // SAFETY: by the contract.
         unsafe { S::fma(weights, inputs, sums) }
@@ -154,6 +186,30 @@ impl Lanes for bf16 {
     unsafe fn inputs<S: Simd>(from: *const Self) -> S::Pairs {
         // SAFETY: by the contract.
         unsafe { S::splat_pair(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn pixels<S: Simd>(from: *const Self, stride: usize) -> S::Pairs {
+        // SAFETY: by the contract.
+        unsafe { S::zip_pairs(from, from.add(stride)) }
+    }
+
+    #[inline(always)]
+    unsafe fn last_pixel<S: Simd>(from: *const Self) -> S::Pairs {
+        // SAFETY: by the contract.
+        unsafe { S::zip_zeros(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd>(to: *mut Self, operand: S::Pairs) {
+        // SAFETY: by the contract.
+        unsafe { S::write_pairs(to, operand) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_weights<S: Simd>(to: *mut Self, [first, second]: [S::V; 2]) {
+        // SAFETY: by the contract.
+        unsafe { S::store_pairs(to, first, second) }
     }
 
     #[inline(always)]

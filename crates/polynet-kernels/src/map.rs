@@ -20,9 +20,9 @@ pub use quantized::quantize;
 ///
 /// # Panics
 /// If a view leaves the arena, or channels or sizes do not fit.
-pub fn gate(
+pub fn gate<E: Element>(
     isa: Isa,
-    arena: &mut Arena,
+    arena: &mut Arena<E>,
     (scale, g): (f32, &View),
     gate: Option<&View>,
     to: &View,
@@ -50,18 +50,18 @@ pub fn gate(
         };
         let plane = &plane;
         // SAFETY: the planes lie in the arena; what is written is one task's alone.
-        unsafe { dispatch!(isa, gate_plane(plane: &Gate)) }
+        unsafe { dispatch!(isa, gate_plane<E: Element>(plane: &Gate<E>)) }
     });
 }
 
 /// A plane of a gradient, of a gate and of a result.
-struct Gate {
-    g: *const f32,
+struct Gate<E> {
+    g: *const E,
     g_row: usize,
-    gate: *const f32,
+    gate: *const E,
     gate_row: usize,
     scale: f32,
-    target: *mut f32,
+    target: *mut E,
     to_row: usize,
     size: [usize; 2],
     add: bool,
@@ -70,14 +70,14 @@ struct Gate {
 /// # Safety
 /// The processor has the instruction set and the planes are valid.
 #[inline(always)]
-unsafe fn gate_plane<S: Simd>(p: &Gate) {
+unsafe fn gate_plane<S: Simd, E: Element>(p: &Gate<E>) {
     // SAFETY: by the contract.
     unsafe {
         match (p.gate.is_null(), p.add) {
-            (true, true) => gate_pixels::<S, false, true>(p),
-            (true, false) => gate_pixels::<S, false, false>(p),
-            (false, true) => gate_pixels::<S, true, true>(p),
-            (false, false) => gate_pixels::<S, true, false>(p),
+            (true, true) => gate_pixels::<S, E, false, true>(p),
+            (true, false) => gate_pixels::<S, E, false, false>(p),
+            (false, true) => gate_pixels::<S, E, true, true>(p),
+            (false, false) => gate_pixels::<S, E, true, false>(p),
         }
     }
 }
@@ -85,7 +85,7 @@ unsafe fn gate_plane<S: Simd>(p: &Gate) {
 /// # Safety
 /// As [`gate_plane`].
 #[inline(always)]
-unsafe fn gate_pixels<S: Simd, const GATE: bool, const ADD: bool>(p: &Gate) {
+unsafe fn gate_pixels<S: Simd, E: Element, const GATE: bool, const ADD: bool>(p: &Gate<E>) {
     let &Gate {
         g,
         gate,
@@ -101,13 +101,16 @@ unsafe fn gate_pixels<S: Simd, const GATE: bool, const ADD: bool>(p: &Gate) {
             let (g, to) = (g.add(row * g_row), target.add(row * to_row));
             let gate = gate.wrapping_add(row * gate_row);
             for at in (0..size[1] * BLOCK).step_by(S::LANES) {
-                let mut g = S::load(g.add(at));
+                let mut g = E::load::<S>(g.add(at));
                 if GATE {
-                    g = S::where_positive(S::load(gate.add(at)), g);
+                    g = S::where_positive(E::load::<S>(gate.add(at)), g);
                 }
                 let to = to.add(at);
-                let before = if ADD { S::load(to) } else { S::splat(0.0) };
-                S::store(to, S::fma(scale, g, before));
+                let before = match ADD {
+                    true => E::load::<S>(to),
+                    false => S::splat(0.0),
+                };
+                E::store::<S>(to, S::fma(scale, g, before));
             }
         }
     }
@@ -239,7 +242,7 @@ pub(crate) mod tests {
         let isa = Isa::best();
         let view = |start, channels| View::new(start, 1, channels, [2, 3], 0);
         let len = view(0, 16).end();
-        let mut arena = Arena::new(3 * len);
+        let mut arena = Arena::<f32>::new(3 * len);
         let (a, b, to) = (view(0, 16), view(len, 16), view(2 * len, 16));
         let affine = Affine::new(&[1.0; 16], &[0.0; 16]);
         for (a, b, to, fits) in [

@@ -10,6 +10,7 @@ mod planes;
 mod sums;
 
 use crate::dispatch::dispatch;
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo, flat};
 use crate::map::Combined;
 use crate::planes::{check_apart, check_replacing, for_planes};
@@ -86,7 +87,7 @@ impl Applied {
     ///
     /// # Panics
     /// If a view leaves the arena, or channels or sizes do not fit.
-    pub fn forward(&self, isa: Isa, arena: &mut Arena, z: &View, y: &View) {
+    pub fn forward<E: Element>(&self, isa: Isa, arena: &mut Arena<E>, z: &View, y: &View) {
         self.check(&[z, y]);
         let combined = Combined {
             a: z,
@@ -104,10 +105,10 @@ impl Applied {
     ///
     /// # Panics
     /// As [`Applied::forward`], and if the layer has a ReLU.
-    pub fn add_forward(
+    pub fn add_forward<E: Element>(
         &self,
         isa: Isa,
-        arena: &mut Arena,
+        arena: &mut Arena<E>,
         (factor, z): (f32, &View),
         addend: Option<&View>,
         (to, relu): (&View, bool),
@@ -139,10 +140,10 @@ impl Applied {
     ///
     /// # Panics
     /// If a view leaves the arena, or channels or sizes do not fit.
-    pub fn backward(
+    pub fn backward<E: Element>(
         &self,
         isa: Isa,
-        arena: &mut Arena,
+        arena: &mut Arena<E>,
         (z, dy, dz): (&View, &View, &View),
         factor: f64,
     ) -> ParameterGradients {
@@ -157,10 +158,10 @@ impl Applied {
     ///
     /// # Panics
     /// As [`Applied::backward`].
-    pub fn gradient_sums(
+    pub fn gradient_sums<E: Element>(
         &self,
         isa: Isa,
-        arena: &Arena,
+        arena: &Arena<E>,
         (z, dy): (&View, &View),
         factor: f64,
     ) -> GradientSums {
@@ -193,10 +194,10 @@ impl Applied {
     ///
     /// # Panics
     /// As [`Applied::backward`].
-    pub fn backward_from(
+    pub fn backward_from<E: Element>(
         &self,
         isa: Isa,
-        arena: &mut Arena,
+        arena: &mut Arena<E>,
         (z, dy, dz): (&View, &View, &View),
         factor: f64,
         (sums, count): (&GradientSums, f64),
@@ -225,10 +226,10 @@ impl Applied {
     ///
     /// # Panics
     /// As [`Applied::backward`].
-    pub fn backward_fixed(
+    pub fn backward_fixed<E: Element>(
         &self,
         isa: Isa,
-        arena: &mut Arena,
+        arena: &mut Arena<E>,
         (z, dy, dz): (&View, &View, &View),
         factor: f64,
     ) {
@@ -245,10 +246,10 @@ impl Applied {
     }
 
     /// Writes `terms[0] · g + terms[1] · z + terms[2]`, where `g` is `dy` where the ReLU let through.
-    fn write_gradient(
+    fn write_gradient<E: Element>(
         &self,
         isa: Isa,
-        arena: &mut Arena,
+        arena: &mut Arena<E>,
         (z, dy, dz): (&View, &View, &View),
         terms: &[Arena; 3],
     ) {
@@ -270,12 +271,12 @@ impl Applied {
             };
             let plane = &plane;
             // SAFETY: the planes lie in the arena; what is written is one task's alone.
-            unsafe { dispatch!(isa, gradient_plane(plane: &MapPlane)) }
+            unsafe { dispatch!(isa, gradient_plane<E: Element>(plane: &MapPlane<E>)) }
         });
     }
 
     /// `Σ g` and `Σ g · (z − mean)` of every channel, where `g` is `dy` where the ReLU let through.
-    fn sums(&self, isa: Isa, arena: &Arena, z: &View, dy: &View) -> [Channels; 2] {
+    fn sums<E: Element>(&self, isa: Isa, arena: &Arena<E>, z: &View, dy: &View) -> [Channels; 2] {
         let memory = Shared::read_only(arena);
         let size = flat([z, dy]);
         let blocks = over_images(z, |image, block, sums| {
@@ -300,7 +301,9 @@ impl Applied {
             };
             let plane = &plane;
             // SAFETY: the planes lie in the arena, and nothing is written.
-            unsafe { dispatch!(isa, gradient_sums(plane: &MapPlane, sums: &mut Sums)) }
+            unsafe {
+                dispatch!(isa, gradient_sums<E: Element>(plane: &MapPlane<E>, sums: &mut Sums))
+            }
         });
         channels(&blocks, z.channels)
     }

@@ -1,11 +1,15 @@
 //! Pools and their gradients.
 
+mod gradient;
+
 use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo};
 use crate::planes::{check_apart, for_planes};
 use crate::simd::{Isa, Simd};
 use crate::window::Window;
+
+pub use gradient::{average_pool_gradient, max_pool_gradient, mean_pool_gradient};
 
 /// What a pool takes of a window; places outside the map are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,73 +140,11 @@ unsafe fn window_means<S: Simd, E: Element>(plane: &Plane<E>) {
     }
 }
 
-/// Adds the gradient of the input of a [`pool`] of means to `to`.
+/// The mean of every channel, in an arena of `f32`. The result is one row, and image `i` of the batch its
+/// pixel `i`: so all images of a batch go through the classifier's product at once.
 ///
 /// # Panics
-/// As [`pool`].
-pub fn mean_pool_gradient(isa: Isa, window: Window, arena: &mut Arena, gradient: &View, to: &View) {
-    check_apart(arena, &[gradient], to);
-    check_window(window, to, gradient);
-    let memory = Shared::of(arena);
-    for_planes(to, |image, block| {
-        let plane = Plane {
-            window,
-            from: *gradient,
-            // SAFETY: both views lie in the arena.
-            source: unsafe { memory.plane(gradient, image, block) },
-            to: *to,
-            // SAFETY: as above.
-            target: unsafe { memory.plane(to, image, block) },
-        };
-        let plane = &plane;
-        // SAFETY: the planes lie in their arenas; what is written is one task's alone.
-        unsafe { dispatch!(isa, spread_windows(plane: &Plane<f32>)) }
-    });
-}
-
-/// # Safety
-/// As [`max_plane`].
-#[inline(always)]
-unsafe fn spread_windows<S: Simd>(plane: &Plane<f32>) {
-    let (gradient, to) = (plane.from, plane.to);
-    for row in 0..gradient.height {
-        let rows = inside(row, 0, &plane.window, to.height);
-        for column in 0..gradient.width {
-            let columns = inside(column, 1, &plane.window, to.width);
-            let factor = 1.0 / (rows.len() * columns.len()) as f32;
-            for lane in (0..BLOCK).step_by(S::LANES) {
-                // SAFETY: by the contract; rows and columns are inside the map.
-                unsafe {
-                    let from = row * gradient.row_stride() + column * BLOCK + lane;
-                    let g = S::mul(S::load(plane.source.add(from)), S::splat(factor));
-                    for y in rows.clone() {
-                        for x in columns.clone() {
-                            let place = plane.target.add(y * to.row_stride() + x * BLOCK + lane);
-                            S::store(place, S::add(S::load(place), g));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The mean of every channel. The result is one row, and image `i` of the batch its pixel `i`: so
-/// all images of a batch go through the classifier's product at once.
-///
-/// # Panics
-/// If a view leaves the arena, or channels or sizes do not fit.
-pub fn average_pool(isa: Isa, arena: &mut Arena, from: &View, to: &View) {
-    assert!(!to.overlaps(from), "a map is written while it is read");
-    assert!(to.end().max(from.end()) <= arena.len(), "maps in the arena");
-    let memory = Shared::of(arena);
-    means(isa, (memory, from), (memory, to));
-}
-
-/// [`average_pool`] into another arena.
-///
-/// # Panics
-/// As [`average_pool`].
+/// If a view leaves its arena, or channels or sizes do not fit.
 pub fn average_pool_into<E: Element>(
     isa: Isa,
     (arena, from): (&Arena<E>, &View),
@@ -210,23 +152,14 @@ pub fn average_pool_into<E: Element>(
 ) {
     assert!(from.end() <= arena.len(), "the map lies in its arena");
     assert!(to.end() <= to_arena.len(), "the result lies in its arena");
-    let memory = Shared::read_only(arena);
-    means(isa, (memory, from), (Shared::of(to_arena), to));
-}
-
-/// Means of a map that is only read, at a place that is only written.
-fn means<E: Element>(
-    isa: Isa,
-    (memory, from): (Shared<'_, E>, &View),
-    (to_memory, to): (Shared<'_, f32>, &View),
-) {
     assert_eq!(to.channels, from.channels, "channels");
     assert_eq!((to.images, to.size()), (1, [1, from.images]), "size");
+    let (memory, to_memory) = (Shared::read_only(arena), Shared::of(to_arena));
     for_planes(from, |image, block| {
         let plane = Plane {
             window: Window::POINT,
             from: *from,
-            // SAFETY: the callers have checked that the view lies in its arena.
+            // SAFETY: the view lies in its arena.
             source: unsafe { memory.plane(from, image, block) },
             to: *to,
             // SAFETY: as above.
@@ -255,113 +188,6 @@ unsafe fn mean_plane<S: Simd, E: Element>(plane: &Plane<E, f32>) {
                 }
             }
             S::store(plane.target.add(lane), S::mul(sum, S::splat(factor)));
-        }
-    }
-}
-
-/// Adds the gradient of the input of a [`pool`] of maxima to `to`: that of a window goes to its largest element,
-/// the first of equals in row-major order.
-///
-/// # Panics
-/// As [`pool`].
-pub fn max_pool_gradient(
-    isa: Isa,
-    window: Window,
-    arena: &mut Arena,
-    (from, gradient): (&View, &View),
-    to: &View,
-) {
-    check_apart(arena, &[from], to);
-    check_apart(arena, &[gradient], to);
-    check_window(window, from, gradient);
-    assert_eq!(from.size(), to.size(), "size");
-    let _ = isa;
-    let memory = Shared::of(arena);
-    for_planes(to, |image, block| {
-        // SAFETY: the views lie in the arena; a plane is one task's alone.
-        unsafe {
-            let source = memory.plane(from, image, block).cast_const();
-            let gradient_plane = memory.plane(gradient, image, block).cast_const();
-            let target = memory.plane(to, image, block);
-            for row in 0..gradient.height {
-                let rows = inside(row, 0, &window, from.height);
-                for column in 0..gradient.width {
-                    let columns = inside(column, 1, &window, from.width);
-                    let mut best = [f32::NEG_INFINITY; BLOCK];
-                    let mut place = [0_usize; BLOCK];
-                    for y in rows.clone() {
-                        for x in columns.clone() {
-                            let pixel = source.add(y * from.row_stride() + x * BLOCK);
-                            let at = y * to.row_stride() + x * BLOCK;
-                            for lane in 0..BLOCK {
-                                let value = *pixel.add(lane);
-                                if value > best[lane] {
-                                    best[lane] = value;
-                                    place[lane] = at;
-                                }
-                            }
-                        }
-                    }
-                    let g = gradient_plane.add(row * gradient.row_stride() + column * BLOCK);
-                    for (lane, place) in place.iter().enumerate() {
-                        *target.add(place + lane) += *g.add(lane);
-                    }
-                }
-            }
-        }
-    });
-}
-
-/// The gradient of [`average_pool`]'s input, written to `to`.
-///
-/// # Panics
-/// As [`average_pool`].
-pub fn average_pool_gradient(isa: Isa, arena: &mut Arena, gradient: &View, to: &View) {
-    assert!(
-        to.end().max(gradient.end()) <= arena.len(),
-        "maps in the arena"
-    );
-    assert!(!to.overlaps(gradient), "a map is written while it is read");
-    assert_eq!(to.channels, gradient.channels, "channels");
-    assert_eq!(
-        (gradient.images, gradient.size()),
-        (1, [1, to.images]),
-        "size"
-    );
-    clear_halo(to, arena);
-    let memory = Shared::of(arena);
-    let factor = 1.0 / (to.height * to.width) as f32;
-    for_planes(to, |image, block| {
-        let plane = Plane {
-            window: Window::POINT,
-            from: *gradient,
-            // SAFETY: both views lie in the arena.
-            source: unsafe { memory.at(gradient.at(0, block, 0, image), BLOCK) },
-            to: *to,
-            // SAFETY: as above.
-            target: unsafe { memory.plane(to, image, block) },
-        };
-        let plane = &plane;
-        // SAFETY: the planes lie in their arenas; what is written is one task's alone.
-        unsafe { dispatch!(isa, spread_plane(plane: &Plane<f32>, factor: f32)) }
-    });
-}
-
-/// # Safety
-/// As [`max_plane`].
-#[inline(always)]
-unsafe fn spread_plane<S: Simd>(plane: &Plane<f32>, factor: f32) {
-    let to = plane.to;
-    for lane in (0..BLOCK).step_by(S::LANES) {
-        // SAFETY: by the contract.
-        unsafe {
-            let value = S::mul(S::load(plane.source.add(lane)), S::splat(factor));
-            for row in 0..to.height {
-                for column in 0..to.width {
-                    let place = row * to.row_stride() + column * BLOCK + lane;
-                    S::store(plane.target.add(place), value);
-                }
-            }
         }
     }
 }

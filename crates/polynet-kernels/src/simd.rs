@@ -30,7 +30,7 @@ use std::str::FromStr;
 /// The instruction sets that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum InstructionSet {
-    /// 16 lanes, and products of bf16: AVX-512 F and BF16. For f32 the same as [`Self::Avx512`].
+    /// 16 lanes, and products of bf16: AVX-512 F, BW and BF16. For f32 the same as [`Self::Avx512`].
     Avx512Bf16,
     /// 16 lanes: AVX-512 F.
     Avx512,
@@ -57,7 +57,9 @@ impl InstructionSet {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => {
-                Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16")
+                Self::Avx512.is_available()
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512bf16")
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => is_x86_feature_detected!("avx512f"),

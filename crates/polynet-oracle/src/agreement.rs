@@ -218,6 +218,65 @@ impl Case {
             );
         }
     }
+
+    /// How far a step in bf16 lies from the oracle's, and how far the oracle's own lies whose tensors and
+    /// images are rounded to bf16: what no computation in bf16 can be expected to be below.
+    pub fn distances_in_bf16(&self, request: &Request, found: &Found) -> [Distance; 2] {
+        let asked = self.asked(request);
+        let images: Vec<f64> = self.images.iter().copied().map(f64::from).collect();
+        let pass = Pass::new(&self.graph, &self.tensors, &images, &asked);
+        let exact = pass.backward(&self.labels, &HashSet::new());
+        let tensors: Vec<Vec<f64>> = self.tensors.iter().map(|v| in_bf16(v)).collect();
+        let images = in_bf16(&images);
+        let rounded = Pass::new(&self.graph, &tensors, &images, &asked);
+        let of_rounded = rounded.backward(&self.labels, &HashSet::new());
+        let logits = pass.logits();
+        let distance = |loss: f64, found: &[f64], tensors: &[Option<Vec<f64>>]| Distance {
+            loss: (loss / exact.loss - 1.0).abs(),
+            logits: deviation(&logits, found) / largest(&logits),
+            gradient: relative(&exact.tensors, tensors),
+        };
+        let gradients = found.tensors.iter().map(|g| g.as_deref().map(wide));
+        let gradients: Vec<Option<Vec<f64>>> = gradients.collect();
+        [
+            distance(found.loss, &wide(&found.logits), &gradients),
+            distance(of_rounded.loss, &rounded.logits(), &of_rounded.tensors),
+        ]
+    }
+}
+
+/// How far a step lies from the oracle's.
+#[derive(Clone, Copy, Debug)]
+pub struct Distance {
+    /// Of the loss, relative to it.
+    pub loss: f64,
+    /// The largest of a logit, relative to the largest logit.
+    pub logits: f64,
+    /// Of the gradient of all parameters together, relative to its norm.
+    pub gradient: f64,
+}
+
+/// Numbers rounded to 8 bits.
+fn in_bf16(values: &[f64]) -> Vec<f64> {
+    let rounded = values.iter().map(|&value| {
+        let bits = (value as f32).to_bits();
+        let half = 0x7fff + (bits >> 16 & 1);
+        f64::from(f32::from_bits((bits + half) & 0xffff_0000))
+    });
+    rounded.collect()
+}
+
+/// The norm of all deviations, relative to that of the gradient.
+fn relative(exact: &[Option<Vec<f64>>], found: &[Option<Vec<f64>>]) -> f64 {
+    let (mut errors, mut squares) = (0.0, 0.0);
+    for (exact, found) in exact.iter().zip(found) {
+        assert_eq!(exact.is_some(), found.is_some());
+        for (a, b) in exact.iter().flatten().zip(found.iter().flatten()) {
+            errors += (a - b).powi(2);
+            squares += a * a;
+        }
+    }
+    (errors / squares).sqrt()
 }
 
 fn check_forward(name: &str, pass: &Pass<'_>, loss: f64, found: &Found) {

@@ -58,7 +58,7 @@ struct Train {
     /// Where to compute
     #[arg(long, default_value_t)]
     device: Device,
-    /// Numbers of the feature maps: f32, or bf16 on a GPU
+    /// Numbers of the feature maps: f32 or bf16
     #[arg(long, default_value_t)]
     precision: Precision,
     /// The chance that a path of the last module is dropped
@@ -212,7 +212,7 @@ fn measure_training(train: &Train) -> Result<Measurement> {
     let device = train.device.found()?;
     ensure!(
         train.precision == Precision::F32 || device.trains_in_bf16(),
-        "--precision bf16: {device} does not train in bf16, as some GPUs do; leave it out, or name another --device"
+        "--precision bf16: {device} does not train in bf16; leave it out, or name another --device"
     );
     let architecture = arguments.architecture()?;
     let graph = Arc::new(architecture.graph()?);

@@ -138,7 +138,7 @@ fn gradients_of_maps_that_do_not_fit_are_refused() {
 fn channels_that_no_gradient_holds_are_refused() {
     // Views may repeat, so that few elements have many channels.
     let view = View::new(0, 1, 1 << 20, [1, 1], 0);
-    let arena = Arena::new(view.end());
+    let arena = Arena::<f32>::new(view.end());
     let views = vec![view; 1 << 12];
     assert!(is_refused(|| {
         weight_gradient(Isa::best(), Window::POINT, &arena, &views, &views);
@@ -169,8 +169,8 @@ fn windows_without_a_meaning_are_refused() {
             let made = [
                 is_refused(|| Conv::<f32>::pack(isa, window, segments, weights, &bias)),
                 is_refused(|| Winograd::pack(isa, (window, 16), segments, weights, &bias)),
-                is_refused(|| InputGradient::pack(isa, window, segments, weights)),
-                is_refused(|| weight_gradient(isa, window, &arena, &[map], &[map])),
+                is_refused(|| InputGradient::<f32>::pack(isa, window, segments, weights)),
+                is_refused(|| weight_gradient::<f32>(isa, window, &arena, &[map], &[map])),
             ];
             assert_eq!(made, [true; 4], "{window:?}");
         }
@@ -178,8 +178,8 @@ fn windows_without_a_meaning_are_refused() {
     let wide = with(|window| window.padding[1] = 3);
     let weights = [0.0; 256 * 9];
     assert!(is_refused(|| {
-        let memory = Vec::new();
-        InputGradient::transformed_in(memory, Isa::best(), (wide, 16), segments, &weights);
+        let memory = GradientMemory::default();
+        InputGradient::<f32>::transformed_in(memory, Isa::best(), (wide, 16), segments, &weights);
     }));
 }
 

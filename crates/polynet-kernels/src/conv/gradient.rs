@@ -2,23 +2,30 @@
 //!
 //! `dW[out, in, tap] = Σ_pixels dY[pixel, out] · X[pixel + tap, in]`. A microkernel keeps the sums of
 //! `OUTPUTS` output channels times `NV` vectors of input channels in registers while it walks a row
-//! of pixels. Every element is summed in one order, whatever the number of threads.
+//! of pixels. Every element is summed in `f32` and in one order, whatever the number of threads.
+//!
+//! Products of bf16 take two pixels together. The inputs of both are put side by side as they are read, for `OUTPUTS`
+//! products; the gradients once for all input channels.
 
+mod lines;
 mod rows;
+mod store;
+mod zip;
 
-use super::pack::block_channels;
+use super::pack::{block_channels, steps};
 use super::stores::check_views;
-use crate::dispatch::dispatch;
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View};
-use crate::simd::{Isa, Simd};
+use crate::simd::Isa;
 use crate::window::Window;
+use lines::{Line, chunks, lines};
 use rayon::prelude::*;
 use std::cell::RefCell;
+use zip::zip;
 
 pub(super) use rows::{IN_BLOCKS, OUTPUTS, Row, SUMS, output_parts, row_kernel};
+pub(super) use store::Gradient;
 
-/// Pixels whose maps a task goes through before the next tap.
-const CHUNK_PIXELS: usize = 256;
 /// Tasks that are enough for all threads.
 const TASKS: usize = 32;
 /// Multiply-accumulates that are worth a task of their own.
@@ -30,10 +37,10 @@ const TASK_MACS: usize = 2_000_000;
 /// # Panics
 /// If a view leaves the arena, sizes do not fit, the halo of the inputs is narrower than the padding, or
 /// the window has numbers that [`Conv::pack`](super::Conv::pack) does not take.
-pub fn weight_gradient(
+pub fn weight_gradient<E: Element>(
     isa: Isa,
     window: Window,
-    arena: &Arena,
+    arena: &Arena<E>,
     inputs: &[View],
     outputs: &[View],
 ) -> Vec<f32> {
@@ -50,16 +57,8 @@ pub fn weight_gradient(
         outputs.iter().all(|view| view.halo == output.halo),
         "gradients of one halo"
     );
-    let job = Job {
-        isa,
-        window,
-        memory: Shared::read_only(arena),
-        inputs,
-        outputs,
-        channels: segments.each_ref().map(|segments| block_channels(segments)),
-        size: output.size(),
-        is_flat: window == Window::POINT && input.halo == 0 && output.halo == 0,
-    };
+    let mut zipped = Arena::default();
+    let job = Job::new(isa, window, (arena, &mut zipped), [inputs, outputs]);
     let [sources, targets] = &job.channels;
     let mut gradient = Vec::with_capacity(elements);
     let to = Gradient {
@@ -87,9 +86,9 @@ pub fn weight_gradient(
 ///
 /// # Panics
 /// If a view leaves the arena, or sizes do not fit.
-pub(super) fn check_maps(
+pub(super) fn check_maps<E: Element>(
     window: Window,
-    arena: &Arena,
+    arena: &Arena<E>,
     maps @ [inputs, outputs]: [&[View]; 2],
 ) -> [Vec<usize>; 2] {
     window.check();
@@ -132,106 +131,20 @@ pub(super) fn group_of(sources: &[(usize, usize)], group: usize) -> &[(usize, us
     &sources[group * IN_BLOCKS..end]
 }
 
-/// The gradient in row-major order, for tasks that write blocks of their own.
-pub(super) struct Gradient {
-    pub(super) values: *mut f32,
-    pub(super) in_channels: usize,
-    pub(super) taps: usize,
-}
-
-// SAFETY: every task writes other elements.
-unsafe impl Sync for Gradient {}
-
-impl Gradient {
-    /// Elements of the sums of a task: those of the taps, and as many after them as [`Gradient::store`] may
-    /// read.
-    pub(super) fn sums(&self) -> usize {
-        self.taps.next_multiple_of(BLOCK) * SUMS
-    }
-
-    /// Stores sums `[tap][16 outputs][IN_BLOCKS · 16]` of the input blocks `sources` and the output block
-    /// `target`, each a first channel and the channels in use.
-    ///
-    /// # Safety
-    /// The values have room for every channel and tap, and nothing else reads or writes those of these
-    /// blocks.
-    pub(super) unsafe fn store(
-        &self,
-        isa: Isa,
-        sums: &[f32],
-        sources: &[(usize, usize)],
-        (out_first, out_used): (usize, usize),
-    ) {
-        assert_eq!(sums.len(), self.sums(), "sums of a task");
-        let mut row = vec![0.0; (self.taps + 1) * BLOCK];
-        for lane in 0..out_used {
-            for (block, &(in_first, in_used)) in sources.iter().enumerate() {
-                let sums = &sums[(lane * IN_BLOCKS + block) * BLOCK..];
-                let interleaved: &[f32] = if self.taps == 1 {
-                    sums
-                } else {
-                    let interleaved = &mut Interleaved {
-                        sums,
-                        taps: self.taps,
-                        to: &mut row,
-                    };
-                    // SAFETY: the sums, and with them those from a lane on, hold a multiple of 16
-                    // taps.
-                    unsafe { dispatch!(isa, interleave(interleaved: &mut Interleaved<'_>)) }
-                    &row
-                };
-                let first = ((out_first + lane) * self.in_channels + in_first) * self.taps;
-                let from = interleaved.as_ptr();
-                // SAFETY: by the contract.
-                unsafe {
-                    let to = self.values.add(first);
-                    match in_used * self.taps {
-                        // No call of a function.
-                        BLOCK => to.copy_from_nonoverlapping(from, BLOCK),
-                        count => to.copy_from_nonoverlapping(from, count),
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Vectors of 16 inputs, `SUMS` apart, that become `[input][tap]`.
-struct Interleaved<'a> {
-    sums: &'a [f32],
-    taps: usize,
-    /// With room for 16 more.
-    to: &'a mut [f32],
-}
-
-/// # Safety
-/// The processor has the instruction set; the sums hold a multiple of 16 taps.
-#[inline(always)]
-unsafe fn interleave<S: Simd>(interleaved: &mut Interleaved<'_>) {
-    let taps = interleaved.taps;
-    assert!(interleaved.to.len() >= (taps + 1) * BLOCK);
-    // The last first: it may write beyond its input's taps, where the first are written after it.
-    for first in (0..taps).step_by(BLOCK).rev() {
-        // SAFETY: by the contract, and there is room for 16 more.
-        unsafe {
-            let from = interleaved.sums.as_ptr().add(first * SUMS);
-            S::transpose(from, SUMS, interleaved.to.as_mut_ptr().add(first), taps);
-        }
-    }
-}
-
-struct Job<'a> {
+struct Job<'a, E> {
     isa: Isa,
     window: Window,
-    memory: Shared<'a, f32>,
+    memory: Shared<'a, E>,
+    /// The gradients as the microkernel reads them, `[image][block][row][step][16 outputs][DEPTH pixels]`; nothing
+    /// where that is how they lie.
+    zipped: Shared<'a, E>,
     inputs: &'a [View],
     outputs: &'a [View],
     /// Of each block of those maps the first channel and the channels in use.
     channels: [Vec<(usize, usize)>; 2],
-    /// Rows and columns of the result.
+    /// Rows and columns of the result; one long row where no halo is between the rows.
     size: [usize; 2],
-    /// Whether neighbouring rows are one long row.
-    is_flat: bool,
+    lines: Vec<Line>,
 }
 
 /// A block of a list of views: the view and the block in it.
@@ -245,7 +158,41 @@ fn find(views: &[View], mut block: usize) -> (View, usize) {
     unreachable!("the views hold the block")
 }
 
-impl Job<'_> {
+impl<'a, E: Element> Job<'a, E> {
+    /// `zipped` is memory for gradients of pixels side by side.
+    fn new(
+        isa: Isa,
+        window: Window,
+        (arena, zipped): (&'a Arena<E>, &'a mut Arena<E>),
+        [inputs, outputs]: [&'a [View]; 2],
+    ) -> Self {
+        let (input, output) = (inputs[0], outputs[0]);
+        let is_flat = window == Window::POINT && input.halo == 0 && output.halo == 0;
+        let size = match (is_flat, output.size()) {
+            (true, [rows, columns]) => [1, rows * columns],
+            (false, size) => size,
+        };
+        let channels = [inputs, outputs].map(|views| {
+            let segments: Vec<usize> = views.iter().map(View::channels).collect();
+            block_channels(&segments)
+        });
+        let memory = Shared::read_only(arena);
+        if E::DEPTH > 1 {
+            *zipped = zip(isa, memory, outputs, size);
+        }
+        Self {
+            isa,
+            window,
+            memory,
+            zipped: Shared::read_only(zipped),
+            inputs,
+            outputs,
+            channels,
+            size,
+            lines: lines::<E>(output.images, size),
+        }
+    }
+
     /// Computes every pair of a group of input blocks and an output block by a task.
     ///
     /// # Safety
@@ -315,32 +262,50 @@ impl Job<'_> {
         let taps = self.window.taps();
         let [sources, targets] = &self.channels;
         let in_blocks = sources.len();
-        let kernel = row_kernel(self.isa, group_of(sources, group));
+        let stride = self.window.stride[1] * BLOCK;
+        let kernel = row_kernel(self.isa, group_of(sources, group), stride);
         let (_, used) = targets[target];
         // A last group may have one block, which the kernel alone reads.
         let sources: [(View, usize); IN_BLOCKS] = std::array::from_fn(|block| {
             let block = (group * IN_BLOCKS + block).min(in_blocks - 1);
             find(self.inputs, block)
         });
-        let target = find(self.outputs, target);
-        let mut list = Vec::new();
-        for [image, first, last] in self.chunks(images) {
-            let joined = if self.is_flat { last - first } else { 1 };
+        let in_image = self.lines.len() / self.outputs[0].images;
+        let lines = &self.lines[images[0] * in_image..images[1] * in_image];
+        let kernel_columns = self.window.kernel[1];
+        let row_stride = sources[0].0.row_stride() as isize;
+        let (mut starts, mut list) = (Vec::new(), Vec::new());
+        for chunk in chunks(lines) {
+            starts.clear();
+            starts.extend(chunk.iter().map(|line| self.start(line, &sources, target)));
             for tap in 0..taps {
+                let (row, column) = (tap / kernel_columns, tap % kernel_columns);
+                let offset = row as isize * row_stride + (column * BLOCK) as isize;
+                let sums = sums[tap * SUMS..(tap + 1) * SUMS].as_mut_ptr();
+                list.clear();
+                list.extend(chunk.iter().zip(&starts).filter_map(|(line, start)| {
+                    let inside = start.top + row as isize;
+                    (0..sources[0].0.height as isize)
+                        .contains(&inside)
+                        .then(|| {
+                            let inputs = start.inputs.map(|from| from.wrapping_offset(offset));
+                            debug_assert!(inputs.iter().all(|&from| {
+                                let elements = (line.pixels - 1) * stride + BLOCK;
+                                self.memory.holds(from, elements)
+                            }));
+                            Row {
+                                inputs,
+                                input_stride: stride,
+                                outputs: start.outputs,
+                                pixels: line.pixels,
+                                sums,
+                            }
+                        })
+                }));
                 for part in output_parts(used) {
-                    list.clear();
-                    let to = tap * SUMS + part * IN_BLOCKS * BLOCK;
-                    let to = sums[to..to + OUTPUTS * IN_BLOCKS * BLOCK].as_mut_ptr();
-                    for row in (first..last).step_by(joined) {
-                        let places = [image, row, tap];
-                        let row = self.row(&sources, &target, places, (part, joined));
-                        list.extend(row.map(|(inputs, outputs)| Row {
-                            inputs,
-                            input_stride: self.window.stride[1] * BLOCK,
-                            outputs,
-                            pixels: joined * self.size[1],
-                            sums: to,
-                        }));
+                    for row in list.iter_mut().filter(|_| part > 0) {
+                        row.outputs = row.outputs.wrapping_add(OUTPUTS * E::DEPTH);
+                        row.sums = row.sums.wrapping_add(OUTPUTS * IN_BLOCKS * BLOCK);
                     }
                     // SAFETY: the views lie in the arena, have the right sizes, and the halo is as
                     // wide as the padding; rows outside the map are left out.
@@ -350,47 +315,41 @@ impl Job<'_> {
         }
     }
 
-    /// Ranges of rows of each image, of about `CHUNK_PIXELS` pixels.
-    fn chunks(&self, [first, end]: [usize; 2]) -> impl Iterator<Item = [usize; 3]> {
-        let [height, width] = self.size;
-        let rows = (CHUNK_PIXELS / width).clamp(1, height);
-        (first..end).flat_map(move |image| {
-            (0..height)
-                .step_by(rows)
-                .map(move |first| [image, first, (first + rows).min(height)])
-        })
-    }
-
-    /// Where the inputs and the gradients of some rows in one begin; `None` where the tap is outside the map.
-    fn row(
-        &self,
-        sources: &[(View, usize); IN_BLOCKS],
-        (target, target_block): &(View, usize),
-        [image, row, tap]: [usize; 3],
-        (part, joined): (usize, usize),
-    ) -> Option<([*const f32; IN_BLOCKS], *const f32)> {
+    /// Where a line begins.
+    fn start(&self, line: &Line, sources: &[(View, usize); IN_BLOCKS], target: usize) -> Start<E> {
         let Window {
-            kernel,
-            stride,
-            padding,
+            stride, padding, ..
         } = self.window;
-        let y = (row * stride[0] + tap / kernel[1]).checked_sub(padding[0])?;
-        if y >= sources[0].0.height {
-            return None;
-        }
-        let left = (tap % kernel[1]) as isize - padding[1] as isize;
-        let last = joined * self.size[1] - 1;
+        let top = (line.row * stride[0]) as isize - padding[0] as isize;
+        let left = (line.first_pixel * stride[1]) as isize - padding[1] as isize;
         let inputs = sources.map(|(view, block)| {
-            let place = view.at(image, block, y, 0) as isize + left * BLOCK as isize;
-            let elements = (last * stride[1] + 1) * BLOCK;
-            // SAFETY: inside the view, its halo included.
-            unsafe { self.memory.at(place as usize, elements).cast_const() }
+            // SAFETY: the plane lies in the arena.
+            let plane = unsafe { self.memory.plane(&view, line.image, block).cast_const() };
+            plane.wrapping_offset(top * view.row_stride() as isize + left * BLOCK as isize)
         });
-        let place = target.at(image, *target_block, row, 0) + part;
-        let elements = last * BLOCK + OUTPUTS;
-        // SAFETY: inside the view.
-        Some((inputs, unsafe {
-            self.memory.at(place, elements).cast_const()
-        }))
+        let [rows, columns] = self.size;
+        let outputs = if E::DEPTH == 1 {
+            let (view, block) = find(self.outputs, target);
+            let place = view.at(line.image, block, line.row, 0) + line.first_pixel * BLOCK;
+            // SAFETY: inside the view.
+            unsafe { self.memory.at(place, line.pixels * BLOCK) }
+        } else {
+            let row = (line.image * self.channels[1].len() + target) * rows + line.row;
+            let place = row * steps::<E>(columns) * E::DEPTH + line.first_pixel;
+            // SAFETY: every row of every block is there.
+            unsafe { self.zipped.at(place * BLOCK, line.pixels * BLOCK) }
+        };
+        Start {
+            top,
+            inputs,
+            outputs,
+        }
     }
+}
+
+/// Where a line begins: the first tap's row, which may be outside the map, the inputs there, and the gradients.
+struct Start<E> {
+    top: isize,
+    inputs: [*const E; IN_BLOCKS],
+    outputs: *const E,
 }

@@ -7,22 +7,32 @@ use super::layer::{Grid, Layer};
 use super::pack::{Filters, check_weights};
 use super::stores::{Stores, Sum, Value};
 use super::winograd::Winograd;
+use crate::element::Element;
 use crate::layout::{Arena, View};
 use crate::simd::Isa;
 use crate::window::Window;
 
 /// The gradient of a convolution's input, with packed weights.
 #[derive(Debug)]
-pub struct InputGradient {
+pub struct InputGradient<E: Element = f32> {
     window: Window,
-    method: Method,
+    method: Method<E>,
+    /// Memory that the method does not use.
+    rest: GradientMemory<E>,
 }
 
 #[derive(Debug)]
-enum Method {
+enum Method<E: Element> {
     /// One for each remainder of the stride.
-    Direct(Vec<Conv>),
+    Direct(Vec<Conv<E>>),
     Transformed(Winograd),
+}
+
+/// Memory of packed weights that is used again.
+#[derive(Debug, Default)]
+pub struct GradientMemory<E: Element = f32> {
+    direct: Vec<Arena<E>>,
+    transformed: Arena,
 }
 
 /// The taps of a kernel that reach the pixels of one remainder, along one axis.
@@ -49,11 +59,13 @@ impl Axis {
 }
 
 impl InputGradient {
-    /// Columns of zeros that the gradient of the output needs beside its rows.
+    /// Columns of zeros that the gradient of the output needs beside its rows, whatever the element.
     pub fn halo(window: Window) -> usize {
         window.kernel[1].saturating_sub(1)
     }
+}
 
+impl<E: Element> InputGradient<E> {
     /// Packs the weights `[out_channels, in_channels, kernel_height, kernel_width]` of a convolution
     /// whose maps have channels in the given segments.
     ///
@@ -65,7 +77,13 @@ impl InputGradient {
         [inputs, outputs]: [&[usize]; 2],
         weights: &[f32],
     ) -> Self {
-        Self::pack_in(Vec::new(), isa, window, [inputs, outputs], weights)
+        Self::pack_in(
+            GradientMemory::default(),
+            isa,
+            window,
+            [inputs, outputs],
+            weights,
+        )
     }
 
     /// As [`InputGradient::pack`], in memory that is used again: that of
@@ -74,7 +92,7 @@ impl InputGradient {
     /// # Panics
     /// As [`InputGradient::pack`].
     pub fn pack_in(
-        mut memory: Vec<Arena>,
+        mut memory: GradientMemory<E>,
         isa: Isa,
         window: Window,
         [inputs, outputs]: [&[usize]; 2],
@@ -102,7 +120,7 @@ impl InputGradient {
                     stride: [1, 1],
                     padding: [0, 0],
                 };
-                let memory = memory.pop().unwrap_or_default();
+                let memory = memory.direct.pop().unwrap_or_default();
                 let segments = [outputs, inputs];
                 let layer = Layer {
                     border: [rows.border, columns.border],
@@ -118,6 +136,7 @@ impl InputGradient {
         Self {
             window,
             method: Method::Direct(parts),
+            rest: memory,
         }
     }
 
@@ -128,7 +147,7 @@ impl InputGradient {
     /// As [`InputGradient::pack`], if the window has no transform, or if its padding is as wide as its
     /// kernel.
     pub fn transformed_in(
-        mut memory: Vec<Arena>,
+        mut memory: GradientMemory<E>,
         isa: Isa,
         (window, pixels): (Window, usize),
         [inputs, outputs]: [&[usize]; 2],
@@ -147,22 +166,28 @@ impl InputGradient {
             padding.expect("a padding narrower than the kernel")
         });
         let turned = Window { padding, ..window };
-        let memory = memory.pop().unwrap_or_default();
+        let weights = std::mem::take(&mut memory.transformed);
         let zeros = vec![0.0; per_output / taps];
         let segments = [outputs, inputs];
-        let conv = Winograd::of_filters(memory, isa, (turned, pixels), segments, &filters, &zeros);
+        let conv = Winograd::of_filters(weights, isa, (turned, pixels), segments, &filters, &zeros);
         Self {
             window,
             method: Method::Transformed(conv),
+            rest: memory,
         }
     }
 
     /// The memory of the weights, for the next convolution.
-    pub fn into_memory(self) -> Vec<Arena> {
+    pub fn into_memory(self) -> GradientMemory<E> {
+        let mut memory = self.rest;
         match self.method {
-            Method::Direct(parts) => parts.into_iter().map(Conv::into_memory).collect(),
-            Method::Transformed(conv) => vec![conv.into_memory()],
+            Method::Direct(parts) => {
+                let parts = parts.into_iter().map(Conv::into_memory);
+                memory.direct.extend(parts);
+            }
+            Method::Transformed(conv) => memory.transformed = conv.into_memory(),
         }
+        memory
     }
 
     /// Writes the gradient of the input, or adds it to what is there if `add`.
@@ -170,7 +195,7 @@ impl InputGradient {
     /// # Panics
     /// As [`Conv::run`]; the halo of `gradients` must be at least [`InputGradient::halo`] unless it is computed by
     /// transforms.
-    pub fn run(&self, arena: &mut Arena, gradients: &[View], to: &[View], add: bool) {
+    pub fn run(&self, arena: &mut Arena<E>, gradients: &[View], to: &[View], add: bool) {
         let size = to.first().expect("a convolution has an input").size();
         let gradient_size = gradients
             .first()

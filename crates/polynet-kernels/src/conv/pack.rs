@@ -150,20 +150,20 @@ impl Filters<'_> {
                 let row = steps::<E>(in_used) * lanes * E::DEPTH;
                 let (part, after) = rest.split_at_mut(self.taps.len() * row);
                 rest = after;
-                if !in_used.is_multiple_of(E::DEPTH) {
-                    part.fill(E::default());
-                }
                 for (block, &target) in targets.iter().enumerate() {
                     self.columns(isa, source, target, columns);
-                    for (part, &tap) in part.chunks_exact_mut(row).zip(self.taps) {
-                        for input in 0..in_used {
-                            let from = &columns[(input * all_taps + tap) * BLOCK..][..BLOCK];
-                            let step = input / E::DEPTH * lanes + block * BLOCK;
-                            let to = &mut part[step * E::DEPTH + input % E::DEPTH..];
-                            for (to, from) in to.iter_mut().step_by(E::DEPTH).zip(from) {
-                                *to = E::from_f32(*from);
-                            }
-                        }
+                    let packing = &mut Packing {
+                        columns,
+                        all_taps,
+                        taps: self.taps,
+                        inputs: in_used,
+                        first_lane: block * BLOCK,
+                        lanes,
+                        to: part,
+                    };
+                    // SAFETY: the function checks its memory.
+                    unsafe {
+                        dispatch!(isa, pack_columns<E: Element>(packing: &mut Packing<'_, E>));
                     }
                 }
             }
@@ -206,6 +206,55 @@ impl Filters<'_> {
 
 thread_local! {
     static COLUMNS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The weights of an input and an output block on the way to their places in a panel.
+struct Packing<'a, E> {
+    /// `[input channel][tap of the array][output lane]`.
+    columns: &'a [f32],
+    all_taps: usize,
+    taps: &'a [usize],
+    /// Input channels.
+    inputs: usize,
+    first_lane: usize,
+    /// Output lanes of the panel.
+    lanes: usize,
+    /// `[tap][step][output lane]`, for bf16 of pairs.
+    to: &'a mut [E],
+}
+
+/// # Safety
+/// The processor has the instruction set.
+#[inline(always)]
+unsafe fn pack_columns<S: Simd, E: Element>(packing: &mut Packing<'_, E>) {
+    let &mut Packing {
+        columns,
+        all_taps,
+        inputs,
+        lanes,
+        ..
+    } = packing;
+    let mut place = packing.first_lane * E::DEPTH;
+    for &tap in packing.taps {
+        for input in (0..inputs).step_by(E::DEPTH) {
+            let column = |input: usize| &columns[(input * all_taps + tap) * BLOCK..][..BLOCK];
+            let first = column(input);
+            // The last step of an odd number of channels has zeros.
+            let second = match input + 1 < inputs {
+                true => column(input + 1),
+                false => &[0.0; BLOCK][..],
+            };
+            let to = &mut packing.to[place..place + BLOCK * E::DEPTH];
+            for lane in (0..BLOCK).step_by(S::LANES) {
+                // SAFETY: the slices hold a block.
+                unsafe {
+                    let channels = [first, second].map(|column| S::load(column.as_ptr().add(lane)));
+                    E::store_weights::<S>(to.as_mut_ptr().add(lane * E::DEPTH), channels);
+                }
+            }
+            place += lanes * E::DEPTH;
+        }
+    }
 }
 
 /// Groups of up to 16 rows that become columns of 16.

@@ -64,9 +64,10 @@ pub(super) fn read<E: Element>(arena: &Arena<E>, views: &[View]) -> Vec<f32> {
         .collect()
 }
 
-fn assert_close(case: &str, found: &[f32], expected: &[f32]) {
-    assert_near(1e-5, case, found, expected);
-}
+/// The error of a sum in `f32` of exact products, beside the largest of many.
+const SUMMED: f32 = 1e-5;
+/// The error of a result that is rounded to 8 bits once or, as a part of a sum, twice.
+const ROUNDED: f32 = 1.0 / 256.0;
 
 fn assert_near(tolerance: f32, case: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{case}");
@@ -151,12 +152,15 @@ fn tiles_are_all_pixels_of_a_row_once() {
     }
 }
 
+/// Numbers in −1…1 that are elements exactly.
+fn elements<E: Element>(seed: usize, count: usize) -> Vec<f32> {
+    let exact = |value: f32| E::from_f32(value).to_f32();
+    noise(seed, count).into_iter().map(exact).collect()
+}
+
 /// Convolutions whose weights and inputs are elements exactly, with results to `tolerance`.
 fn check_every_kernel<E: Element>(tolerance: f32) {
-    let noise = |seed, count| -> Vec<f32> {
-        let exact = |value: f32| E::from_f32(value).to_f32();
-        noise(seed, count).into_iter().map(exact).collect()
-    };
+    let noise = elements::<E>;
     for isa in Isa::available() {
         for case in cases() {
             let Case {
@@ -218,13 +222,12 @@ fn check_every_kernel<E: Element>(tolerance: f32) {
 
 #[test]
 fn every_kernel_agrees_with_the_definition() {
-    check_every_kernel::<f32>(1e-5);
+    check_every_kernel::<f32>(SUMMED);
 }
 
 #[test]
 fn every_kernel_of_bf16_agrees_with_the_definition() {
-    // A result is rounded to 8 bits.
-    check_every_kernel::<bf16>(1.0 / 256.0);
+    check_every_kernel::<bf16>(ROUNDED);
 }
 
 /// Windows with a transform, images and a size.
@@ -252,24 +255,34 @@ fn transformed_segments() -> [[&'static [usize]; 2]; 4] {
 
 #[test]
 fn transformed_convolutions_agree_with_the_definition() {
+    check_transformed::<f32>(SUMMED);
+}
+
+#[test]
+fn transformed_convolutions_of_bf16_agree_with_the_definition() {
+    check_transformed::<bf16>(ROUNDED);
+}
+
+/// Transformed convolutions of inputs that are elements exactly, with results to `tolerance`.
+fn check_transformed<E: Element>(tolerance: f32) {
     for isa in Isa::available() {
         for (window, images, size) in transformed_cases() {
             for [inputs, outputs] in transformed_segments() {
                 let name = format!("{isa} {window:?} {inputs:?} {outputs:?} {size:?}");
                 let in_channels: usize = inputs.iter().sum();
                 let out_channels: usize = outputs.iter().sum();
-                let x = noise(1, images * in_channels * size[0] * size[1]);
+                let x = elements::<E>(1, images * in_channels * size[0] * size[1]);
                 let weights = noise(2, out_channels * in_channels * window.taps());
                 let bias = noise(3, out_channels);
                 let out_size = window.output_size(size);
                 let pixels = images * out_size[0] * out_size[1];
-                let addend = noise(4, out_channels * pixels);
+                let addend = elements::<E>(4, out_channels * pixels);
                 let mut end = 0;
                 let from = place(&mut end, inputs, images, size, 1);
                 let to = place(&mut end, outputs, images, out_size, 2);
                 let sum = place(&mut end, outputs, images, out_size, 0);
-                let mut arena = Arena::new(end);
-                arena.as_mut_slice().fill(f32::NAN);
+                let mut arena = Arena::<E>::new(end);
+                arena.as_mut_slice().fill(E::from_f32(f32::NAN));
                 write(&mut arena, &from, &x);
                 write(&mut arena, &sum, &addend);
                 let conv =
@@ -290,12 +303,13 @@ fn transformed_convolutions_agree_with_the_definition() {
                 let shape = [images, in_channels, size[0], size[1]];
                 let expected = convolve(window, &x, shape, &weights, &bias);
                 let rectified: Vec<f32> = expected.iter().map(|y| y.max(0.0)).collect();
-                assert_close(&name, &read(&arena, &to), &rectified);
+                assert_near(tolerance, &name, &read(&arena, &to), &rectified);
                 let total = expected.iter().zip(&addend);
                 let total: Vec<f32> = total.map(|(y, a)| (0.3 * y + a).max(0.0)).collect();
-                assert_close(&name, &read(&arena, &sum), &total);
+                assert_near(tolerance, &name, &read(&arena, &sum), &total);
                 for view in to.iter().chain(&sum) {
-                    let all: f32 = arena.as_slice()[view.start()..view.end()].iter().sum();
+                    let all = &arena.as_slice()[view.start()..view.end()];
+                    let all: f32 = all.iter().map(|element| element.to_f32()).sum();
                     assert!(all.is_finite(), "{name}: halo and unused lanes are zero");
                 }
             }
@@ -305,34 +319,46 @@ fn transformed_convolutions_agree_with_the_definition() {
 
 #[test]
 fn transformed_gradients_agree_with_the_definition() {
+    check_transformed_gradients::<f32>(SUMMED);
+}
+
+#[test]
+fn transformed_gradients_of_bf16_agree_with_the_definition() {
+    check_transformed_gradients::<bf16>(ROUNDED);
+}
+
+/// Gradients whose weights and maps are elements exactly; those of the inputs to `tolerance`.
+fn check_transformed_gradients<E: Element>(tolerance: f32) {
     for isa in Isa::available() {
         for (window, images, size) in transformed_cases() {
             for segments @ [inputs, outputs] in transformed_segments() {
                 let name = format!("{isa} {window:?} {inputs:?} {outputs:?} {size:?}");
-                let case = GradientCase::new(window, segments, images, size);
+                let case = GradientCase::new::<E>(window, segments, images, size);
                 let mut end = 0;
                 let x = place(&mut end, inputs, images, size, 2);
                 let dy = place(&mut end, outputs, images, window.output_size(size), 0);
                 let dx = place(&mut end, inputs, images, size, 1);
-                let mut arena = Arena::new(end);
-                arena.as_mut_slice().fill(f32::NAN);
+                let mut arena = Arena::<E>::new(end);
+                arena.as_mut_slice().fill(E::from_f32(f32::NAN));
                 write(&mut arena, &x, &case.x);
                 write(&mut arena, &dy, &case.dy);
                 let expected = case.weight_gradient();
                 let found = Winograd::weight_gradient(isa, window, &arena, &x, &dy);
-                assert_close(&name, &found, &expected);
+                assert_near(SUMMED, &name, &found, &expected);
                 let maps = [&x[..], &dy];
                 let found = winograd::gradient::weight_gradient(isa, window, &arena, maps, 0);
-                assert_close(&name, &found, &expected);
-                let mut memory = vec![Arena::new(1_000_000)];
-                memory[0].as_mut_slice().fill(f32::NAN);
+                assert_near(SUMMED, &name, &found, &expected);
                 let layer = (window, images * size[0] * size[1]);
-                let conv =
-                    InputGradient::transformed_in(memory, isa, layer, segments, &case.weights);
+                let weights = vec![f32::NAN; case.weights.len()];
+                let make = |memory, weights: &[f32]| {
+                    InputGradient::<E>::transformed_in(memory, isa, layer, segments, weights)
+                };
+                let used = make(GradientMemory::default(), &weights).into_memory();
+                let conv = make(used, &case.weights);
                 conv.run(&mut arena, &dy, &dx, false);
                 conv.run(&mut arena, &dy, &dx, true);
                 let twice: Vec<f32> = case.input_gradient().iter().map(|dx| 2.0 * dx).collect();
-                assert_close(&name, &read(&arena, &dx), &twice);
+                assert_near(tolerance, &name, &read(&arena, &dx), &twice);
             }
         }
     }
@@ -350,7 +376,13 @@ struct GradientCase {
 }
 
 impl GradientCase {
-    fn new(window: Window, segments: [&[usize]; 2], images: usize, size: [usize; 2]) -> Self {
+    fn new<E: Element>(
+        window: Window,
+        segments: [&[usize]; 2],
+        images: usize,
+        size: [usize; 2],
+    ) -> Self {
+        let noise = elements::<E>;
         let channels = segments.map(|segments| segments.iter().sum());
         let [inputs, outputs] = channels;
         let [rows, columns] = window.output_size(size);
@@ -412,6 +444,16 @@ impl GradientCase {
 
 #[test]
 fn gradients_agree_with_the_definition() {
+    check_gradients::<f32>(SUMMED);
+}
+
+#[test]
+fn gradients_of_bf16_agree_with_the_definition() {
+    check_gradients::<bf16>(ROUNDED);
+}
+
+/// As [`check_transformed_gradients`], without transforms.
+fn check_gradients<E: Element>(tolerance: f32) {
     for isa in Isa::available() {
         for case in cases() {
             let Case {
@@ -423,24 +465,24 @@ fn gradients_agree_with_the_definition() {
                 out_halo,
             } = case;
             let name = format!("{isa} {window:?} {inputs:?} {outputs:?} {size:?}");
-            let case = GradientCase::new(window, [inputs, outputs], images, size);
+            let case = GradientCase::new::<E>(window, [inputs, outputs], images, size);
             let out_size = window.output_size(size);
             let mut end = 0;
             let x = place(&mut end, inputs, images, size, window.padding[1]);
             let halo = InputGradient::halo(window).max(out_halo);
             let dy = place(&mut end, outputs, images, out_size, halo);
             let dx = place(&mut end, inputs, images, size, out_halo);
-            let mut arena = Arena::new(end);
-            arena.as_mut_slice().fill(f32::NAN);
+            let mut arena = Arena::<E>::new(end);
+            arena.as_mut_slice().fill(E::from_f32(f32::NAN));
             write(&mut arena, &x, &case.x);
             write(&mut arena, &dy, &case.dy);
             let found = weight_gradient(isa, window, &arena, &x, &dy);
-            assert_close(&name, &found, &case.weight_gradient());
-            let conv = InputGradient::pack(isa, window, [inputs, outputs], &case.weights);
+            assert_near(SUMMED, &name, &found, &case.weight_gradient());
+            let conv = InputGradient::<E>::pack(isa, window, [inputs, outputs], &case.weights);
             conv.run(&mut arena, &dy, &dx, false);
             conv.run(&mut arena, &dy, &dx, true);
             let twice: Vec<f32> = case.input_gradient().iter().map(|dx| 2.0 * dx).collect();
-            assert_close(&name, &read(&arena, &dx), &twice);
+            assert_near(tolerance, &name, &read(&arena, &dx), &twice);
         }
     }
 }

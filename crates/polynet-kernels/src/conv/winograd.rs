@@ -199,10 +199,10 @@ impl Winograd {
     ///
     /// # Panics
     /// If a view leaves the arena, sizes do not fit, or the window has no transform.
-    pub fn weight_gradient(
+    pub fn weight_gradient<E: Element>(
         isa: Isa,
         window: Window,
-        arena: &Arena,
+        arena: &Arena<E>,
         inputs: &[View],
         outputs: &[View],
     ) -> Vec<f32> {

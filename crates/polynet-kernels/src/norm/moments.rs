@@ -2,6 +2,7 @@
 
 use super::sums::{Channels, Sums, Terms, add_plane, channels, over_images};
 use crate::dispatch::dispatch;
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, flat};
 use crate::simd::{Isa, Simd};
 
@@ -10,7 +11,7 @@ use crate::simd::{Isa, Simd};
 ///
 /// # Panics
 /// If the view leaves the arena.
-pub fn moments(isa: Isa, arena: &Arena, z: &View) -> (Channels, Channels) {
+pub fn moments<E: Element>(isa: Isa, arena: &Arena<E>, z: &View) -> (Channels, Channels) {
     assert!(z.end() <= arena.len(), "the map lies in the arena");
     let count = (z.images * z.height * z.width) as f64;
     let memory = Shared::read_only(arena);
@@ -29,16 +30,19 @@ pub fn moments(isa: Isa, arena: &Arena, z: &View) -> (Channels, Channels) {
         unsafe {
             dispatch!(
                 isa,
-                square_sums(size: [usize; 2], plane: &SumPlane, sums: &mut Sums)
+                square_sums<E: Element>(size: [usize; 2], plane: &SumPlane<E>, sums: &mut Sums)
             );
         }
     });
     let blocks = sums.iter().enumerate().map(|(block, sums)| {
         // SAFETY: a pixel has 16 channels.
-        let around = unsafe { around(block).cast::<[f32; BLOCK]>().read_unaligned() };
+        let around = unsafe { around(block).cast::<[E; BLOCK]>().read_unaligned() };
         let mean = sums[0].map(|sum| sum / count);
         let var = std::array::from_fn(|c| (sums[1][c] / count - mean[c] * mean[c]).max(0.0));
-        [std::array::from_fn(|c| mean[c] + f64::from(around[c])), var]
+        [
+            std::array::from_fn(|c| mean[c] + f64::from(around[c].to_f32())),
+            var,
+        ]
     });
     let blocks: Vec<Sums> = blocks.collect();
     let [mean, var] = channels(&blocks, z.channels);
@@ -78,20 +82,20 @@ pub fn merge_moments(maps: &[(usize, &[f64], &[f64])]) -> (Channels, Channels) {
 }
 
 /// A plane whose sums are wanted.
-struct SumPlane {
-    z: *const f32,
+struct SumPlane<E> {
+    z: *const E,
     z_row: usize,
     /// What is taken off every pixel.
-    around: *const f32,
+    around: *const E,
 }
 
-impl Terms for SumPlane {
+impl<E: Element> Terms for SumPlane<E> {
     #[inline(always)]
     unsafe fn at<S: Simd>(&self, row: usize, column: usize, lane: usize) -> [S::V; 2] {
         // SAFETY: by the contract.
         unsafe {
-            let z = S::load(self.z.add(row * self.z_row + column * BLOCK + lane));
-            let x = S::fma(S::splat(-1.0), S::load(self.around.add(lane)), z);
+            let z = E::load::<S>(self.z.add(row * self.z_row + column * BLOCK + lane));
+            let x = S::fma(S::splat(-1.0), E::load::<S>(self.around.add(lane)), z);
             [x, x]
         }
     }
@@ -102,7 +106,7 @@ impl Terms for SumPlane {
 /// # Safety
 /// The processor has the instruction set and the plane is valid.
 #[inline(always)]
-unsafe fn square_sums<S: Simd>(size: [usize; 2], plane: &SumPlane, sums: &mut Sums) {
+unsafe fn square_sums<S: Simd, E: Element>(size: [usize; 2], plane: &SumPlane<E>, sums: &mut Sums) {
     // SAFETY: by the contract.
     unsafe { add_plane::<S, _>(size, plane, sums) }
 }

@@ -1,6 +1,7 @@
 //! What batch norm does with the planes of maps on the way back.
 
 use super::sums::{Sums, Terms, add_plane};
+use crate::element::Element;
 use crate::simd::{BLOCK, Simd, block_vectors};
 
 /// Numbers for the 16 channels of a block.
@@ -12,12 +13,12 @@ pub(super) struct Factors {
 }
 
 /// A plane of `z`, of `dy` and of a result.
-pub(super) struct MapPlane {
-    pub(super) z: *const f32,
+pub(super) struct MapPlane<E> {
+    pub(super) z: *const E,
     pub(super) z_row: usize,
-    pub(super) dy: *const f32,
+    pub(super) dy: *const E,
     pub(super) dy_row: usize,
-    pub(super) to: *mut f32,
+    pub(super) to: *mut E,
     pub(super) to_row: usize,
     pub(super) size: [usize; 2],
     pub(super) factors: Factors,
@@ -37,7 +38,7 @@ unsafe fn passed<S: Simd>(relu: bool, scale: S::V, shift: S::V, z: S::V, dy: S::
     }
 }
 
-impl Terms for MapPlane {
+impl<E: Element> Terms for MapPlane<E> {
     /// `g` and `z − mean`.
     #[inline(always)]
     unsafe fn at<S: Simd>(&self, row: usize, column: usize, lane: usize) -> [S::V; 2] {
@@ -49,8 +50,8 @@ impl Terms for MapPlane {
                 self.factors.terms[0],
             ]
             .map(|numbers| S::load(numbers.add(lane)));
-            let z = S::load(self.z.add(row * self.z_row + column * BLOCK + lane));
-            let g = S::load(self.dy.add(row * self.dy_row + column * BLOCK + lane));
+            let z = E::load::<S>(self.z.add(row * self.z_row + column * BLOCK + lane));
+            let g = E::load::<S>(self.dy.add(row * self.dy_row + column * BLOCK + lane));
             let g = passed::<S>(self.factors.relu, scale, shift, z, g);
             [g, S::fma(S::splat(-1.0), mean, z)]
         }
@@ -60,7 +61,7 @@ impl Terms for MapPlane {
 /// # Safety
 /// As [`passed`].
 #[inline(always)]
-pub(super) unsafe fn gradient_sums<S: Simd>(plane: &MapPlane, sums: &mut Sums) {
+pub(super) unsafe fn gradient_sums<S: Simd, E: Element>(plane: &MapPlane<E>, sums: &mut Sums) {
     // SAFETY: by the contract.
     unsafe { add_plane::<S, _>(plane.size, plane, sums) }
 }
@@ -68,12 +69,12 @@ pub(super) unsafe fn gradient_sums<S: Simd>(plane: &MapPlane, sums: &mut Sums) {
 /// # Safety
 /// As [`passed`].
 #[inline(always)]
-pub(super) unsafe fn gradient_plane<S: Simd>(plane: &MapPlane) {
+pub(super) unsafe fn gradient_plane<S: Simd, E: Element>(plane: &MapPlane<E>) {
     // SAFETY: by the contract.
     unsafe {
         match plane.factors.relu {
-            true => gradient::<S, true>(plane),
-            false => gradient::<S, false>(plane),
+            true => gradient::<S, E, true>(plane),
+            false => gradient::<S, E, false>(plane),
         }
     }
 }
@@ -81,7 +82,7 @@ pub(super) unsafe fn gradient_plane<S: Simd>(plane: &MapPlane) {
 /// # Safety
 /// As [`passed`].
 #[inline(always)]
-unsafe fn gradient<S: Simd, const RELU: bool>(plane: &MapPlane) {
+unsafe fn gradient<S: Simd, E: Element, const RELU: bool>(plane: &MapPlane<E>) {
     let &MapPlane {
         z, dy, to, size, ..
     } = plane;
@@ -97,11 +98,11 @@ unsafe fn gradient<S: Simd, const RELU: bool>(plane: &MapPlane) {
             for column in 0..size[1] {
                 for v in 0..BLOCK / S::LANES {
                     let at = column * BLOCK + v * S::LANES;
-                    let z = S::load(z.add(at));
-                    let g = S::load(dy.add(at));
+                    let z = E::load::<S>(z.add(at));
+                    let g = E::load::<S>(dy.add(at));
                     let g = passed::<S>(RELU, scale[v], shift[v], z, g);
                     let dz = S::fma(of_g[v], g, S::fma(of_z[v], z, constant[v]));
-                    S::store(to.add(at), dz);
+                    E::store::<S>(to.add(at), dz);
                 }
             }
         }

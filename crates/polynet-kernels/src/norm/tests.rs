@@ -1,5 +1,6 @@
 use super::*;
 use crate::is_refused;
+use half::bf16;
 
 const EPSILON: f64 = 1e-3;
 
@@ -33,9 +34,20 @@ fn objective(layer: &Layer, z: &[f64], dy: &[f32], [images, pixels]: [usize; 2])
 
 #[test]
 fn gradients_agree_with_finite_differences() {
+    check_gradients::<f32>(0.0);
+}
+
+#[test]
+fn gradients_of_bf16_agree_with_finite_differences() {
+    // A result is rounded to 8 bits.
+    check_gradients::<bf16>(1.0 / 512.0);
+}
+
+/// Gradients of maps that are elements exactly. Each element of a map is rounded by up to `rounding` of itself.
+fn check_gradients<E: Element>(rounding: f64) {
     let wave = |count: usize, speed: f32| -> Vec<f32> {
         (0..count)
-            .map(|i| (i as f32 * speed).sin() * 1.5 + 0.2)
+            .map(|i| E::from_f32((i as f32 * speed).sin() * 1.5 + 0.2).to_f32())
             .collect()
     };
     let (images, channels, size) = (2, 19, [3, 4]);
@@ -54,7 +66,7 @@ fn gradients_agree_with_finite_differences() {
             let z_view = View::new(0, images, channels, size, 0);
             let dy_view = View::new(z_view.end(), images, channels, size, 1);
             let dz_view = View::new(dy_view.end(), images, channels, size, 3);
-            let mut arena = Arena::new(dz_view.end());
+            let mut arena = Arena::<E>::new(dz_view.end());
             z_view.write_nchw(&mut arena, &z);
             dy_view.write_nchw(&mut arena, &dy);
             let (mean, var) = moments(isa, &arena, &z_view);
@@ -65,7 +77,11 @@ fn gradients_agree_with_finite_differences() {
             let shape = [images, 12];
             let near = |found: f32, expected: f64, what: &str| {
                 let error = (f64::from(found) - expected).abs();
-                assert!(error < 2e-3, "{isa} {relu} {what}: {found} for {expected}");
+                let allowed = 2e-3 + rounding * expected.abs();
+                assert!(
+                    error < allowed,
+                    "{isa} {relu} {what}: {found} for {expected}"
+                );
             };
             let dz = dz_view.read_nchw(&arena);
             for index in (0..count).step_by(17) {
@@ -101,7 +117,7 @@ fn gradients_agree_with_finite_differences() {
 fn moments_of_numbers_far_from_zero_do_not_cancel() {
     for isa in Isa::available() {
         let view = View::new(0, 3, 5, [7, 9], 2);
-        let mut arena = Arena::new(view.end());
+        let mut arena = Arena::<f32>::new(view.end());
         let values: Vec<f32> = (0..3 * 5 * 63)
             .map(|i| 1000.0 + (i % 63) as f32 * 0.125)
             .collect();
@@ -124,7 +140,7 @@ fn moments_of_many_images_are_those_of_all() {
     for isa in Isa::available() {
         for (size, halo) in [([7, 9], 0), ([40, 141], 0), ([40, 141], 1)] {
             let view = View::new(0, 5, 19, size, halo);
-            let mut arena = Arena::new(view.end());
+            let mut arena = Arena::<f32>::new(view.end());
             let pixels = size[0] * size[1];
             let value = |i: usize| ((i * i) % 1009) as f32 / 500.0 - (i / pixels % 19) as f32;
             let values: Vec<f32> = (0..5 * 19 * pixels).map(value).collect();
@@ -253,7 +269,7 @@ fn maps_that_do_not_fit_a_layer_are_refused() {
     let isa = Isa::best();
     let view = |start, channels| View::new(start, 1, channels, [2, 3], 0);
     let len = view(0, 16).end();
-    let arena = &mut Arena::new(4 * len);
+    let arena = &mut Arena::<f32>::new(4 * len);
     let layer = |channels: usize| {
         let (weight, bias) = (vec![1.0; channels], vec![0.0; channels]);
         let (mean, var) = (vec![0.0; channels], vec![1.0; channels]);

@@ -8,13 +8,35 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 
-/// AVX-512 F and BF16.
+/// AVX-512 F, BW and BF16.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512Bf16;
 
 /// AVX-512 F, BW and VNNI.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512Vnni;
+
+/// Where the elements of 16 pairs come from: one of the first 16 and one of the last.
+static ZIPPED: [u16; 32] = {
+    let mut order = [0; 32];
+    let mut lane = 0;
+    while lane < 16 {
+        order[2 * lane] = lane as u16;
+        order[2 * lane + 1] = 16 + lane as u16;
+        lane += 1;
+    }
+    order
+};
+
+/// [`ZIPPED`] in a register.
+///
+/// # Safety
+/// The processor has AVX-512 F.
+#[inline(always)]
+unsafe fn zip_order() -> __m512i {
+    // SAFETY: by the contract; the order is 64 bytes.
+    unsafe { _mm512_loadu_si512(ZIPPED.as_ptr().cast()) }
+}
 
 /// What all have.
 macro_rules! common {
@@ -165,6 +187,38 @@ impl Simd for Avx512Bf16 {
     unsafe fn splat_pair(from: *const bf16) -> Self::Pairs {
         // SAFETY: as above.
         unsafe { std::mem::transmute(_mm512_set1_epi32(from.cast::<i32>().read_unaligned())) }
+    }
+
+    #[inline(always)]
+    unsafe fn zip_pairs(first: *const bf16, second: *const bf16) -> Self::Pairs {
+        // SAFETY: the caller vouches for the instruction set and the pointers; the types are the same
+        // 64 bytes.
+        unsafe {
+            let first = _mm512_castsi256_si512(_mm256_loadu_si256(first.cast()));
+            let both = _mm512_inserti64x4::<1>(first, _mm256_loadu_si256(second.cast()));
+            std::mem::transmute(_mm512_permutexvar_epi16(zip_order(), both))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn zip_zeros(first: *const bf16) -> Self::Pairs {
+        // SAFETY: as above; the upper half of a pair is its second.
+        unsafe { std::mem::transmute(_mm512_cvtepu16_epi32(_mm256_loadu_si256(first.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_pairs(to: *mut bf16, pairs: Self::Pairs) {
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(pairs)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_pairs(to: *mut bf16, first: Self::V, second: Self::V) {
+        // SAFETY: as above.
+        unsafe {
+            let both: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(second, first));
+            _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi16(zip_order(), both));
+        }
     }
 
     #[inline(always)]

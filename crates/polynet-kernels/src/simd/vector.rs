@@ -42,6 +42,14 @@ pub trait Simd: Copy + 'static {
     unsafe fn load_pairs(from: *const bf16) -> Self::Pairs;
     /// Reads 2 bf16 for all lanes.
     unsafe fn splat_pair(from: *const bf16) -> Self::Pairs;
+    /// Reads `LANES` bf16 from each of two places: the pair of a lane has one of either.
+    unsafe fn zip_pairs(first: *const bf16, second: *const bf16) -> Self::Pairs;
+    /// Reads `LANES` bf16; the second of each pair is 0.
+    unsafe fn zip_zeros(first: *const bf16) -> Self::Pairs;
+    /// Writes `2 · LANES` bf16 as [`Simd::load_pairs`] reads them.
+    unsafe fn write_pairs(to: *mut bf16, pairs: Self::Pairs);
+    /// Writes `2 · LANES` bf16, rounded as by [`Simd::store_bf16`]: the pair of a lane has one of either vector.
+    unsafe fn store_pairs(to: *mut bf16, first: Self::V, second: Self::V);
     /// Asks for a cache line that is needed soon; it need not exist.
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
@@ -129,6 +137,38 @@ macro_rules! widened_pairs {
         unsafe fn splat_pair(from: *const half::bf16) -> Self::Pairs {
             // SAFETY: the caller vouches for the pointer.
             unsafe { [0, 1].map(|index| Self::splat((*from.add(index)).to_f32())) }
+        }
+
+        #[inline(always)]
+        unsafe fn zip_pairs(first: *const half::bf16, second: *const half::bf16) -> Self::Pairs {
+            // SAFETY: the caller vouches for the pointers.
+            unsafe { [Self::load_bf16(first), Self::load_bf16(second)] }
+        }
+
+        #[inline(always)]
+        unsafe fn zip_zeros(first: *const half::bf16) -> Self::Pairs {
+            // SAFETY: the caller vouches for the pointer.
+            unsafe { [Self::load_bf16(first), Self::splat(0.0)] }
+        }
+
+        #[inline(always)]
+        unsafe fn write_pairs(to: *mut half::bf16, [first, second]: Self::Pairs) {
+            // SAFETY: the caller vouches for the pointer.
+            unsafe { Self::store_pairs(to, first, second) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_pairs(to: *mut half::bf16, first: Self::V, second: Self::V) {
+            for (index, v) in [first, second].into_iter().enumerate() {
+                let mut lanes = [half::bf16::ZERO; crate::simd::vector::BLOCK];
+                // SAFETY: 16 lanes hold a vector; the caller vouches for the pointer.
+                unsafe {
+                    Self::store_bf16(lanes.as_mut_ptr(), v);
+                    for (lane, value) in lanes.iter().take(Self::LANES).enumerate() {
+                        to.add(2 * lane + index).write(*value);
+                    }
+                }
+            }
         }
 
         #[inline(always)]

@@ -68,26 +68,19 @@ impl Buffer {
     }
 }
 
-/// Where rows of images lie: what comes after the last pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rows {
-    /// Among the feature maps.
-    AmongMaps,
-    /// In an arena of their own, which is `f32` whatever the maps are: rounding the logits to bf16 would
-    /// cost accuracy and save nothing.
-    Apart,
-}
-
 /// Where a program's buffers lie for a number of images at once, and the elements of the arenas that
 /// hold them.
+///
+/// Rows of images, what comes after the last pool, lie in an arena of their own, which is `f32` whatever the maps
+/// are: rounding the logits to bf16 would cost accuracy and save nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     starts: Vec<usize>,
     /// Images at once.
     pub(super) images: usize,
-    /// Of the feature maps, and of the rows that lie among them.
+    /// Of the feature maps.
     pub(super) elements: usize,
-    /// Of the rows that lie apart.
+    /// Of the rows of images.
     pub(super) row_elements: usize,
     /// Of the maps of bytes.
     pub(super) byte_elements: usize,
@@ -95,7 +88,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Places the buffers.
-    pub(super) fn new(program: &Program, images: usize, rows: Rows) -> Self {
+    pub(super) fn new(program: &Program, images: usize) -> Self {
         let lives = program.lives();
         let mut starts = vec![0; program.buffers.len()];
         let mut place = |is_there: &dyn Fn(&Buffer) -> bool| {
@@ -110,13 +103,8 @@ impl Plan {
             }
             elements
         };
-        let (elements, row_elements) = match rows {
-            Rows::AmongMaps => (place(&|buffer| !buffer.is_bytes), 0),
-            Rows::Apart => (
-                place(&|buffer| !buffer.is_row_of_images && !buffer.is_bytes),
-                place(&|buffer| buffer.is_row_of_images),
-            ),
-        };
+        let elements = place(&|buffer| !buffer.is_row_of_images && !buffer.is_bytes);
+        let row_elements = place(&|buffer| buffer.is_row_of_images);
         let byte_elements = place(&|buffer| buffer.is_bytes);
         Self {
             starts,
@@ -153,11 +141,11 @@ mod tests {
     use crate::cpu::lower;
     use crate::step::{LossOptions, Paths, Precision, StepOptions};
 
-    fn check(spec: &str, program: &Program, rows: Rows) {
-        let plan = Plan::new(program, 2, rows);
+    fn check(spec: &str, program: &Program) {
+        let plan = Plan::new(program, 2);
         let views = plan.views(program, 2);
         let lives = program.lives();
-        let is_apart = |id: usize| rows == Rows::Apart && program.buffers[id].is_row_of_images;
+        let is_apart = |id: usize| program.buffers[id].is_row_of_images;
         for (a, (first, last)) in lives.iter().enumerate() {
             let elements = match is_apart(a) {
                 true => plan.row_elements,
@@ -176,18 +164,10 @@ mod tests {
     fn buffers_that_live_together_lie_apart() {
         for spec in ["small-polynet", "ir-3-6-3; B: mpoly-3 x6", "resnet-50"] {
             let graph: Graph = spec.parse::<Architecture>().unwrap().graph().unwrap();
-            check(
-                spec,
-                &lower::prediction(&graph, Precision::F32).program,
-                Rows::Apart,
-            );
+            check(spec, &lower::prediction(&graph, Precision::F32).program);
             let paths = Paths::all(&graph);
             let options = StepOptions::new(LossOptions::default(), &paths);
-            check(
-                spec,
-                &lower::training(&graph, &options).program,
-                Rows::AmongMaps,
-            );
+            check(spec, &lower::training(&graph, &options).program);
         }
     }
 }

@@ -13,7 +13,7 @@
 //! # Ok::<(), polynet::arch::ArchError>(())
 //! ```
 
-use super::buffers::{BufferId, Plan, Rows};
+use super::buffers::{BufferId, Plan};
 use super::lower::{prediction, training};
 use super::predict::plan_in_cache;
 use super::program::{ConvSource, Program, Step};
@@ -77,18 +77,22 @@ impl Memory {
         slots: usize,
     ) -> Self {
         let program = training(graph, options).program;
-        let plan = Plan::new(&program, batch, Rows::AmongMaps);
+        let plan = Plan::new(&program, batch);
+        let element = match options.precision {
+            Precision::F32 => size_of::<f32>(),
+            Precision::Bf16 => size_of::<bf16>(),
+        };
         let trained = graph.tensors().filter(|spec| spec.kind.is_parameter());
         let trained: usize = trained.map(|spec| spec.num_elements()).sum();
         let packed = program
             .steps
             .iter()
-            .map(|step| packing(&program, step, batch));
+            .map(|step| packing(&program, step, batch, element));
         let memory = Self {
             params: params(graph),
             optimizer: FLOAT * (trained * (1 + slots)) as u64,
             packed: packed.max().unwrap_or_default(),
-            maps: FLOAT * plan.elements as u64,
+            maps: (element * plan.elements) as u64 + FLOAT * plan.row_elements as u64,
             images: images(graph, batch),
             copies: copies(graph),
             peak: 0,
@@ -160,30 +164,30 @@ fn of_program<E: Element>(program: &Program, batch: usize) -> (u64, u64) {
     (packed.sum::<usize>() as u64, maps as u64)
 }
 
-/// Weights that a step of training packs. They are packed for one convolution after the other, and once
+/// Bytes of the weights that a step of training packs, of elements of so many bytes. They are packed for one convolution after the other, and once
 /// for each direction.
-fn packing(program: &Program, step: &Step, batch: usize) -> u64 {
-    let elements = |window: Window, from: &[BufferId], to: &[BufferId]| {
+fn packing(program: &Program, step: &Step, batch: usize, element: usize) -> u64 {
+    let bytes = |window: Window, from: &[BufferId], to: &[BufferId]| {
         let segments = [channels(program, from), channels(program, to)];
         let segments = [&segments[0][..], &segments[1]];
         if program.transforms.apply(window) {
             let pixels: usize = program.buffers[to[0]].size.iter().product();
-            Winograd::packed_elements((window, batch * pixels), segments)
+            size_of::<f32>() * Winograd::packed_elements((window, batch * pixels), segments)
         } else {
-            Conv::<f32>::packed_elements(window, segments)
+            element * Conv::<f32>::packed_elements(window, segments)
         }
     };
-    let elements = match step {
+    let bytes = match step {
         Step::Conv {
             window, inputs, to, ..
-        } => elements(*window, inputs, to),
+        } => bytes(*window, inputs, to),
         Step::InputGradient {
             window,
             gradients,
             to,
             ..
-        } => elements(*window, gradients, to),
+        } => bytes(*window, gradients, to),
         _ => 0,
     };
-    2 * FLOAT * elements as u64
+    2 * bytes as u64
 }

@@ -4,7 +4,7 @@
 //! processor's instruction set, and runs a fixed list of kernel calls on memory that is planned
 //! ahead, in `f32` or in `bf16`; a quantized model's convolutions read maps of bytes.
 
-use super::buffers::{BufferId, Plan, Rows};
+use super::buffers::{BufferId, Plan};
 use super::lower::{self, prediction};
 use super::precision::Numbers;
 use super::precision::PrecisionChoice;
@@ -108,12 +108,12 @@ pub(super) enum Kernel<E: Element> {
 /// The plan for as many images at once, up to `most`, as keep the maps in a cache: a large batch
 /// at once would move every map to memory and back, and is up to a fifth slower.
 pub(super) fn plan_in_cache<E: Element>(program: &Program, most: usize) -> Plan {
-    let one = Plan::new(program, 1, Rows::Apart);
+    let one = Plan::new(program, 1);
     let bytes = one.map_bytes(size_of::<E>());
     let images = (CACHE_BYTES / bytes.max(1)).clamp(1, most.max(1));
     match images {
         1 => one,
-        _ => Plan::new(program, images, Rows::Apart),
+        _ => Plan::new(program, images),
     }
 }
 

@@ -206,7 +206,6 @@ pub(super) enum Step {
         gradient: BufferId,
         to: BufferId,
         add: bool,
-        scratch: BufferId,
     },
     MaxPoolGradient {
         window: Window,
@@ -261,6 +260,8 @@ pub(super) enum Step {
 pub(super) enum Transforms {
     /// Those whose kernel has one.
     WherePossible,
+    /// Those with a square kernel, whose transform saves more than half of the products.
+    Squares,
     /// None.
     Never,
 }
@@ -276,7 +277,12 @@ impl Transforms {
 
     /// Whether a convolution under this window is computed so.
     pub(super) fn apply(self, window: Window) -> bool {
-        self == Self::WherePossible && Winograd::has(window)
+        let is_wanted = match self {
+            Self::WherePossible => true,
+            Self::Squares => window.kernel[0] == window.kernel[1],
+            Self::Never => false,
+        };
+        is_wanted && Winograd::has(window)
     }
 
     /// The border that a kernel reads: transformed convolutions make their own.
@@ -298,6 +304,9 @@ macro_rules! buffers_of {
             | Self::Relu { from, to }
             | Self::Bias { from, to, .. }
             | Self::Normalize { z: from, to, .. }
+            | Self::AveragePoolGradient {
+                gradient: from, to, ..
+            }
             | Self::MeanPoolGradient {
                 gradient: from, to, ..
             } => found.extend([from, to]),
@@ -359,12 +368,6 @@ macro_rules! buffers_of {
                 found.extend(inputs.$iter().chain(to.$iter()));
                 found.push(gradient);
             }
-            Self::AveragePoolGradient {
-                gradient,
-                to,
-                scratch,
-                ..
-            } => found.extend([gradient, to, scratch]),
             Self::MaxPoolGradient {
                 from, gradient, to, ..
             } => found.extend([from, gradient, to]),

@@ -50,7 +50,7 @@ impl Device {
     /// Whether its training steps compute in `bf16`.
     pub fn trains_in_bf16(self) -> bool {
         match self {
-            Self::Cpu => false,
+            Self::Cpu => true,
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => gpu.has_bf16(),
         }

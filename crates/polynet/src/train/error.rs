@@ -68,14 +68,12 @@ pub enum TrainError {
     ScaledPaths,
     /// The device does not compute in the recipe's precision.
     #[error(
-        "training.precision: `bf16` on device `{device}`: {reason}; write precision = \"f32\" \
-         (activations = \"recomputed\" saves memory)"
+        "training.precision: the device `{device}` does not compute in `bf16`; write \
+         precision = \"f32\" (activations = \"recomputed\" saves memory)"
     )]
     Precision {
         /// The device.
         device: String,
-        /// Why not.
-        reason: &'static str,
     },
     /// A checkpoint's tensor does not fit the network.
     #[error(

@@ -183,11 +183,6 @@ fn check_precision(recipe: &Recipe, device: Device) -> Result<(), TrainError> {
     }
     Err(TrainError::Precision {
         device: device.to_string(),
-        reason: match device {
-            Device::Cpu => "the processor trains in f32",
-            #[cfg(feature = "gpu")]
-            Device::Gpu(_) => "this GPU does not compute in bf16",
-        },
     })
 }
 

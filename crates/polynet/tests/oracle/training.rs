@@ -2,7 +2,7 @@
 //! The images of each case are some of which few choices are close.
 
 use polynet::arch::graph::TensorSpec;
-use polynet::{Activations, Isa, TrainingEngine};
+use polynet::{Activations, Isa, Precision, StepOptions, TrainingEngine};
 use polynet_oracle::agreement::{Case, Request};
 use std::sync::Arc;
 
@@ -135,4 +135,45 @@ fn frozen_parts_of_inception_resnet_v2() {
                 C: I + F; dropout = 0";
     let parts = [ALL_BUT_STEM, ALL_BUT_STAGES, ALL_BUT_REDUCTIONS];
     check_parts(spec, (1, BOUND), &parts);
+}
+
+/// How much farther from the oracle a step in bf16 may lie than the oracle's own whose weights and images alone
+/// are rounded to bf16: of the gradient, in which ReLUs turn over that are near zero, and of the logits.
+const BOUND_OF_BF16: f64 = 1.5;
+const BOUND_OF_BF16_LOGITS: f64 = 2.5;
+
+#[test]
+fn steps_in_bf16() {
+    for spec in [
+        "small-polynet; width = 0.125; dropout = 0.2",
+        "small-ir-1-2-1; width = 0.2; B: mpoly-3 x2; C: 3-way; dropout = 0",
+        "small-ir-1-2-1; width = 0.25; B: (I + F)^2 x2; A: I + F + GF + HF; dropout = 0",
+        "inception-v4; width = 0.125; input = 107; A: poly-2 x2; B: 2-way x2; C: I + F; dropout = 0",
+    ] {
+        let case = Case::new(spec, 8, 1);
+        for isa in Isa::available() {
+            let step = |activations| {
+                case.step(&Request::WHOLE, |part, options| {
+                    let options = StepOptions {
+                        activations,
+                        precision: Precision::Bf16,
+                        ..*options
+                    };
+                    let mut engine = TrainingEngine::with_isa(Arc::clone(&case.graph), isa);
+                    engine.gradients(&case.params, part, &options, &mut |_, _| {})
+                })
+            };
+            let [kept, recomputed] = [Activations::Kept, Activations::Recomputed].map(step);
+            assert!(kept == recomputed, "{spec}, {isa}: recomputed maps");
+            let [found, rounded] = case.distances_in_bf16(&Request::WHOLE, &kept);
+            println!("{spec}, {isa}: {found:?}, of rounding {rounded:?}");
+            // A gradient that has nothing to do with the oracle's is at a distance of 1 or more.
+            assert!(found.gradient < 0.6, "{spec}, {isa}: {found:?}");
+            let gradients = found.gradient / rounded.gradient;
+            assert!(gradients < BOUND_OF_BF16, "{spec}, {isa}: {gradients}");
+            let logits = found.logits / rounded.logits;
+            assert!(logits < BOUND_OF_BF16_LOGITS, "{spec}, {isa}: {logits}");
+            assert!(found.loss < 0.01, "{spec}, {isa}: {found:?}");
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! The microkernel of weight gradients: rows of pixels into the sums of some channels.
 
+use crate::element::{Element, PerElement};
 use crate::layout::BLOCK;
 use crate::simd::{InstructionSet, Isa, Simd};
+use half::bf16;
 
 /// Output channels of a microkernel; divides 16.
 pub(in crate::conv) const OUTPUTS: usize = 8;
@@ -11,27 +13,37 @@ pub(in crate::conv) const IN_BLOCKS: usize = 2;
 pub(in crate::conv) const SUMS: usize = BLOCK * IN_BLOCKS * BLOCK;
 
 /// A row of pixels for the microkernel.
-pub(in crate::conv) struct Row {
+pub(in crate::conv) struct Row<E> {
     /// The inputs of each block at the first pixel and the tap; a kernel of up to 16 lanes reads the first.
-    pub(in crate::conv) inputs: [*const f32; IN_BLOCKS],
+    pub(in crate::conv) inputs: [*const E; IN_BLOCKS],
     /// Elements between the inputs of neighbouring pixels.
     pub(in crate::conv) input_stride: usize,
-    /// The gradients at the first pixel, of the first of `OUTPUTS` channels.
-    pub(in crate::conv) outputs: *const f32,
+    /// The gradients at the first pixel, of the first of `OUTPUTS` channels: `[step][16 outputs][DEPTH pixels]`.
+    pub(in crate::conv) outputs: *const E,
     pub(in crate::conv) pixels: usize,
     /// `[OUTPUTS][IN_BLOCKS · 16]`, added to.
     pub(in crate::conv) sums: *mut f32,
 }
 
-pub(in crate::conv) type RowKernel = unsafe fn(&[Row]);
+pub(in crate::conv) type RowKernel<E> = unsafe fn(&[Row<E>]);
 
-/// The sums of the first `LANES` input channels, `NV` vectors of them and `OUT` output channels at a time.
+/// The sums of the first `LANES` input channels, `NV` vectors of them and `OUT` output channels at a time. Pixels whose
+/// distance is known as `STRIDE` are read faster; it is 0 where it is not.
 ///
 /// # Safety
 /// The processor has the instruction set, and the pointers of the rows are valid for what the kernel
 /// touches. All rows have the sums of the first.
 #[inline(always)]
-unsafe fn rows<S: Simd, const LANES: usize, const NV: usize, const OUT: usize>(rows: &[Row]) {
+unsafe fn rows<
+    S: Simd,
+    E: Element,
+    const LANES: usize,
+    const NV: usize,
+    const OUT: usize,
+    const STRIDE: usize,
+>(
+    rows: &[Row<E>],
+) {
     let Some(first) = rows.first() else { return };
     // SAFETY: by the contract.
     unsafe {
@@ -39,20 +51,31 @@ unsafe fn rows<S: Simd, const LANES: usize, const NV: usize, const OUT: usize>(r
             for vectors in (0..LANES / S::LANES).step_by(NV) {
                 let mut sums = [[S::splat(0.0); NV]; OUT];
                 for row in rows {
-                    let gradients = row.outputs.add(part);
-                    for pixel in 0..row.pixels {
-                        let mut inputs = [S::splat(0.0); NV];
-                        for (v, input) in inputs.iter_mut().enumerate() {
-                            let lane = (vectors + v) * S::LANES;
-                            let block = row.inputs.get_unchecked(lane / BLOCK);
-                            *input = S::load(block.add(pixel * row.input_stride + lane % BLOCK));
+                    let stride = match STRIDE {
+                        0 => row.input_stride,
+                        stride => stride,
+                    };
+                    let mut gradients = row.outputs.add(part * E::DEPTH);
+                    let place = |pixel: usize, v: usize| {
+                        let lane = (vectors + v) * S::LANES;
+                        let block = row.inputs.get_unchecked(lane / BLOCK);
+                        block.add(pixel * stride + lane % BLOCK)
+                    };
+                    let whole = row.pixels - row.pixels % E::DEPTH;
+                    for pixel in (0..whole).step_by(E::DEPTH) {
+                        let mut inputs = [E::pixels::<S>(place(pixel, 0), stride); NV];
+                        for (v, input) in inputs.iter_mut().enumerate().skip(1) {
+                            *input = E::pixels::<S>(place(pixel, v), stride);
                         }
-                        for o in 0..OUT {
-                            let gradient = S::splat(*gradients.add(pixel * BLOCK + o));
-                            for v in 0..NV {
-                                sums[o][v] = S::fma(gradient, inputs[v], sums[o][v]);
-                            }
+                        add_products::<S, E, NV, OUT>(inputs, gradients, &mut sums);
+                        gradients = gradients.add(BLOCK * E::DEPTH);
+                    }
+                    if whole < row.pixels {
+                        let mut inputs = [E::last_pixel::<S>(place(whole, 0)); NV];
+                        for (v, input) in inputs.iter_mut().enumerate().skip(1) {
+                            *input = E::last_pixel::<S>(place(whole, v));
                         }
+                        add_products::<S, E, NV, OUT>(inputs, gradients, &mut sums);
                     }
                 }
                 for o in 0..OUT {
@@ -67,46 +90,133 @@ unsafe fn rows<S: Simd, const LANES: usize, const NV: usize, const OUT: usize>(r
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn rows_avx512<const LANES: usize, const NV: usize>(r: &[Row]) {
-    // SAFETY: the caller's contract is the same.
-    unsafe { rows::<crate::simd::Avx512, LANES, NV, 8>(r) }
+/// Adds the products of the inputs and the gradients of a step.
+///
+/// # Safety
+/// As [`rows`].
+#[inline(always)]
+unsafe fn add_products<S: Simd, E: Element, const NV: usize, const OUT: usize>(
+    inputs: [E::Operand<S>; NV],
+    gradients: *const E,
+    sums: &mut [[S::V; NV]; OUT],
+) {
+    for (o, sums) in sums.iter_mut().enumerate() {
+        // SAFETY: by the contract.
+        unsafe {
+            let gradient = E::inputs::<S>(gradients.add(o * E::DEPTH));
+            for (sum, input) in sums.iter_mut().zip(inputs) {
+                *sum = E::multiply_add::<S>(input, gradient, *sum);
+            }
+        }
+    }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn rows_avx2<const LANES: usize, const NV: usize, const OUT: usize>(r: &[Row]) {
-    // SAFETY: the caller's contract is the same.
-    unsafe { rows::<crate::simd::Avx2, LANES, NV, OUT>(r) }
+/// Compiles [`rows`] for an instruction set, with so many output channels at a time.
+macro_rules! rows_on {
+    ($name:ident, $simd:ty, $feature:literal) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = $feature)]
+        unsafe fn $name<
+            E: Element,
+            const LANES: usize,
+            const NV: usize,
+            const OUT: usize,
+            const STRIDE: usize,
+        >(
+            r: &[Row<E>],
+        ) {
+            // SAFETY: the caller's contract is the same.
+            unsafe { rows::<$simd, E, LANES, NV, OUT, STRIDE>(r) }
+        }
+    };
 }
 
-/// The microkernel for the input channels of a group, and for more where that costs nothing.
-pub(in crate::conv) fn row_kernel(isa: Isa, group: &[(usize, usize)]) -> RowKernel {
+rows_on!(
+    rows_avx512_bf16,
+    crate::simd::Avx512Bf16,
+    "avx512f,avx512bw,avx512bf16"
+);
+rows_on!(rows_avx512, crate::simd::Avx512, "avx512f");
+rows_on!(rows_avx2, crate::simd::Avx2, "avx2,fma");
+
+/// The microkernel for the input channels of a group, and for more where that costs nothing; pixels of the inputs lie
+/// `stride` elements apart.
+pub(in crate::conv) fn row_kernel<E: Element>(
+    isa: Isa,
+    group: &[(usize, usize)],
+    stride: usize,
+) -> RowKernel<E> {
     let lanes = match group {
         [(_, used)] => *used,
         [.., (_, used)] => BLOCK + used,
         [] => unreachable!("a group has a block"),
     };
-    match (isa.set(), lanes.div_ceil(BLOCK / 2)) {
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, 1 | 2) => rows_avx512::<16, 1>,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => rows_avx512::<32, 2>,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, 1) => rows_avx2::<8, 1, 8>,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, 2) => rows_avx2::<16, 2, 4>,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, 3) => rows_avx2::<24, 3, 4>,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, _) => rows_avx2::<32, 2, 4>,
-        #[cfg(target_arch = "aarch64")]
-        (InstructionSet::Neon, 1 | 2) => rows::<crate::simd::Neon, 16, 4, 4>,
-        #[cfg(target_arch = "aarch64")]
-        (InstructionSet::Neon, _) => rows::<crate::simd::Neon, 32, 4, 4>,
-        (_, 1 | 2) => rows::<crate::simd::Portable, 16, 4, 2>,
-        _ => rows::<crate::simd::Portable, 32, 4, 2>,
+    let halves = lanes.div_ceil(BLOCK / 2);
+    E::choose(Rows {
+        isa,
+        halves,
+        stride,
+    })
+}
+
+/// Names the elements here, so that this crate compiles the microkernels and not each that uses it.
+struct Rows {
+    isa: Isa,
+    /// Input channels, in half blocks.
+    halves: usize,
+    /// Elements between neighbouring pixels of the inputs.
+    stride: usize,
+}
+
+impl Rows {
+    /// The microkernel that no instruction set of its own has.
+    fn widened<E: Element>(self) -> RowKernel<E> {
+        match (self.isa.set(), self.halves) {
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, 1 | 2) => {
+                rows_avx512::<E, 16, 1, 8, 0>
+            }
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512Bf16 | InstructionSet::Avx512, _) => {
+                rows_avx512::<E, 32, 2, 8, 0>
+            }
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, 1) => rows_avx2::<E, 8, 1, 8, 0>,
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, 2) => rows_avx2::<E, 16, 2, 4, 0>,
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, 3) => rows_avx2::<E, 24, 3, 4, 0>,
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, _) => rows_avx2::<E, 32, 2, 4, 0>,
+            #[cfg(target_arch = "aarch64")]
+            (InstructionSet::Neon, 1 | 2) => rows::<crate::simd::Neon, E, 16, 4, 4, 0>,
+            #[cfg(target_arch = "aarch64")]
+            (InstructionSet::Neon, _) => rows::<crate::simd::Neon, E, 32, 4, 4, 0>,
+            (_, 1 | 2) => rows::<crate::simd::Portable, E, 16, 4, 2, 0>,
+            _ => rows::<crate::simd::Portable, E, 32, 4, 2, 0>,
+        }
+    }
+}
+
+impl PerElement for Rows {
+    type Of<E: 'static> = RowKernel<E>;
+
+    fn of_f32(self) -> RowKernel<f32> {
+        self.widened()
+    }
+
+    fn of_bf16(self) -> RowKernel<bf16> {
+        match (self.isa.set(), self.halves, self.stride) {
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512Bf16, 1 | 2, BLOCK) => rows_avx512_bf16::<bf16, 16, 1, 8, BLOCK>,
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512Bf16, 1 | 2, _) => rows_avx512_bf16::<bf16, 16, 1, 8, 0>,
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512Bf16, _, BLOCK) => rows_avx512_bf16::<bf16, 32, 2, 8, BLOCK>,
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512Bf16, ..) => rows_avx512_bf16::<bf16, 32, 2, 8, 0>,
+            _ => self.widened(),
+        }
     }
 }
 

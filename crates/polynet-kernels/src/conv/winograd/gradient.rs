@@ -7,12 +7,13 @@
 use super::filters::Product;
 use super::lift::Lifting;
 use super::shape::{Shape, TileGrid};
-use super::transforms::{output_gradients, transforms};
+use super::transforms::transforms;
 use crate::conv::gradient::{
     Gradient, IN_BLOCKS, Row, SUMS, check_maps, gradient_elements, group_of, output_parts,
     row_kernel,
 };
 use crate::conv::pack::block_channels;
+use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View};
 use crate::simd::Isa;
 use crate::window::Window;
@@ -34,10 +35,10 @@ thread_local! {
 }
 
 /// The gradient by chunks of so many bytes, or of the fewest tiles.
-pub(in crate::conv) fn weight_gradient(
+pub(in crate::conv) fn weight_gradient<E: Element>(
     isa: Isa,
     window: Window,
-    arena: &Arena,
+    arena: &Arena<E>,
     views: [&[View]; 2],
     chunk_bytes: usize,
 ) -> Vec<f32> {
@@ -63,12 +64,12 @@ pub(in crate::conv) fn weight_gradient(
     gradient
 }
 
-struct Job<'a> {
+struct Job<'a, E> {
     isa: Isa,
     window: Window,
     shape: Shape,
     grid: TileGrid,
-    maps: Shared<'a, f32>,
+    maps: Shared<'a, E>,
     /// The inputs, and the gradients of the outputs.
     views: [&'a [View]; 2],
     /// Of each block of those maps the first channel and the channels in use.
@@ -87,7 +88,7 @@ struct Chunk<'a> {
     starts: [usize; 2],
 }
 
-impl Job<'_> {
+impl<E: Element> Job<'_, E> {
     fn blocks(&self) -> [usize; 2] {
         self.channels.each_ref().map(Vec::len)
     }
@@ -132,8 +133,8 @@ impl Job<'_> {
     /// Transforms the tiles of a chunk.
     fn lift(&self, chunk: &Chunk<'_>) {
         let functions = [
-            transforms::<f32>(self.shape, self.isa).inputs,
-            output_gradients(self.shape, self.isa),
+            transforms::<E>(self.shape, self.isa).inputs,
+            transforms::<E>(self.shape, self.isa).output_gradients,
         ];
         let points = self.shape.points();
         let tasks = (4 * rayon::current_num_threads()).min(chunk.count);
@@ -180,7 +181,8 @@ impl Job<'_> {
             // A last group may have one block, which the kernel alone reads.
             let first = group * IN_BLOCKS;
             let inputs = std::array::from_fn(|block| place(0, (first + block).min(blocks[0] - 1)));
-            let kernel = row_kernel(self.isa, group_of(&self.channels[0], group));
+            let sources = group_of(&self.channels[0], group);
+            let kernel = row_kernel::<f32>(self.isa, sources, BLOCK);
             for part in output_parts(self.channels[1][target].1) {
                 let row = Row {
                     inputs,

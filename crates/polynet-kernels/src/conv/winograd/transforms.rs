@@ -17,6 +17,8 @@ pub(super) type OutputFn<E> = unsafe fn(&Results<'_, E>);
 pub(super) struct Transforms<E> {
     pub(super) inputs: LiftFn<E>,
     pub(super) outputs: OutputFn<E>,
+    /// What lifts the gradients of a result's tiles.
+    pub(super) output_gradients: LiftFn<E>,
 }
 
 /// Compiles the transforms of every shape for an instruction set.
@@ -45,6 +47,7 @@ macro_rules! transforms {
                 Transforms {
                     inputs: lift::<E, Inputs<R>, Inputs<C>>,
                     outputs: outputs::<E, R, C>,
+                    output_gradients: lift::<E, OutputGradients<R>, OutputGradients<C>>,
                 }
             }
 
@@ -58,25 +61,16 @@ macro_rules! transforms {
                     Shape::Column7 => by::<E, Seven, Identity>(),
                 }
             }
-
-            fn gradients<R: Transform, C: Transform>() -> LiftFn<f32> {
-                lift::<f32, OutputGradients<R>, OutputGradients<C>>
-            }
-
-            pub(super) fn of_output_gradients(shape: Shape) -> LiftFn<f32> {
-                match shape {
-                    Shape::Row3 => gradients::<Identity, Three>(),
-                    Shape::Column3 => gradients::<Three, Identity>(),
-                    Shape::Square3 => gradients::<Three, Three>(),
-                    Shape::SmallSquare3 => gradients::<SmallThree, SmallThree>(),
-                    Shape::Row7 => gradients::<Identity, Seven>(),
-                    Shape::Column7 => gradients::<Seven, Identity>(),
-                }
-            }
         }
     };
 }
 
+#[cfg(target_arch = "x86_64")]
+transforms!(
+    avx512_bf16,
+    crate::simd::Avx512Bf16,
+    target_feature(enable = "avx512f,avx512bw,avx512bf16")
+);
 #[cfg(target_arch = "x86_64")]
 transforms!(
     avx512,
@@ -109,11 +103,6 @@ pub(super) fn transforms<E: Element>(shape: Shape, isa: Isa) -> Transforms<E> {
     E::choose(On { shape, isa })
 }
 
-/// What lifts the gradients of a result's tiles.
-pub(super) fn output_gradients(shape: Shape, isa: Isa) -> LiftFn<f32> {
-    on!(isa, of_output_gradients(shape))
-}
-
 /// Names the elements here, so that this crate compiles the transforms and not each that uses it.
 struct On {
     shape: Shape,
@@ -128,6 +117,10 @@ impl PerElement for On {
     }
 
     fn of_bf16(self) -> Transforms<bf16> {
-        on!(self.isa, of(self.shape))
+        match self.isa.set() {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 => avx512_bf16::of(self.shape),
+            _ => on!(self.isa, of(self.shape)),
+        }
     }
 }

@@ -143,13 +143,8 @@ impl Compiler<'_> {
                 };
                 for (part, gradient) in self.input(id).into_iter().zip(gradients) {
                     let (to, add) = self.gradient_buffer(part);
-                    let scratch = self.buffer(self.parts[part].buffer);
-                    self.steps.push(Step::AveragePoolGradient {
-                        gradient,
-                        to,
-                        add,
-                        scratch,
-                    });
+                    self.steps
+                        .push(Step::AveragePoolGradient { gradient, to, add });
                 }
             }
             Op::Dropout { .. } => {

@@ -11,7 +11,7 @@
 use crate::arch::graph::{Graph, NodeId, Op};
 use crate::cpu::buffers::{Buffer, BufferId};
 use crate::cpu::program::{Program, Slot, Step, Transforms};
-use crate::step::{Activations, Frozen, Paths, StepOptions};
+use crate::step::{Activations, Frozen, Paths, Precision, StepOptions};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -30,6 +30,7 @@ pub(in crate::cpu) fn training(graph: &Graph, options: &StepOptions<'_>) -> Trai
         paths,
         activations,
         frozen,
+        precision,
         ..
     } = options;
     let mut compiler = Compiler::new(graph, paths, frozen);
@@ -53,7 +54,11 @@ pub(in crate::cpu) fn training(graph: &Graph, options: &StepOptions<'_>) -> Trai
     let mut program = Program {
         buffers: compiler.buffers,
         steps: compiler.steps,
-        transforms: Transforms::WherePossible,
+        transforms: match precision {
+            Precision::F32 => Transforms::WherePossible,
+            // Transforms multiply in f32, whose products take twice as long as those of bf16.
+            Precision::Bf16 => Transforms::Squares,
+        },
         results: Vec::new(),
     };
     program.set_halos();

@@ -2,12 +2,13 @@
 
 use super::run::Run;
 use crate::arch::graph::Graph;
-use crate::cpu::buffers::{Plan, Rows};
+use crate::cpu::buffers::Plan;
 use crate::cpu::lower::Training;
 use crate::params::Params;
 use crate::step::{Frozen, GradientObserver, Gradients};
-use polynet_kernels::Isa;
+use polynet_kernels::conv::GradientMemory;
 use polynet_kernels::layout::{Arena, View};
+use polynet_kernels::{Element, Isa};
 use std::sync::Arc;
 
 /// What a step starts from.
@@ -28,49 +29,72 @@ pub(super) struct StepInput<'a> {
 }
 
 /// A program with the memory for batches of one size.
-pub(super) struct Processor {
+pub(super) struct Processor<E: Element> {
     isa: Isa,
     images: usize,
     lowered: Arc<Training>,
     views: Vec<View>,
-    arena: Arena,
-    packing: Packing,
+    memory: Memory<E>,
+    packing: Packing<E>,
+}
+
+/// Where the buffers of a program lie.
+pub(super) struct Memory<E: Element> {
+    /// Feature maps and their gradients.
+    pub(super) maps: Arena<E>,
+    /// What comes after the last pool.
+    pub(super) rows: Arena,
 }
 
 /// Memory of packed weights, for one convolution after the other.
-#[derive(Debug, Default)]
-pub(super) struct Packing {
-    pub(super) conv: Arena,
-    pub(super) input_gradient: Vec<Arena>,
+#[derive(Debug)]
+pub(super) struct Packing<E: Element> {
+    pub(super) conv: Arena<E>,
+    pub(super) transformed: Arena,
+    pub(super) input_gradient: GradientMemory<E>,
 }
 
-impl std::fmt::Debug for Processor {
+impl<E: Element> Default for Packing<E> {
+    fn default() -> Self {
+        Self {
+            conv: Arena::default(),
+            transformed: Arena::default(),
+            input_gradient: GradientMemory::default(),
+        }
+    }
+}
+
+impl<E: Element> std::fmt::Debug for Processor<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
             "Processor({} steps, {:?})",
             self.lowered.program.steps.len(),
-            self.arena
+            self.memory.maps
         )
     }
 }
 
-impl Processor {
+impl<E: Element> Processor<E> {
     pub(super) fn new(
         lowered: &Arc<Training>,
         images: usize,
         isa: Isa,
-        memory: Option<Arena>,
+        memory: Option<Memory<E>>,
     ) -> Self {
-        let plan = Plan::new(&lowered.program, images, Rows::AmongMaps);
+        let plan = Plan::new(&lowered.program, images);
+        let memory = memory.filter(|memory| {
+            memory.maps.len() >= plan.elements && memory.rows.len() >= plan.row_elements
+        });
         Self {
             isa,
             images,
             lowered: Arc::clone(lowered),
             views: plan.views(&lowered.program, images),
-            arena: memory
-                .filter(|arena| arena.len() >= plan.elements)
-                .unwrap_or_else(|| Arena::new(plan.elements)),
+            memory: memory.unwrap_or_else(|| Memory {
+                maps: Arena::new(plan.elements),
+                rows: Arena::new(plan.row_elements),
+            }),
             packing: Packing::default(),
         }
     }
@@ -81,8 +105,8 @@ impl Processor {
     }
 
     /// Its memory, for a processor that takes its place.
-    pub(super) fn into_memory(self) -> Arena {
-        self.arena
+    pub(super) fn into_memory(self) -> Memory<E> {
+        self.memory
     }
 
     /// Computes a step, and shows each gradient when it is final.
@@ -106,12 +130,18 @@ impl Processor {
     }
 
     /// A step of which nothing is computed yet.
-    pub(super) fn begin<'a>(&'a mut self, graph: &'a Graph, input: &'a StepInput<'a>) -> Run<'a> {
+    pub(super) fn begin<'a>(
+        &'a mut self,
+        graph: &'a Graph,
+        input: &'a StepInput<'a>,
+    ) -> Run<'a, E> {
         Run {
             isa: self.isa,
             images: self.images,
             views: &self.views,
-            arena: &mut self.arena,
+            maps: &mut self.memory.maps,
+            rows: &mut self.memory.rows,
+            transforms: self.lowered.program.transforms,
             packing: &mut self.packing,
             graph,
             input,

@@ -10,6 +10,7 @@ use crate::arch::graph::Graph;
 use crate::cpu::lower::Training;
 use crate::cpu::program::Step;
 use crate::step::{Frozen, Gradients, NormStatistics, SharedStep};
+use polynet_kernels::Element;
 use polynet_kernels::norm::{GradientSums, merge_moments};
 use std::ops::Range;
 
@@ -22,20 +23,20 @@ pub(super) struct LockstepOutput {
 }
 
 /// Parts of a batch that stand at the same step of a program; there may be none.
-pub(super) struct Lockstep<'a, S> {
+pub(super) struct Lockstep<'a, E: Element, S> {
     lowered: &'a Training,
     graph: &'a Graph,
     frozen: &'a Frozen,
-    runs: Vec<Run<'a>>,
+    runs: Vec<Run<'a, E>>,
     shared: &'a mut S,
     statistics: Vec<NormStatistics>,
 }
 
-impl<'a, S: SharedStep> Lockstep<'a, S> {
+impl<'a, E: Element, S: SharedStep> Lockstep<'a, E, S> {
     pub(super) fn new(
         lowered: &'a Training,
         (graph, frozen): (&'a Graph, &'a Frozen),
-        runs: Vec<Run<'a>>,
+        runs: Vec<Run<'a, E>>,
         shared: &'a mut S,
     ) -> Self {
         Self {
@@ -86,7 +87,7 @@ impl<'a, S: SharedStep> Lockstep<'a, S> {
 
     /// Lets every part do the same, in the thread pool. Nobody waits for another rank there: ranks may
     /// be threads of one process, which has one pool.
-    fn each<T: Send>(&mut self, mut work: impl FnMut(&mut Run<'a>) -> T + Send) -> Vec<T> {
+    fn each<T: Send>(&mut self, mut work: impl FnMut(&mut Run<'a, E>) -> T + Send) -> Vec<T> {
         let runs = &mut self.runs;
         rayon::scope(|_| runs.iter_mut().map(&mut work).collect())
     }

@@ -17,9 +17,8 @@ use crate::step::{
     SharedStep, StepOptions, SynchronisedOutput, dropout_factors, targets,
 };
 use compiled::{Processor, StepInput};
-use lockstep::Lockstep;
-use polynet_kernels::Isa;
-use polynet_kernels::layout::Arena;
+use lockstep::{Lockstep, LockstepOutput};
+use polynet_kernels::{Element, Isa, bf16};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 
@@ -38,8 +37,14 @@ struct CompiledStep {
     activations: Activations,
     frozen: Frozen,
     lowered: Arc<Training>,
-    /// For each part that is computed at the same time.
-    processors: Vec<Processor>,
+    processors: Processors,
+}
+
+/// For each part that is computed at the same time, by the elements of its feature maps.
+#[derive(Debug)]
+enum Processors {
+    F32(Vec<Processor<f32>>),
+    Bf16(Vec<Processor<bf16>>),
 }
 
 impl TrainingEngine {
@@ -61,8 +66,7 @@ impl TrainingEngine {
     /// backward pass is done with it, in an order that follows from graph and options alone.
     ///
     /// # Panics
-    /// If the images are not as many as the labels, a label is no class, everything is frozen, or
-    /// `options` ask for another precision than `f32`.
+    /// If the images are not as many as the labels, a label is no class, or everything is frozen.
     pub(crate) fn gradients(
         &mut self,
         params: &Params,
@@ -74,9 +78,12 @@ impl TrainingEngine {
         let count = part.labels.len();
         let part = HostPart::new(&graph, part, options);
         let input = part.input(params, options, count);
-        let processor = &mut self.step(options, &[count]).processors[0];
+        let step = self.step(options, &[count]);
         // Inside the pool, so that no kernel has to wake its threads first.
-        rayon::scope(|_| processor.run(&graph, &input, observe))
+        rayon::scope(|_| match &mut step.processors {
+            Processors::F32(processors) => processors[0].run(&graph, &input, observe),
+            Processors::Bf16(processors) => processors[0].run(&graph, &input, observe),
+        })
     }
 
     /// Computes parts of a step, possibly none, and shows their gradients to `shared`: see
@@ -107,10 +114,11 @@ impl TrainingEngine {
             .collect();
         let step = self.step(options, &counts);
         let lowered = Arc::clone(&step.lowered);
-        let runs = step.processors.iter_mut().zip(&inputs);
-        let runs = runs.map(|(processor, input)| processor.begin(&graph, input));
-        let lockstep = Lockstep::new(&lowered, (&graph, options.frozen), runs.collect(), shared);
-        let output = lockstep.run()?;
+        let network: (&Training, &Graph, &Frozen) = (&lowered, &graph, options.frozen);
+        let output = match &mut step.processors {
+            Processors::F32(processors) => together(processors, network, &inputs, shared),
+            Processors::Bf16(processors) => together(processors, network, &inputs, shared),
+        }?;
         let parts = output.parts.into_iter().map(|part| PartOutput {
             loss: part.loss,
             logits: part.logits,
@@ -127,13 +135,25 @@ impl TrainingEngine {
         let mut step = match self.compiled.take() {
             Some(step) if step.is_of(options) => step,
             other => {
-                let processors = other.map_or_else(Vec::new, |step| step.processors);
+                let processors = other.map(|step| step.processors);
                 CompiledStep::new(&self.graph, options, processors)
             }
         };
         step.fit(self.isa, images);
         self.compiled.insert(step)
     }
+}
+
+/// Runs the parts of a step in lockstep.
+fn together<E: Element, S: SharedStep>(
+    processors: &mut [Processor<E>],
+    (lowered, graph, frozen): (&Training, &Graph, &Frozen),
+    inputs: &[StepInput<'_>],
+    shared: &mut S,
+) -> Result<LockstepOutput, S::Error> {
+    let runs = processors.iter_mut().zip(inputs);
+    let runs = runs.map(|(processor, input)| processor.begin(graph, input));
+    Lockstep::new(lowered, (graph, frozen), runs.collect(), shared).run()
 }
 
 /// What a part's [`StepInput`] points to.
@@ -148,11 +168,6 @@ impl<'a> HostPart<'a> {
         let count = part.labels.len();
         let image: usize = graph.nodes[0].shape.iter().product();
         assert_eq!(part.images.len(), count * image, "one label for each image");
-        assert_eq!(
-            options.precision,
-            Precision::F32,
-            "the processor trains in f32"
-        );
         let classes = graph.linear.out_features;
         Self {
             images: part.images,
@@ -179,7 +194,14 @@ impl<'a> HostPart<'a> {
 }
 
 impl CompiledStep {
-    fn new(graph: &Graph, options: &StepOptions<'_>, processors: Vec<Processor>) -> Self {
+    /// The memory of the processors before is used again where it is of the same elements.
+    fn new(graph: &Graph, options: &StepOptions<'_>, before: Option<Processors>) -> Self {
+        let processors = match (options.precision, before) {
+            (Precision::F32, Some(before @ Processors::F32(_))) => before,
+            (Precision::Bf16, Some(before @ Processors::Bf16(_))) => before,
+            (Precision::F32, _) => Processors::F32(Vec::new()),
+            (Precision::Bf16, _) => Processors::Bf16(Vec::new()),
+        };
         Self {
             paths: options.paths.clone(),
             activations: options.activations,
@@ -190,23 +212,36 @@ impl CompiledStep {
     }
 
     fn is_of(&self, options: &StepOptions<'_>) -> bool {
-        let is_same = self.activations == options.activations && self.frozen == *options.frozen;
-        is_same && self.paths == *options.paths
+        let precision = match self.processors {
+            Processors::F32(_) => Precision::F32,
+            Processors::Bf16(_) => Precision::Bf16,
+        };
+        let is_same = self.activations == options.activations && precision == options.precision;
+        is_same && self.frozen == *options.frozen && self.paths == *options.paths
     }
 
     /// Gives every part its processor.
     fn fit(&mut self, isa: Isa, images: &[usize]) {
-        let lowered = &self.lowered;
-        let mut before = std::mem::take(&mut self.processors).into_iter();
-        let processors = images.iter().map(|&images| match before.next() {
-            Some(processor) if processor.computes(lowered, images) => processor,
-            other => {
-                let memory: Option<Arena> = other.map(Processor::into_memory);
-                Processor::new(lowered, images, isa, memory)
-            }
-        });
-        self.processors = processors.collect();
+        match &mut self.processors {
+            Processors::F32(processors) => fit(processors, &self.lowered, isa, images),
+            Processors::Bf16(processors) => fit(processors, &self.lowered, isa, images),
+        }
     }
+}
+
+/// Lets each part, of so many images, have its processor.
+fn fit<E: Element>(
+    processors: &mut Vec<Processor<E>>,
+    lowered: &Arc<Training>,
+    isa: Isa,
+    images: &[usize],
+) {
+    let mut before = std::mem::take(processors).into_iter();
+    let fitting = images.iter().map(|&images| match before.next() {
+        Some(processor) if processor.computes(lowered, images) => processor,
+        other => Processor::new(lowered, images, isa, other.map(Processor::into_memory)),
+    });
+    *processors = fitting.collect();
 }
 
 /// Factors of the dropouts of a step for `images` images.

@@ -4,6 +4,7 @@ use super::run::Run;
 use crate::cpu::buffers::BufferId;
 use crate::cpu::program::{NormPart, Slot};
 use crate::step::NormStatistics;
+use polynet_kernels::Element;
 use polynet_kernels::norm::{self, Applied, GradientSums};
 use std::ops::Range;
 
@@ -30,14 +31,14 @@ impl Moments {
     }
 }
 
-impl Run<'_> {
+impl<E: Element> Run<'_, E> {
     /// The moments of a map.
     pub(super) fn moments(&self, parts: &[(BufferId, Slot)]) -> Moments {
         let (mut means, mut variances) = (Vec::new(), Vec::new());
         let mut count = 0.0;
         for &(z, _) in parts {
             let z = &self.views[z];
-            let (mean, var) = norm::moments(self.isa, self.arena, z);
+            let (mean, var) = norm::moments(self.isa, self.maps, z);
             means.extend(mean);
             variances.extend(var);
             let [height, width] = z.size();
@@ -114,7 +115,7 @@ impl Run<'_> {
                 let [z, dy, dz] = [z, dy, dz].map(|id| &self.views[id]);
                 let applied = self.applied[slot].as_ref();
                 let applied = applied.expect("the statistics come first");
-                applied.backward_fixed(isa, self.arena, (z, dy, dz), factor);
+                applied.backward_fixed(isa, self.maps, (z, dy, dz), factor);
             }
             return;
         }
@@ -123,7 +124,7 @@ impl Run<'_> {
             let [z, dy, dz] = [z, dy, dz].map(|id| &self.views[id]);
             let applied = self.applied[slot].as_ref();
             let applied = applied.expect("the statistics come first");
-            let gradients = applied.backward(isa, self.arena, (z, dy, dz), factor);
+            let gradients = applied.backward(isa, self.maps, (z, dy, dz), factor);
             weight.extend(gradients.weight);
             bias.extend(gradients.bias);
         }
@@ -145,7 +146,7 @@ impl Run<'_> {
         for &NormPart { slot, z, dy, .. } in parts {
             let views = (&self.views[z], &self.views[dy]);
             let applied = self.applied(slot);
-            let sums = applied.gradient_sums(self.isa, self.arena, views, factor);
+            let sums = applied.gradient_sums(self.isa, self.maps, views, factor);
             all.gradients.extend(sums.gradients);
             all.products.extend(sums.products);
         }
@@ -175,7 +176,7 @@ impl Run<'_> {
             let applied = self.applied[slot].as_ref();
             let applied = applied.expect("the statistics come first");
             let sums = (&of_part(all), count);
-            applied.backward_from(self.isa, self.arena, (z, dy, dz), factor, sums);
+            applied.backward_from(self.isa, self.maps, (z, dy, dz), factor, sums);
             let gradients = applied.parameter_gradients(&of_part(own));
             weight.extend(gradients.weight);
             bias.extend(gradients.bias);

@@ -2,14 +2,14 @@
 
 use super::compiled::{Packing, StepInput};
 use crate::arch::graph::Graph;
-use crate::cpu::program::Step;
+use crate::cpu::program::{Step, Transforms};
 use crate::cpu::shared::{self, channels, of};
 use crate::step::Gradients;
 use polynet_kernels::conv::{Conv, InputGradient, Value, Window, Winograd, weight_gradient};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{self, Affine};
 use polynet_kernels::norm::{Applied, moments};
-use polynet_kernels::{Isa, pool};
+use polynet_kernels::{Element, Isa, pool};
 
 /// The pixels of a map, of all its images.
 fn pixels(views: &[View]) -> usize {
@@ -18,19 +18,21 @@ fn pixels(views: &[View]) -> usize {
 }
 
 /// A program's steps so far.
-pub(super) struct Run<'a> {
+pub(super) struct Run<'a, E: Element> {
     pub(super) isa: Isa,
     pub(super) images: usize,
     pub(super) views: &'a [View],
-    pub(super) arena: &'a mut Arena,
-    pub(super) packing: &'a mut Packing,
+    pub(super) maps: &'a mut Arena<E>,
+    pub(super) rows: &'a mut Arena,
+    pub(super) transforms: Transforms,
+    pub(super) packing: &'a mut Packing<E>,
     pub(super) graph: &'a Graph,
     pub(super) input: &'a StepInput<'a>,
     pub(super) applied: Vec<Option<Applied>>,
     pub(super) output: Gradients,
 }
 
-impl Run<'_> {
+impl<E: Element> Run<'_, E> {
     fn views(&self, ids: &[usize]) -> Vec<View> {
         of(self.views, ids)
     }
@@ -55,7 +57,7 @@ impl Run<'_> {
     pub(super) fn step(&mut self, step: &Step) {
         let isa = self.isa;
         match step {
-            Step::Clear { to } => map::clear(self.arena, &self.views[*to]),
+            Step::Clear { to } => map::clear(self.maps, &self.views[*to]),
             Step::Conv {
                 weight,
                 window,
@@ -82,7 +84,7 @@ impl Run<'_> {
                 self.applied[*slot]
                     .as_ref()
                     .expect("the statistics come first")
-                    .forward(isa, self.arena, z, to);
+                    .forward(isa, self.maps, z, to);
             }
             Step::AddNormalized {
                 slot,
@@ -98,7 +100,7 @@ impl Run<'_> {
                     .expect("the statistics come first")
                     .add_forward(
                         isa,
-                        self.arena,
+                        self.maps,
                         (*factor, &self.views[*z]),
                         addend,
                         (&self.views[*to], *relu),
@@ -106,7 +108,7 @@ impl Run<'_> {
             }
             Step::Relu { from, to } => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
-                map::gate(isa, self.arena, (1.0, &from), Some(&from), &to, false);
+                map::gate(isa, self.maps, (1.0, &from), Some(&from), &to, false);
             }
             Step::Bias {
                 bias,
@@ -119,11 +121,11 @@ impl Run<'_> {
                 let shift = &self.input.params[self.graph.bias_tensor(*bias)];
                 let shift = &shift[*first_channel..first_channel + from.channels()];
                 let affine = Affine::new(&vec![1.0; shift.len()], shift);
-                affine.apply(isa, self.arena, &from, &to, *relu);
+                affine.apply(isa, self.maps, &from, &to, *relu);
             }
             Step::AveragePool { from, to } => {
                 let [from, to] = [from, to].map(|id| self.views[*id]);
-                pool::average_pool(isa, self.arena, &from, &to);
+                pool::average_pool_into(isa, (self.maps, &from), (self.rows, &to));
             }
             Step::Dropout { index, parts } => self.dropout(*index, parts),
             Step::Linear { inputs, to } => self.linear(inputs, *to),
@@ -140,19 +142,10 @@ impl Run<'_> {
                 gradient,
                 to,
             } => self.linear_gradient(inputs, *gradient, to),
-            Step::AveragePoolGradient {
-                gradient,
-                to,
-                add,
-                scratch,
-            } => {
-                let [gradient, to, scratch] = [gradient, to, scratch].map(|id| self.views[*id]);
-                if *add {
-                    pool::average_pool_gradient(isa, self.arena, &gradient, &scratch);
-                    map::gate(isa, self.arena, (1.0, &scratch), None, &to, true);
-                } else {
-                    pool::average_pool_gradient(isa, self.arena, &gradient, &to);
-                }
+            Step::AveragePoolGradient { gradient, to, add } => {
+                let [gradient, to] = [gradient, to].map(|id| self.views[*id]);
+                let maps = (&mut *self.maps, &to);
+                pool::average_pool_gradient(isa, (self.rows, &gradient), maps, *add);
             }
             Step::MaxPoolGradient {
                 window,
@@ -161,7 +154,7 @@ impl Run<'_> {
                 to,
             } => {
                 let [from, gradient, to] = [from, gradient, to].map(|id| self.views[*id]);
-                pool::max_pool_gradient(isa, *window, self.arena, (&from, &gradient), &to);
+                pool::max_pool_gradient(isa, *window, self.maps, (&from, &gradient), &to);
             }
             Step::MeanPoolGradient {
                 window,
@@ -169,7 +162,7 @@ impl Run<'_> {
                 to,
             } => {
                 let [gradient, to] = [gradient, to].map(|id| self.views[*id]);
-                pool::mean_pool_gradient(isa, *window, self.arena, &gradient, &to);
+                pool::mean_pool_gradient(isa, *window, self.maps, &gradient, &to);
             }
             Step::BiasGradient { bias, .. }
                 if self.input.frozen.contains(self.graph.bias_tensor(*bias)) => {}
@@ -179,7 +172,7 @@ impl Run<'_> {
                     let view = &self.views[part];
                     let [height, width] = view.size();
                     let count = (view.images() * height * width) as f64;
-                    let (mean, _) = moments(isa, self.arena, view);
+                    let (mean, _) = moments(isa, self.maps, view);
                     sums.extend(mean.iter().map(|mean| (mean * count) as f32));
                 }
                 let index = self.graph.bias_tensor(*bias);
@@ -194,7 +187,7 @@ impl Run<'_> {
             } => {
                 let [gradient, to] = [gradient, to].map(|id| self.views[*id]);
                 let gate = gate.map(|gate| &self.views[gate]);
-                map::gate(isa, self.arena, (*scale, &gradient), gate, &to, *add);
+                map::gate(isa, self.maps, (*scale, &gradient), gate, &to, *add);
             }
             Step::NormGradient {
                 norm,
@@ -209,11 +202,11 @@ impl Run<'_> {
                 outputs,
             } => {
                 let (inputs, outputs) = (self.views(inputs), self.views(outputs));
-                let of_weights = match Winograd::has(*window) {
+                let of_weights = match self.transforms.apply(*window) {
                     true => Winograd::weight_gradient,
                     false => weight_gradient,
                 };
-                let gradient = of_weights(isa, *window, self.arena, &inputs, &outputs);
+                let gradient = of_weights(isa, *window, self.maps, &inputs, &outputs);
                 self.add_gradient(*weight, gradient);
             }
             Step::InputGradient {
@@ -227,16 +220,16 @@ impl Run<'_> {
                 let segments = [&channels(&to)[..], &channels(&gradients)[..]];
                 let weights = &self.input.params[*weight];
                 let memory = std::mem::take(&mut self.packing.input_gradient);
-                let conv = if Winograd::has(*window) {
+                let conv = if self.transforms.apply(*window) {
                     let layer = (*window, pixels(&to));
                     InputGradient::transformed_in(memory, isa, layer, segments, weights)
                 } else {
                     InputGradient::pack_in(memory, isa, *window, segments, weights)
                 };
-                conv.run(self.arena, &gradients, &to, *add);
+                conv.run(self.maps, &gradients, &to, *add);
                 self.packing.input_gradient = conv.into_memory();
             }
-            step => shared::run(step, isa, (self.views, self.arena), self.input.images),
+            step => shared::run(step, isa, (self.views, self.maps), self.input.images),
         }
     }
 
@@ -245,21 +238,22 @@ impl Run<'_> {
         let segments = [&channels(&inputs)[..], &channels(&to)[..]];
         let zeros = vec![0.0; to.iter().map(View::channels).sum()];
         let weights = &self.input.params[weight];
-        let memory = std::mem::take(&mut self.packing.conv);
         let value = Value {
             to: &to,
             relu: false,
         };
-        self.packing.conv = if Winograd::has(window) {
+        if self.transforms.apply(window) {
+            let memory = std::mem::take(&mut self.packing.transformed);
             let layer = (window, pixels(&to));
             let conv = Winograd::pack_in(memory, self.isa, layer, segments, weights, &zeros);
-            conv.run(self.arena, &inputs, value.into());
-            conv.into_memory()
+            conv.run(self.maps, &inputs, value.into());
+            self.packing.transformed = conv.into_memory();
         } else {
+            let memory = std::mem::take(&mut self.packing.conv);
             let conv = Conv::pack_in(memory, self.isa, window, segments, weights, &zeros);
-            conv.run(self.arena, &inputs, value.into());
-            conv.into_memory()
-        };
+            conv.run(self.maps, &inputs, value.into());
+            self.packing.conv = conv.into_memory();
+        }
     }
 
     /// Multiplies the features, in the parts of a row of images, by a mask `[images, features]`.
@@ -269,13 +263,13 @@ impl Run<'_> {
         let mut first = 0;
         for &part in parts {
             let view = &self.views[part];
-            let mut values = view.read_nchw(self.arena);
+            let mut values = view.read_nchw(self.rows);
             for (channel, values) in values.chunks_exact_mut(self.images).enumerate() {
                 for (image, value) in values.iter_mut().enumerate() {
                     *value *= mask[image * features + first + channel];
                 }
             }
-            view.write_nchw(self.arena, &values);
+            view.write_nchw(self.rows, &values);
             first += view.channels();
         }
     }
@@ -294,14 +288,14 @@ impl Run<'_> {
             to: &to,
             relu: false,
         };
-        conv.run(self.arena, &inputs, value.into());
+        conv.run(self.rows, &inputs, value.into());
     }
 
     /// Mean cross-entropy against the targets; `softmax(logits) · Σ target − target`, over the number
     /// of images that the gradient is the mean of, replaces the logits.
     fn loss(&mut self, logits: usize) {
         let view = &self.views[logits];
-        let by_class = view.read_nchw(self.arena);
+        let by_class = view.read_nchw(self.rows);
         let (images, classes) = (self.images, view.channels());
         let mut gradient = vec![0.0; by_class.len()];
         let mut logits = Vec::with_capacity(by_class.len());
@@ -324,7 +318,7 @@ impl Run<'_> {
                 gradient[class * images + image] = (slope / self.input.total as f64) as f32;
             }
         }
-        view.write_nchw(self.arena, &gradient);
+        view.write_nchw(self.rows, &gradient);
         self.output.loss = loss / images as f64;
         self.output.logits = logits;
     }
@@ -333,16 +327,16 @@ impl Run<'_> {
         let (inputs, to) = (self.views(inputs), self.views(to));
         let gradients = [self.views[gradient]];
         let index = self.graph.linear_tensor();
-        let weights = weight_gradient(self.isa, Window::POINT, self.arena, &inputs, &gradients);
+        let weights = weight_gradient(self.isa, Window::POINT, self.rows, &inputs, &gradients);
         let bias = gradients[0]
-            .read_nchw(self.arena)
+            .read_nchw(self.rows)
             .chunks_exact(self.images)
             .map(|row| row.iter().copied().map(f64::from).sum::<f64>() as f32)
             .collect();
         let segments = [&channels(&to)[..], &channels(&gradients)[..]];
         let classifier = &self.input.params[index];
         let conv = InputGradient::pack(self.isa, Window::POINT, segments, classifier);
-        conv.run(self.arena, &gradients, &to, false);
+        conv.run(self.rows, &gradients, &to, false);
         if !self.input.frozen.contains(index) {
             self.add_gradient(index, weights);
             self.add_gradient(index + 1, bias);

@@ -3,6 +3,8 @@ use crate::arch::Architecture;
 use crate::step::{LossOptions, NormStatistics};
 use rand::{RngExt, SeedableRng};
 
+mod bf16;
+
 const LOSS: LossOptions = LossOptions {
     label_smoothing: 0.1,
 };

@@ -355,7 +355,8 @@ section! {
         /// How much of the weights' moving average is kept at a step: the average is what is validated and
         /// saved. Without it the weights themselves are.
         ema: Option<f64>, BELOW_ONE;
-        /// What convolutions and feature maps are computed in, where the device has it.
+        /// What feature maps and products are computed in, where the device has it; weights, sums, statistics
+        /// and the optimizer are `f32` in either case.
         precision: Precision = Precision::F32;
         /// What of the forward pass is kept for the backward pass.
         activations: Activations = Activations::Kept;
