@@ -178,7 +178,11 @@ pub(crate) mod tests {
     use crate::is_refused;
 
     /// A map of the numbers `f(0), f(1), …` in row-major order, at `start`.
-    pub(crate) fn map(arena: &mut Arena, view: &View, f: impl Fn(usize) -> f32) -> Vec<f32> {
+    pub(crate) fn map<E: Element>(
+        arena: &mut Arena<E>,
+        view: &View,
+        f: impl Fn(usize) -> f32,
+    ) -> Vec<f32> {
         let count = view.images * view.channels * view.height * view.width;
         let values: Vec<f32> = (0..count).map(f).collect();
         view.write_nchw(arena, &values);
@@ -198,7 +202,7 @@ pub(crate) mod tests {
         };
         let from = views(0, &[8, 24, 5]);
         let to = views(from[2].end(), &[20, 17]);
-        let mut arena = Arena::new(to[1].end());
+        let mut arena = Arena::<f32>::new(to[1].end());
         let mut values = Vec::new();
         for (index, view) in from.iter().enumerate() {
             values.extend(map(&mut arena, view, |i| (100 * index + i) as f32));
@@ -214,7 +218,7 @@ pub(crate) mod tests {
             let a = View::new(0, 1, 20, [3, 5], 1);
             let b = View::new(a.end(), 1, 20, [3, 5], 0);
             let to = View::new(b.end(), 1, 20, [3, 5], 2);
-            let mut arena = Arena::new(to.end());
+            let mut arena = Arena::<f32>::new(to.end());
             let x = map(&mut arena, &a, |i| i as f32 - 90.0);
             let y = map(&mut arena, &b, |i| 30.0 - i as f32);
             add(isa, &mut arena, (0.5, &a), &b, &to, true);

@@ -40,7 +40,7 @@ fn gradients_agree_with_finite_differences() {
 #[test]
 fn gradients_of_bf16_agree_with_finite_differences() {
     // A result is rounded to 8 bits.
-    check_gradients::<bf16>(1.0 / 512.0);
+    check_gradients::<bf16>(1.0 / 256.0);
 }
 
 /// Gradients of maps that are elements exactly. Each element of a map is rounded by up to `rounding` of itself.
