@@ -1,6 +1,7 @@
 //! Pools and their gradients.
 
 mod gradient;
+mod plane;
 
 use crate::dispatch::dispatch;
 use crate::element::Element;
@@ -8,6 +9,7 @@ use crate::layout::{Arena, BLOCK, Shared, View, clear_halo};
 use crate::planes::{check_apart, for_planes};
 use crate::simd::{Isa, Simd};
 use crate::window::Window;
+use plane::{Plane, check_window, inside};
 
 pub use gradient::{average_pool_gradient, max_pool_gradient, mean_pool_gradient};
 
@@ -18,16 +20,6 @@ pub enum Pool {
     Max,
     /// The mean: the border does not count.
     Mean,
-}
-
-/// Checks a pool's window and the sizes of its input and its result.
-fn check_window(window: Window, from: &View, to: &View) {
-    window.check();
-    assert!(
-        (0..2).all(|axis| window.padding[axis] < window.kernel[axis]),
-        "every window holds a pixel"
-    );
-    assert_eq!(to.size(), window.output_size(from.size()), "size");
 }
 
 /// The largest element or the mean of every window.
@@ -65,24 +57,6 @@ pub fn pool<E: Element>(
             }
         }
     });
-}
-
-/// A block of one image in two maps.
-struct Plane<E, T = E> {
-    window: Window,
-    from: View,
-    source: *const E,
-    to: View,
-    target: *mut T,
-}
-
-/// The part of a window's rows (or columns) that lies inside `0..size`.
-fn inside(at: usize, axis: usize, window: &Window, size: usize) -> std::ops::Range<usize> {
-    let start = at * window.stride[axis];
-    let end = (start + window.kernel[axis])
-        .saturating_sub(window.padding[axis])
-        .min(size);
-    start.saturating_sub(window.padding[axis])..end
 }
 
 /// # Safety

@@ -17,7 +17,7 @@ mod vector;
 pub(crate) use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::{Avx512, Avx512Bf16, Avx512Vnni};
-pub(crate) use bytes::{BYTES_DEPTH, ByteProducts, Bytes};
+pub(crate) use bytes::{BYTES_DEPTH, Bytes};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
@@ -70,6 +70,76 @@ impl InstructionSet {
             Self::Portable => true,
             #[allow(unreachable_patterns)]
             _ => false,
+        }
+    }
+}
+
+/// How a processor multiplies bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ByteProducts {
+    /// 16 lanes, four products an instruction: AVX-512 VNNI, with BF16 for what is stored.
+    #[cfg(target_arch = "x86_64")]
+    Avx512VnniBf16,
+    /// 16 lanes, four products an instruction: AVX-512 VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    /// 16 lanes, by 16-bit words: AVX-512 BW.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// 8 lanes, four products an instruction: AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    /// 8 lanes, by 16-bit words: AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// 4 lanes: whatever the compiler makes of plain Rust.
+    Portable,
+}
+
+impl ByteProducts {
+    /// All that an instruction set of this processor comes with, the fastest first.
+    pub(crate) fn available(isa: Isa) -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let of_x86 = {
+            let set = isa.set();
+            let is_wide = matches!(set, InstructionSet::Avx512Bf16 | InstructionSet::Avx512);
+            let has_words = is_wide && is_x86_feature_detected!("avx512bw");
+            let is_avx2 = set == InstructionSet::Avx2;
+            let has_vnni = has_words && is_x86_feature_detected!("avx512vnni");
+            let has_bf16 = set == InstructionSet::Avx512Bf16;
+            [
+                (has_vnni && has_bf16).then_some(Self::Avx512VnniBf16),
+                has_vnni.then_some(Self::Avx512Vnni),
+                has_words.then_some(Self::Avx512),
+                (is_avx2 && is_x86_feature_detected!("avxvnni")).then_some(Self::AvxVnni),
+                is_avx2.then_some(Self::Avx2),
+            ]
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let of_x86: [Option<Self>; 0] = {
+            let _: InstructionSet = isa.set();
+            []
+        };
+        of_x86.into_iter().flatten().chain([Self::Portable])
+    }
+
+    /// The fastest that an instruction set comes with.
+    pub(crate) fn of(isa: Isa) -> Self {
+        Self::available(isa).next().unwrap_or(Self::Portable)
+    }
+
+    /// The largest tile: output blocks of a panel, and pixels.
+    pub(crate) fn geometry(self) -> [usize; 2] {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512VnniBf16 | Self::Avx512Vnni => [2, 14],
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => [2, 12],
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => [1, 6],
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => [1, 4],
+            Self::Portable => [1, 2],
         }
     }
 }

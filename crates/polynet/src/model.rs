@@ -102,7 +102,8 @@ pub struct Ranked {
 }
 
 impl Model {
-    /// Opens a model folder for prediction on the processor, in `f32`, with all threads.
+    /// Opens a model folder for prediction on the processor, in the precision that is fastest there
+    /// ([`PrecisionChoice::Auto`](crate::PrecisionChoice)), with all threads.
     ///
     /// # Errors
     /// If a file is missing or broken, or the weights do not fit the architecture.

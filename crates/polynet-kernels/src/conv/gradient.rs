@@ -13,6 +13,7 @@ mod store;
 mod zip;
 
 use super::pack::{block_channels, steps};
+use super::places::block_in;
 use super::stores::check_views;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View};
@@ -147,17 +148,6 @@ struct Job<'a, E> {
     lines: Vec<Line>,
 }
 
-/// A block of a list of views: the view and the block in it.
-fn find(views: &[View], mut block: usize) -> (View, usize) {
-    for view in views {
-        if block < view.blocks() {
-            return (*view, block);
-        }
-        block -= view.blocks();
-    }
-    unreachable!("the views hold the block")
-}
-
 impl<'a, E: Element> Job<'a, E> {
     /// `zipped` is memory for gradients of pixels side by side.
     fn new(
@@ -268,7 +258,7 @@ impl<'a, E: Element> Job<'a, E> {
         // A last group may have one block, which the kernel alone reads.
         let sources: [(View, usize); IN_BLOCKS] = std::array::from_fn(|block| {
             let block = (group * IN_BLOCKS + block).min(in_blocks - 1);
-            find(self.inputs, block)
+            block_in(self.inputs, block)
         });
         let in_image = self.lines.len() / self.outputs[0].images;
         let lines = &self.lines[images[0] * in_image..images[1] * in_image];
@@ -329,7 +319,7 @@ impl<'a, E: Element> Job<'a, E> {
         });
         let [rows, columns] = self.size;
         let outputs = if E::DEPTH == 1 {
-            let (view, block) = find(self.outputs, target);
+            let (view, block) = block_in(self.outputs, target);
             let place = view.at(line.image, block, line.row, 0) + line.first_pixel * BLOCK;
             // SAFETY: inside the view.
             unsafe { self.memory.at(place, line.pixels * BLOCK) }

@@ -5,6 +5,17 @@ use crate::layout::{BLOCK, Shared, View};
 use crate::window::Window;
 use std::ops::Range;
 
+/// A block of a list of views: the view and the block in it.
+pub(super) fn block_in(views: &[View], mut block: usize) -> (View, usize) {
+    for view in views {
+        if block < view.blocks() {
+            return (*view, block);
+        }
+        block -= view.blocks();
+    }
+    unreachable!("the views hold the block")
+}
+
 /// A tap of the kernel that lies inside the map.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tap {

@@ -1,6 +1,6 @@
 //! The gradients of pools.
 
-use super::{Plane, check_window, inside};
+use super::plane::{Plane, check_window, inside};
 use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo};

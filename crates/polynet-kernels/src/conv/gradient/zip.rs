@@ -1,7 +1,7 @@
 //! Gradients with the pixels side by side that a product takes together.
 
-use super::find;
 use crate::conv::pack::steps;
+use crate::conv::places::block_in;
 use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View};
@@ -26,7 +26,7 @@ pub(super) fn zip<E: Element>(
     let least = (ZIP_ELEMENTS / plane).max(1);
     let planes = (0..planes).into_par_iter().with_min_len(least);
     planes.for_each(|index| {
-        let (view, block) = find(views, index % blocks);
+        let (view, block) = block_in(views, index % blocks);
         let zip = &Zip {
             // SAFETY: the views lie in the arena.
             from: unsafe { memory.plane(&view, index / blocks, block) },
