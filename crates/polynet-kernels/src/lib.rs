@@ -13,10 +13,10 @@
 //! | [`file`](mod@file) | numbers read from files |
 //! | `window` | kernel, step and border |
 //! | `planes` | work divided by a map's planes, and checks of what is written while it is read |
-//! | [`map`] | sums, gates and copies of maps |
+//! | [`map`] | sums, gates, copies and roundings of maps |
 //! | [`norm`] | batch norm |
 //! | [`pool`] | pools |
-//! | [`conv`] | convolutions, direct and transformed, and their gradients |
+//! | [`conv`] | convolutions, direct, transformed and of bytes, and their gradients |
 //! | [`resample`] | RGB pictures of another size |
 //! | [`plan`] | where maps lie in an arena |
 //! | [`memory`] | the allocator |

@@ -10,10 +10,22 @@ use crate::window::Window;
 pub fn convolve(
     window: Window,
     x: &[f32],
-    [images, in_channels, height, width]: [usize; 4],
+    shape: [usize; 4],
     weights: &[f32],
     bias: &[f32],
 ) -> Vec<f32> {
+    let exact = convolve_exactly(window, x, shape, weights, bias).into_iter();
+    exact.map(|value| value as f32).collect()
+}
+
+/// [`convolve`] with its results as they are summed.
+pub(super) fn convolve_exactly(
+    window: Window,
+    x: &[f32],
+    [images, in_channels, height, width]: [usize; 4],
+    weights: &[f32],
+    bias: &[f32],
+) -> Vec<f64> {
     let [rows, columns] = window.output_size([height, width]);
     let taps = window.taps();
     assert_eq!(x.len(), images * in_channels * height * width);
@@ -42,7 +54,7 @@ pub fn convolve(
                             sum += f64::from(weight) * at(image, channel, row, column);
                         }
                     }
-                    y.push(sum as f32);
+                    y.push(sum);
                 }
             }
         }

@@ -164,8 +164,8 @@ fn of_program<E: Element>(program: &Program, batch: usize) -> (u64, u64) {
     (packed.sum::<usize>() as u64, maps as u64)
 }
 
-/// Bytes of the weights that a step of training packs, of elements of so many bytes. They are packed for one convolution after the other, and once
-/// for each direction.
+/// Bytes of the weights that a step of training packs, of elements of so many bytes. They are packed for one
+/// convolution after the other, and once for each direction.
 fn packing(program: &Program, step: &Step, batch: usize, element: usize) -> u64 {
     let bytes = |window: Window, from: &[BufferId], to: &[BufferId]| {
         let segments = [channels(program, from), channels(program, to)];

@@ -6,8 +6,7 @@
 
 use super::buffers::{BufferId, Plan};
 use super::lower::{self, prediction};
-use super::precision::Numbers;
-use super::precision::PrecisionChoice;
+use super::precision::{Numbers, PrecisionChoice};
 use super::program::{Program, Step};
 use super::quantized;
 use super::shared::{self, of};

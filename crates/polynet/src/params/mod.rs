@@ -27,13 +27,14 @@ pub(crate) mod pretrained;
 mod pytorch;
 mod quantization;
 mod tensors;
+mod writing;
 
 pub(crate) use affine::norm_affine;
 pub use classes::default_class_names;
 pub use error::WeightError;
-pub use file::{TensorRef, TensorSource, WeightFile, read_safetensors};
 #[cfg(feature = "train")]
-pub use file::{open_weights, write_safetensors};
+pub use file::open_weights;
+pub use file::{TensorSource, WeightFile, read_safetensors};
 #[cfg(feature = "train")]
 pub use import::{Imported, import_weights};
 #[cfg(feature = "train")]
@@ -44,3 +45,6 @@ pub use model::{ModelConfig, ModelFolder, read_config};
 pub use names::{Library, Naming, port_names};
 pub use quantization::{Quantization, QuantizedLayer};
 pub use tensors::{HostTensor, Params, TensorMap, TensorMismatch};
+pub use writing::TensorRef;
+#[cfg(feature = "train")]
+pub use writing::write_safetensors;

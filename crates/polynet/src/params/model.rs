@@ -1,7 +1,7 @@
 //! Model folders.
 
 #[cfg(feature = "train")]
-use super::file::Storage;
+use super::writing::Storage;
 use super::{Params, Quantization, TensorRef, TensorSource, WeightError, WeightFile};
 use crate::arch::{Architecture, Graph};
 #[cfg(feature = "train")]
@@ -258,7 +258,7 @@ fn write(
         .map_err(|error| WeightError::invalid(&folder.join("config.json"), error))?;
     write_text("config.json", json + "\n")?;
     write_text("README.md", card(config, tensors))?;
-    super::file::write_stored(&folder.join("model.safetensors"), tensors, storage, None)
+    super::writing::write_stored(&folder.join("model.safetensors"), tensors, storage, None)
 }
 
 #[cfg(feature = "train")]

@@ -7,6 +7,10 @@
 
 use std::collections::BTreeMap;
 
+/// The suffixes of the scales of a rounded convolution's weights and inputs.
+pub(super) const WEIGHT_SCALE: &str = "weight_scale";
+pub(super) const INPUT_SCALE: &str = "input_scale";
+
 /// The largest weight in 8 bits.
 pub(crate) const LARGEST_WEIGHT: f32 = 127.0;
 

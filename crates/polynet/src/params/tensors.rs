@@ -1,6 +1,7 @@
 //! The tensors of a network in the host's memory.
 
-use super::file::{TensorRef, TensorSource};
+use super::file::TensorSource;
+use super::writing::TensorRef;
 use crate::arch::graph::{Graph, TensorSpec};
 use crate::step::NormStatistics;
 use polynet_algebra::nearest;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::conv::naive::convolve_exactly;
 use crate::conv::tests::{Case, cases, noise, place, read, write};
 use crate::simd::ByteProducts;
 
@@ -47,47 +48,13 @@ fn read_bytes(arena: &Arena<u8>, views: &[View]) -> Vec<f32> {
 }
 
 /// The exact sums of products.
-fn sums(case: &Case, x: &[u8], weights: &[i8]) -> Vec<i64> {
-    let Case {
-        window,
-        inputs,
-        outputs,
-        images,
-        size: [height, width],
-        ..
-    } = *case;
-    let [rows, columns] = window.output_size([height, width]);
-    let (in_channels, out_channels): (usize, usize) = (inputs.iter().sum(), outputs.iter().sum());
-    let at = |image: usize, channel: usize, row: isize, column: isize| {
-        let inside = |at: isize, end: usize| (0..end as isize).contains(&at);
-        if !inside(row, height) || !inside(column, width) {
-            return 0;
-        }
-        let plane = image * in_channels + channel;
-        i64::from(x[(plane * height + row as usize) * width + column as usize])
-    };
-    let mut found = Vec::new();
-    for image in 0..images {
-        for output in 0..out_channels {
-            for place in 0..rows * columns {
-                let (row, column) = (place / columns, place % columns);
-                let mut sum = 0;
-                for channel in 0..in_channels {
-                    for tap in 0..window.taps() {
-                        let down = row * window.stride[0] + tap / window.kernel[1];
-                        let right = column * window.stride[1] + tap % window.kernel[1];
-                        let row = down as isize - window.padding[0] as isize;
-                        let column = right as isize - window.padding[1] as isize;
-                        let weight =
-                            weights[(output * in_channels + channel) * window.taps() + tap];
-                        sum += i64::from(weight) * at(image, channel, row, column);
-                    }
-                }
-                found.push(sum);
-            }
-        }
-    }
-    found
+fn sums(case: &Case, x: &[u8], weights: &[i8]) -> Vec<f64> {
+    let channels: usize = case.inputs.iter().sum();
+    let shape = [case.images, channels, case.size[0], case.size[1]];
+    let x: Vec<f32> = x.iter().map(|&x| f32::from(x)).collect();
+    let weights: Vec<f32> = weights.iter().map(|&weight| f32::from(weight)).collect();
+    let bias = vec![0.0; case.outputs.iter().sum()];
+    convolve_exactly(case.window, &x, shape, &weights, &bias)
 }
 
 /// Values, sums and both of them rounded, of every way to multiply, against the definition: whole sums are
@@ -178,7 +145,7 @@ fn check<E: Element>(rounding: f64) {
             ];
             for (index, sum) in sums(&case, &x, &weights).into_iter().enumerate() {
                 let output = index / pixels % out_channels;
-                let scaled = sum as f64 * f64::from(scales[output]);
+                let scaled = sum * f64::from(scales[output]);
                 let result = scaled + f64::from(bias[output]);
                 let expected = [
                     result.max(0.0),
@@ -294,7 +261,8 @@ fn threads_change_no_bit() {
     };
     let one = run(1);
     let expected = sums(&case, &x, &weights);
-    let is_right = |(found, sum): (&f32, &i64)| (found - (*sum as f32 * 1e-3 + 0.5)).abs() < 0.01;
+    let is_right =
+        |(found, sum): (&f32, &f64)| (f64::from(*found) - (sum * 1e-3 + 0.5)).abs() < 0.01;
     assert!(one.iter().zip(&expected).all(is_right));
     assert!(one == run(2) && one == run(3));
 }
