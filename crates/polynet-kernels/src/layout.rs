@@ -5,6 +5,10 @@
 //! whole vectors whatever the size of the map. Rows may have a halo of zeros on both sides, which
 //! stands for a convolution's padding. Missing channels of a last block are zeros.
 //!
+//! A [`Pixel`] may have two blocks side by side instead of one: `[images, pairs of blocks, height, width, 32]`. Then it is
+//! a cache line of bf16 and a row of a tile. Prediction has such maps where tiles are multiplied; training, whose narrow
+//! networks would be half empty, and bytes have none.
+//!
 //! All maps of a network lie in one [`Arena`]. A [`View`] says where; a concatenation is a list of
 //! views, and never a copy.
 
@@ -15,7 +19,7 @@ mod view;
 pub use crate::simd::BLOCK;
 pub use arena::Arena;
 pub(crate) use shared::Shared;
-pub use view::{View, blocks_of};
+pub use view::{Pixel, View, blocks_of};
 pub(crate) use view::{clear_halo, flat};
 
 #[cfg(test)]
@@ -25,9 +29,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_and_the_rest_is_zero() {
-        for (channels, halo) in [(3, 0), (16, 1), (40, 3)] {
+        let pixels = [Pixel::Block, Pixel::TwoBlocks];
+        let cases = [(3, 0), (16, 1), (40, 3), (64, 2)];
+        for (pixel, (channels, halo)) in pixels.into_iter().flat_map(|p| cases.map(|c| (p, c))) {
             let (images, size) = (2, [3, 5]);
-            let view = View::new(32, images, channels, size, halo);
+            let view = View::of(pixel, 32, images, channels, size, halo);
             let mut arena = Arena::new(view.end());
             arena.as_mut_slice().fill(7.0);
             let values: Vec<f32> = (1..=images * channels * 15).map(|i| i as f32).collect();
@@ -47,6 +53,7 @@ mod tests {
             || View::new(usize::MAX - 15, 1, 16, [1, 1], 0),
             || View::new(0, 1, 16, [1, 1], usize::MAX / 2),
             || View::new(8, 1, 16, [1, 1], 0),
+            || View::of(Pixel::TwoBlocks, 16, 1, 16, [1, 1], 0),
             || View::new(0, 1, 0, [1, 1], 0),
         ] {
             assert!(is_refused(make));
@@ -54,6 +61,25 @@ mod tests {
         assert!(is_refused(|| View::new(0, huge, huge, size, 0)));
         assert!(is_refused(|| View::elements(huge, huge, size, 0)));
         assert!(is_refused(|| Arena::<f32>::new(usize::MAX)));
+    }
+
+    #[test]
+    fn a_pixel_of_two_blocks_has_them_side_by_side() {
+        let view = View::of(Pixel::TwoBlocks, 0, 1, 40, [2, 2], 0);
+        let mut arena = Arena::<f32>::new(view.end());
+        view.write_nchw(&mut arena, &[1.0; 160]);
+        assert_eq!((view.blocks(), view.end()), (4, 4 * 64));
+        let of = |block, row, column| view.at(0, block, row, column);
+        assert_eq!(
+            [of(1, 0, 0), of(0, 0, 1), of(0, 1, 0), of(3, 0, 0)],
+            [16, 32, 64, 144]
+        );
+        let used = |block| {
+            arena.as_slice()[of(block, 1, 1)..][..16]
+                .iter()
+                .sum::<f32>()
+        };
+        assert_eq!([0, 1, 2, 3].map(used), [16.0, 16.0, 8.0, 0.0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod quantized;
 use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo, flat};
-use crate::planes::{check_replacing, for_planes};
+use crate::planes::{check_replacing, check_single_blocks, for_planes};
 use crate::simd::{Isa, Simd};
 
 pub(crate) use combined::Combined;
@@ -30,6 +30,7 @@ pub fn gate<E: Element>(
 ) {
     let open = gate.unwrap_or(g);
     check_replacing(arena, &[g, open], to);
+    check_single_blocks(&[to]);
     assert!(g.size() == to.size() && open.size() == to.size(), "size");
     clear_halo(to, arena);
     let memory = Shared::of(arena);
@@ -176,6 +177,7 @@ pub fn clear<E: Element>(arena: &mut Arena<E>, view: &View) {
 pub(crate) mod tests {
     use super::*;
     use crate::is_refused;
+    use crate::layout::Pixel;
 
     /// A map of the numbers `f(0), f(1), …` in row-major order, at `start`.
     pub(crate) fn map<E: Element>(
@@ -242,6 +244,30 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn maps_of_pixels_of_two_blocks_are_summed_and_divided_as_those_of_one() {
+        let pixels = [Pixel::Block, Pixel::TwoBlocks];
+        let scale: Vec<f32> = (0..40).map(|c| c as f32 * 0.5).collect();
+        for isa in Isa::available() {
+            let [found, expected] = pixels.map(|pixel| {
+                let view =
+                    |start, channels, halo| View::of(pixel, start, 2, channels, [3, 5], halo);
+                let a = view(0, 40, 1);
+                let b = view(a.end(), 40, 0);
+                let first = view(b.end(), 8, 1);
+                let second = view(first.end(), 32, 1);
+                let mut arena = Arena::<half::bf16>::new(second.end());
+                map(&mut arena, &a, |i| i as f32 - 90.0);
+                map(&mut arena, &b, |i| 30.0 - i as f32);
+                add(isa, &mut arena, (0.5, &a), &b, &b, true);
+                Affine::new(&scale, &scale).apply(isa, &mut arena, &b, &a, false);
+                regroup(&mut arena, &[a], &[first, second]);
+                [a, first, second].map(|view| view.read_nchw(&arena))
+            });
+            assert_eq!(found, expected, "{isa}");
+        }
+    }
+
+    #[test]
     fn maps_outside_their_arena_or_on_top_of_each_other_are_refused() {
         let isa = Isa::best();
         let view = |start, channels| View::new(start, 1, channels, [2, 3], 0);
@@ -256,6 +282,12 @@ pub(crate) mod tests {
             (view(2 * len + 16, 16), b, to, false),
             (view(0, 17), b, to, false),
             (View::new(0, 1, 16, [2, 2], 0), b, to, false),
+            (
+                View::of(Pixel::TwoBlocks, 0, 1, 16, [2, 3], 0),
+                b,
+                View::new(2 * len, 1, 16, [2, 2], 0),
+                false,
+            ),
         ] {
             let arena = &mut arena;
             let refused = [

@@ -13,7 +13,7 @@ use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo, flat};
 use crate::map::Combined;
-use crate::planes::{check_apart, check_replacing, for_planes};
+use crate::planes::{check_apart, check_replacing, check_single_blocks, for_planes};
 use crate::simd::Isa;
 use planes::{Factors, MapPlane, gradient_plane, gradient_sums};
 use sums::{Channels, Sums, channels, over_images};
@@ -310,6 +310,7 @@ impl Applied {
 
     /// Checks that maps have the layer's channels and one size.
     fn check(&self, maps: &[&View]) {
+        check_single_blocks(maps);
         for view in maps {
             assert_eq!(view.channels, self.mean.len(), "channels");
             assert_eq!(view.size(), maps[0].size(), "size");

@@ -1,7 +1,7 @@
 //! Work divided by a map's planes, and checks of maps that are written while others are read.
 
 use crate::element::Element;
-use crate::layout::{Arena, View};
+use crate::layout::{Arena, Pixel, View};
 use rayon::prelude::*;
 
 /// Planes that are worth a task of their own, in elements.
@@ -12,10 +12,10 @@ pub(crate) fn for_planes(view: &View, task: impl Fn(usize, usize) + Sync) {
     let blocks = view.blocks();
     let planes = view.images * blocks;
     let run = |plane: usize| task(plane / blocks, plane % blocks);
-    if planes * view.block_stride() <= TASK_ELEMENTS {
+    if planes * view.plane_stride() <= TASK_ELEMENTS {
         (0..planes).for_each(run);
     } else {
-        let least = TASK_ELEMENTS.div_ceil(view.block_stride());
+        let least = TASK_ELEMENTS.div_ceil(view.plane_stride());
         let indices = (0..planes).into_par_iter().with_min_len(least);
         indices.for_each(run);
     }
@@ -31,8 +31,18 @@ pub(crate) fn check_apart<E: Element>(arena: &Arena<E>, from: &[&View], to: &Vie
         assert!(view.end() <= arena.len(), "the map lies in the arena");
         assert_eq!(view.channels, to.channels, "channels");
         assert_eq!(view.images, to.images, "images");
+        assert_eq!(view.pixel, to.pixel, "blocks side by side");
         assert!(!view.overlaps(to), "a map is written while it is read");
     }
+}
+
+/// Checks that maps have one block at a pixel: kernels that only train, and those of bytes, know no others.
+///
+/// # Panics
+/// If one has two.
+pub(crate) fn check_single_blocks(views: &[&View]) {
+    let are_single = views.iter().all(|view| view.pixel == Pixel::Block);
+    assert!(are_single, "one block at a pixel");
 }
 
 /// As [`check_apart`], but the written map may also replace one that is read.

@@ -74,11 +74,11 @@ unsafe fn max_plane<S: Simd, E: Element>(plane: &Plane<E>) {
                     let mut largest = S::splat(f32::NEG_INFINITY);
                     for y in rows.clone() {
                         for x in columns.clone() {
-                            let place = y * from.row_stride() + x * BLOCK + lane;
+                            let place = y * from.row_stride() + x * from.pixel_stride() + lane;
                             largest = S::max(largest, E::load::<S>(plane.source.add(place)));
                         }
                     }
-                    let place = row * to.row_stride() + column * BLOCK + lane;
+                    let place = row * to.row_stride() + column * to.pixel_stride() + lane;
                     E::store::<S>(plane.target.add(place), largest);
                 }
             }
@@ -102,11 +102,11 @@ unsafe fn window_means<S: Simd, E: Element>(plane: &Plane<E>) {
                     let mut sum = S::splat(0.0);
                     for y in rows.clone() {
                         for x in columns.clone() {
-                            let place = y * from.row_stride() + x * BLOCK + lane;
+                            let place = y * from.row_stride() + x * from.pixel_stride() + lane;
                             sum = S::add(sum, E::load::<S>(plane.source.add(place)));
                         }
                     }
-                    let place = row * to.row_stride() + column * BLOCK + lane;
+                    let place = row * to.row_stride() + column * to.pixel_stride() + lane;
                     E::store::<S>(plane.target.add(place), S::mul(sum, S::splat(factor)));
                 }
             }
@@ -130,6 +130,10 @@ pub fn average_pool_into<E: Element>(
     assert_eq!((to.images, to.size()), (1, [1, from.images]), "size");
     let (memory, to_memory) = (Shared::read_only(arena), Shared::of(to_arena));
     for_planes(from, |image, block| {
+        // The map may have a block without channels at its end.
+        if block >= to.blocks() {
+            return;
+        }
         let plane = Plane {
             window: Window::POINT,
             from: *from,
@@ -157,7 +161,7 @@ unsafe fn mean_plane<S: Simd, E: Element>(plane: &Plane<E, f32>) {
             let mut sum = S::splat(0.0);
             for row in 0..from.height {
                 for column in 0..from.width {
-                    let place = row * from.row_stride() + column * BLOCK + lane;
+                    let place = row * from.row_stride() + column * from.pixel_stride() + lane;
                     sum = S::add(sum, E::load::<S>(plane.source.add(place)));
                 }
             }

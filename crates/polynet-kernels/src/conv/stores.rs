@@ -1,7 +1,7 @@
 //! What becomes of a convolution's result, and the checks of the maps that it reads and writes.
 
 use crate::element::Number;
-use crate::layout::{Arena, View};
+use crate::layout::{Arena, Pixel, View};
 
 /// Where the result goes.
 #[derive(Clone, Copy, Debug)]
@@ -69,11 +69,22 @@ pub(super) fn check_stores<E: Number>(
     arena: &Arena<E>,
     inputs: &[View],
     stores: &Stores<'_>,
+    of: (&[usize], [usize; 2]),
+) {
+    check_stores_of(Pixel::Block, arena, inputs, stores, of);
+}
+
+/// As [`check_stores`], of pixels of a kind.
+pub(super) fn check_stores_of<E: Number>(
+    pixel: Pixel,
+    arena: &Arena<E>,
+    inputs: &[View],
+    stores: &Stores<'_>,
     (outputs, size): (&[usize], [usize; 2]),
 ) {
     assert!(stores.maps().next().is_some(), "a result is stored");
     let shape = |views: &[View]| {
-        check_views(arena, views, outputs);
+        check_views_of(pixel, arena, views, outputs);
         let fits = |view: &View| view.size() == size && view.images == inputs[0].images;
         assert!(views.iter().all(fits), "results of {size:?}");
     };
@@ -107,8 +118,22 @@ pub(super) fn check_stores<E: Number>(
     }
 }
 
-/// Checks that maps lie in the arena and have the channels of segments.
+/// Checks that maps of single blocks lie in the arena and have the channels of segments.
 pub(super) fn check_views<E: Number>(arena: &Arena<E>, views: &[View], segments: &[usize]) {
+    check_views_of(Pixel::Block, arena, views, segments);
+}
+
+/// As [`check_views`], of pixels of a kind.
+pub(super) fn check_views_of<E: Number>(
+    pixel: Pixel,
+    arena: &Arena<E>,
+    views: &[View],
+    segments: &[usize],
+) {
+    assert!(
+        views.iter().all(|view| view.pixel() == pixel),
+        "maps of {pixel:?}"
+    );
     let channels = views.iter().map(View::channels);
     assert!(
         channels.eq(segments.iter().copied()),

@@ -64,7 +64,8 @@ impl<'a, E: Number> Shared<'a, E> {
     #[inline]
     pub(crate) unsafe fn plane(self, view: &View, image: usize, block: usize) -> *mut E {
         debug_assert!(image < view.images && block < view.blocks(), "a plane");
-        let elements = view.block_stride() - 2 * view.halo * BLOCK;
+        let beside = 2 * view.halo * view.pixel_stride() + view.pixel_stride() - BLOCK;
+        let elements = view.plane_stride() - beside;
         // SAFETY: by the contract.
         unsafe { self.at(view.at(image, block, 0, 0), elements) }
     }

@@ -9,6 +9,31 @@ pub fn blocks_of(channels: usize) -> usize {
     channels.div_ceil(BLOCK)
 }
 
+/// What lies side by side at a pixel of a map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pixel {
+    /// A block of 16 channels.
+    #[default]
+    Block,
+    /// Two blocks: a cache line of bf16, and a row of a tile.
+    TwoBlocks,
+}
+
+impl Pixel {
+    /// Channels side by side.
+    pub const fn channels(self) -> usize {
+        match self {
+            Self::Block => BLOCK,
+            Self::TwoBlocks => 2 * BLOCK,
+        }
+    }
+
+    /// Blocks of a map of some channels: those that hold channels, and one without where pixels are of two.
+    fn blocks_of(self, channels: usize) -> usize {
+        blocks_of(channels).next_multiple_of(self.channels() / BLOCK)
+    }
+}
+
 /// Where a feature map lies in an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
@@ -20,6 +45,7 @@ pub struct View {
     pub(crate) width: usize,
     pub(crate) halo: usize,
     pub(crate) image_stride: usize,
+    pub(crate) pixel: Pixel,
 }
 
 impl View {
@@ -27,14 +53,24 @@ impl View {
     ///
     /// # Panics
     /// If they are more than an address space holds.
-    pub fn elements(
+    pub fn elements(images: usize, channels: usize, size: [usize; 2], halo: usize) -> usize {
+        Self::elements_of(Pixel::Block, images, channels, size, halo)
+    }
+
+    /// As [`View::elements`], of pixels of a kind.
+    ///
+    /// # Panics
+    /// As [`View::elements`].
+    pub fn elements_of(
+        pixel: Pixel,
         images: usize,
         channels: usize,
         [height, width]: [usize; 2],
         halo: usize,
     ) -> usize {
         let row = halo.checked_mul(2).and_then(|halo| halo.checked_add(width));
-        let factors = [Some(blocks_of(channels)), Some(height), row, Some(BLOCK)];
+        let blocks = pixel.blocks_of(channels);
+        let factors = [Some(blocks), Some(height), row, Some(BLOCK)];
         let product = |product: usize, factor: Option<usize>| product.checked_mul(factor?);
         let elements = factors.into_iter().try_fold(images, product);
         elements.expect("a map that fits an address space")
@@ -48,29 +84,48 @@ impl View {
         start: usize,
         images: usize,
         channels: usize,
+        size: [usize; 2],
+        halo: usize,
+    ) -> Self {
+        Self::of(Pixel::Block, start, images, channels, size, halo)
+    }
+
+    /// As [`View::new`], of pixels of a kind, whose channels `start` is a multiple of.
+    ///
+    /// # Panics
+    /// As [`View::new`].
+    pub fn of(
+        pixel: Pixel,
+        start: usize,
+        images: usize,
+        channels: usize,
         [height, width]: [usize; 2],
         halo: usize,
     ) -> Self {
-        assert!(start.is_multiple_of(BLOCK), "a map begins at a cache line");
+        assert!(
+            start.is_multiple_of(pixel.channels()),
+            "a map begins at a pixel"
+        );
         assert!(
             ![images, channels, height, width].contains(&0),
             "a map has an element"
         );
         // No sum or product of places inside a map overflows after this.
-        let elements = Self::elements(images, channels, [height, width], halo);
+        let elements = Self::elements_of(pixel, images, channels, [height, width], halo);
         let end = start.checked_add(elements);
         assert!(
             end.is_some_and(|end| end <= isize::MAX as usize),
             "a map ends inside an address space"
         );
         Self {
-            offset: start + halo * BLOCK,
+            offset: start + halo * pixel.channels(),
             images,
             channels,
             height,
             width,
             halo,
             image_stride: elements / images,
+            pixel,
         }
     }
 
@@ -84,9 +139,14 @@ impl View {
         self.channels
     }
 
-    /// Blocks of channels.
+    /// Blocks of channels, with one that holds none where pixels of two blocks end with it.
     pub fn blocks(&self) -> usize {
-        blocks_of(self.channels)
+        self.pixel.blocks_of(self.channels)
+    }
+
+    /// What lies side by side at a pixel.
+    pub fn pixel(&self) -> Pixel {
+        self.pixel
     }
 
     /// Rows and columns.
@@ -106,24 +166,32 @@ impl View {
 
     /// The first element, halo included.
     pub fn start(&self) -> usize {
-        self.offset - self.halo * BLOCK
+        self.offset - self.halo * self.pixel_stride()
+    }
+
+    /// Elements between neighbouring pixels.
+    pub(crate) fn pixel_stride(&self) -> usize {
+        self.pixel.channels()
     }
 
     pub(crate) fn row_stride(&self) -> usize {
-        (self.width + 2 * self.halo) * BLOCK
+        (self.width + 2 * self.halo) * self.pixel_stride()
     }
 
-    pub(crate) fn block_stride(&self) -> usize {
+    /// Elements of a plane, whose pixels have one block or two.
+    pub(crate) fn plane_stride(&self) -> usize {
         self.height * self.row_stride()
     }
 
     /// Element of a pixel of a block.
     pub(crate) fn at(&self, image: usize, block: usize, row: usize, column: usize) -> usize {
+        let in_pixel = self.pixel_stride() / BLOCK;
         self.offset
             + image * self.image_stride
-            + block * self.block_stride()
+            + block / in_pixel * self.plane_stride()
             + row * self.row_stride()
-            + column * BLOCK
+            + column * self.pixel_stride()
+            + block % in_pixel * BLOCK
     }
 
     /// Whether two maps share an element.
@@ -145,7 +213,7 @@ impl View {
             for (row, values) in values.chunks_exact(self.width).enumerate() {
                 let first = self.at(image, channel / BLOCK, row, 0) - self.start();
                 let targets = memory[first + channel % BLOCK..].iter_mut();
-                for (target, &value) in targets.step_by(BLOCK).zip(values) {
+                for (target, &value) in targets.step_by(self.pixel_stride()).zip(values) {
                     *target = E::from_f32(value);
                 }
             }
@@ -164,7 +232,7 @@ impl View {
                 for row in 0..self.height {
                     let first = self.at(image, channel / BLOCK, row, 0) - self.start();
                     let first = first + channel % BLOCK;
-                    let sources = memory[first..].iter().step_by(BLOCK);
+                    let sources = memory[first..].iter().step_by(self.pixel_stride());
                     let sources = sources.take(self.width);
                     values.extend(sources.map(|element| element.to_f32()));
                 }
@@ -189,7 +257,7 @@ pub(crate) fn clear_halo<E: Number>(view: &View, arena: &mut Arena<E>) {
         return;
     }
     let memory = &mut arena.as_mut_slice()[view.start()..view.end()];
-    let (halo, row) = (view.halo * BLOCK, view.row_stride());
+    let (halo, row) = (view.halo * view.pixel_stride(), view.row_stride());
     for row in memory.chunks_exact_mut(row) {
         let end = row.len() - halo;
         row[..halo].fill(E::default());

@@ -2,7 +2,7 @@
 
 use crate::dispatch::dispatch;
 use crate::element::Element;
-use crate::layout::{Arena, BLOCK, Shared, View, clear_halo, flat};
+use crate::layout::{Arena, BLOCK, Pixel, Shared, View, clear_halo, flat};
 use crate::planes::{check_apart, check_replacing, for_planes};
 use crate::simd::{Isa, Simd, block_vectors};
 
@@ -49,6 +49,7 @@ impl Combined<'_> {
                 target,
                 to_row: to.row_stride(),
                 size: flat([a, b, to]),
+                pixel: to.pixel_stride(),
                 relu: self.relu,
             };
             let planes = &planes;
@@ -58,7 +59,7 @@ impl Combined<'_> {
     }
 }
 
-/// A factor and a term for every channel, padded to whole blocks.
+/// A factor and a term for every channel, padded to whole pixels of either kind.
 #[derive(Debug)]
 pub struct Affine {
     channels: usize,
@@ -73,10 +74,15 @@ impl Affine {
     /// If the lengths differ.
     pub fn new(scale: &[f32], shift: &[f32]) -> Self {
         assert_eq!(scale.len(), shift.len(), "a factor and a term each");
+        let padded = |values: &[f32]| {
+            let mut padded = Arena::new(values.len().next_multiple_of(Pixel::TwoBlocks.channels()));
+            padded.as_mut_slice()[..values.len()].copy_from_slice(values);
+            padded
+        };
         Self {
             channels: scale.len(),
-            scale: scale.into(),
-            shift: shift.into(),
+            scale: padded(scale),
+            shift: padded(shift),
         }
     }
 
@@ -143,6 +149,8 @@ struct Planes<E> {
     target: *mut E,
     to_row: usize,
     size: [usize; 2],
+    /// Elements between neighbouring pixels.
+    pixel: usize,
     relu: bool,
 }
 
@@ -185,7 +193,7 @@ unsafe fn pixels<S: Simd, E: Element, const RELU: bool, const SHIFT: bool, const
             let b = b.wrapping_add(row * b_row);
             for column in 0..size[1] {
                 for v in 0..BLOCK / S::LANES {
-                    let at = column * BLOCK + v * S::LANES;
+                    let at = column * p.pixel + v * S::LANES;
                     let x = E::load::<S>(a.add(at));
                     let mut y = match (SHIFT, ADD) {
                         (true, true) => {

@@ -2,7 +2,7 @@
 
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo, flat};
-use crate::planes::for_planes;
+use crate::planes::{check_single_blocks, for_planes};
 use crate::simd::{ByteProducts, Bytes, Isa};
 
 /// Rounds a map to whole numbers of 0…255 that stand for `step ·` themselves.
@@ -20,6 +20,7 @@ pub fn quantize<E: Element>(
     let shape = |view: &View| (view.images, view.channels, view.size());
     assert_eq!(shape(from), shape(to), "shape");
     assert!(step > 0.0, "a step above 0");
+    check_single_blocks(&[from, to]);
     clear_halo(to, bytes);
     let (from_memory, to_memory) = (Shared::read_only(numbers), Shared::of(bytes));
     let [rows, columns] = flat([from, to]);

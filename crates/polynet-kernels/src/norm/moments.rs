@@ -4,6 +4,7 @@ use super::sums::{Channels, Sums, Terms, add_plane, channels, over_images};
 use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, flat};
+use crate::planes::check_single_blocks;
 use crate::simd::{Isa, Simd};
 
 /// Mean and variance of every channel of a map `z` over its images and pixels; the variance over
@@ -13,6 +14,7 @@ use crate::simd::{Isa, Simd};
 /// If the view leaves the arena.
 pub fn moments<E: Element>(isa: Isa, arena: &Arena<E>, z: &View) -> (Channels, Channels) {
     assert!(z.end() <= arena.len(), "the map lies in the arena");
+    check_single_blocks(&[z]);
     let count = (z.images * z.height * z.width) as f64;
     let memory = Shared::read_only(arena);
     // The first pixel is near the mean, so that the squares do not cancel.

@@ -30,7 +30,7 @@ pub(super) fn channels(blocks: &[Sums], count: usize) -> [Channels; 2] {
 /// The sums of every block, to which `add(image, block, sums)` adds those of a plane. The order follows from
 /// the map alone.
 pub(super) fn over_images(map: &View, add: impl Fn(usize, usize, &mut Sums) + Sync) -> Vec<Sums> {
-    let in_task = (TASK_ELEMENTS / map.block_stride()).clamp(1, map.images);
+    let in_task = (TASK_ELEMENTS / map.plane_stride()).clamp(1, map.images);
     let tasks = map.images.div_ceil(in_task);
     let parts: Vec<Sums> = (0..map.blocks() * tasks)
         .into_par_iter()

@@ -4,7 +4,7 @@ use super::plane::{Plane, check_window, inside};
 use crate::dispatch::dispatch;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Shared, View, clear_halo};
-use crate::planes::{check_apart, for_planes};
+use crate::planes::{check_apart, check_single_blocks, for_planes};
 use crate::simd::{Isa, Simd};
 use crate::window::Window;
 use std::cell::RefCell;
@@ -21,6 +21,7 @@ pub fn mean_pool_gradient<E: Element>(
     to: &View,
 ) {
     check_apart(arena, &[gradient], to);
+    check_single_blocks(&[to]);
     check_window(window, to, gradient);
     let memory = Shared::of(arena);
     for_planes(to, |image, block| {
@@ -93,6 +94,7 @@ pub fn max_pool_gradient<E: Element>(
 ) {
     check_apart(arena, &[from], to);
     check_apart(arena, &[gradient], to);
+    check_single_blocks(&[to]);
     check_window(window, from, gradient);
     assert_eq!(from.size(), to.size(), "size");
     let memory = Shared::of(arena);
@@ -207,6 +209,7 @@ pub fn average_pool_gradient<E: Element>(
 ) {
     assert!(to.end() <= arena.len(), "the map lies in its arena");
     assert!(gradient.end() <= rows.len(), "the row lies in its arena");
+    check_single_blocks(&[to, gradient]);
     assert_eq!(to.channels, gradient.channels, "channels");
     assert_eq!(
         (gradient.images, gradient.size()),

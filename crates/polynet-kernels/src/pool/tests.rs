@@ -1,5 +1,6 @@
 use super::*;
 use crate::is_refused;
+use crate::layout::Pixel;
 use crate::map::tests::map;
 use crate::map::{clear, gate};
 use half::bf16;
@@ -165,6 +166,32 @@ fn check_local_means<E: Element>(rounding: f32) {
 }
 
 #[test]
+fn pools_of_pixels_of_two_blocks_are_those_of_one() {
+    let pixels = [Pixel::Block, Pixel::TwoBlocks];
+    for (isa, channels) in Isa::available().flat_map(|isa| [(isa, 20), (isa, 40)]) {
+        for (of, stride) in [(Pool::Max, 2), (Pool::Mean, 1)] {
+            let window = Window {
+                kernel: [3, 3],
+                stride: [stride; 2],
+                padding: [1, 1],
+            };
+            let [found, expected] = pixels.map(|pixel| {
+                let from = View::of(pixel, 0, 2, channels, [7, 6], 1);
+                let size = window.output_size([7, 6]);
+                let to = View::of(pixel, from.end(), 2, channels, size, 2);
+                let mean = View::new(0, 1, channels, [1, 2], 0);
+                let (mut arena, mut rows) = (Arena::<bf16>::new(to.end()), Arena::new(mean.end()));
+                map(&mut arena, &from, |i| ((i * 37) % 101) as f32 - 50.0);
+                pool(isa, of, window, &mut arena, &from, &to);
+                average_pool_into(isa, (&arena, &to), (&mut rows, &mean));
+                (to.read_nchw(&arena), mean.read_nchw(&rows))
+            });
+            assert_eq!(found, expected, "{isa} {of:?} {channels}");
+        }
+    }
+}
+
+#[test]
 fn maps_that_do_not_fit_a_pool_are_refused() {
     let isa = Isa::best();
     let window = |padding| Window {
@@ -191,6 +218,13 @@ fn maps_that_do_not_fit_a_pool_are_refused() {
         (large, view(large.end(), 2, 17, 4), target, 1, false),
         (large, view(large.end(), 2, 16, 3), target, 1, false),
         (large, view(large.end(), 2, 16, 6), target, 3, false),
+        (
+            large,
+            View::of(Pixel::TwoBlocks, 0, 2, 16, [4; 2], 0),
+            target,
+            1,
+            false,
+        ),
         (large, small, outside(&target), usize::MAX / 2 + 2, false),
     ] {
         let window = window(padding);
