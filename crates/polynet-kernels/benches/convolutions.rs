@@ -10,10 +10,10 @@
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use polynet_kernels::conv::{
-    Conv, GradientMemory, InputGradient, QuantizedConv, QuantizedStores, QuantizedValue,
+    AmxConv, Conv, GradientMemory, InputGradient, QuantizedConv, QuantizedStores, QuantizedValue,
     QuantizedWeights, Rounded, Value, Window, Winograd, weight_gradient,
 };
-use polynet_kernels::layout::{Arena, View};
+use polynet_kernels::layout::{Arena, Pixel, View};
 use polynet_kernels::{Element, Isa, bf16, peak};
 use std::time::{Duration, Instant};
 
@@ -203,6 +203,39 @@ fn forward<E: Element>(criterion: &mut Criterion<ShareOfPeak>, isa: Isa, kind: &
     }
 }
 
+/// By tiles, from and to maps whose pixels have two blocks.
+fn tiles(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
+    let mut group = criterion.benchmark_group(format!("forward bf16 {isa}"));
+    for layer in layers() {
+        group.throughput(Throughput::Elements(layer.operations()));
+        let Layer {
+            inputs,
+            outputs,
+            window,
+            size,
+        } = layer;
+        let pixel = Pixel::TwoBlocks;
+        let from = View::of(pixel, 0, 1, inputs, [size; 2], window.padding[1]);
+        let out_size = window.output_size([size; 2]);
+        let to = View::of(pixel, from.end(), 1, outputs, out_size, 0);
+        let mut arena = Arena::<bf16>::new(to.end());
+        let image: Vec<f32> = (0..inputs * size * size)
+            .map(|index| (index % 13) as f32 / 13.0 - 0.4)
+            .collect();
+        from.write_nchw(&mut arena, &image);
+        let (weights, bias) = (layer.weights(), vec![0.1; outputs]);
+        let segments = [&[inputs][..], &[outputs][..]];
+        let conv = AmxConv::<bf16>::pack(isa, window, segments, &weights, &bias);
+        let value = Value {
+            to: &[to],
+            relu: true,
+        };
+        group.bench_function(BenchmarkId::new("tiles", layer.name()), |bencher| {
+            bencher.iter(|| conv.run_ahead(&mut arena, &[from], value.into(), None));
+        });
+    }
+}
+
 fn quantized(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
     let mut group = criterion.benchmark_group(format!("forward u8 {isa}"));
     for layer in layers() {
@@ -323,6 +356,15 @@ fn main() {
 
 fn measure() {
     for isa in Isa::available() {
+        if isa.multiplies_tiles() {
+            let peak = peak_of::<bf16>(isa);
+            println!("{isa}: peak {:.0} GFLOP/s in bf16", peak / 1e9);
+            let mut criterion = criterion(peak);
+            tiles(&mut criterion, isa);
+            criterion.final_summary();
+            // All else is that of the next set.
+            continue;
+        }
         let (single, half) = (peak_of::<f32>(isa), peak_of::<bf16>(isa));
         println!(
             "{isa}: peak {:.0} GFLOP/s in f32, {:.0} in bf16",

@@ -4,6 +4,7 @@
 //! one concatenated input and writes any list of views, so that a concatenation is never made.
 
 mod ahead;
+mod amx;
 mod direct;
 mod division;
 mod gradient;
@@ -21,6 +22,7 @@ mod winograd;
 
 pub use crate::window::Window;
 pub use ahead::NextWeights;
+pub use amx::AmxConv;
 pub use direct::Conv;
 pub use gradient::weight_gradient;
 pub use input_gradient::{GradientMemory, InputGradient};

@@ -7,6 +7,8 @@
 //! | module | holds |
 //! |---|---|
 //! | `simd` | instruction sets and the vectors of each |
+//! | `amx` | tiles: a product in plain Rust, and registers |
+//! | `emulator` | (feature `emulation`) instructions of tiles where the processor has none, for tests |
 //! | `element` | the numbers that maps are made of |
 //! | `dispatch` | functions compiled for every instruction set and element |
 //! | [`layout`] | arenas, views of maps in them, and what tasks share of one |
@@ -22,9 +24,12 @@
 //! | [`memory`] | the allocator |
 //! | [`peak`] | what a core can do at most |
 
+mod amx;
 pub mod conv;
 mod dispatch;
 mod element;
+#[cfg(any(test, feature = "emulation"))]
+pub mod emulator;
 pub mod file;
 pub mod layout;
 pub mod map;

@@ -5,8 +5,8 @@ use super::ahead::{Ahead, Share};
 use super::places::Tiles;
 use rayon::prelude::*;
 
-/// Multiply-accumulates that are worth a task of their own.
-const TASK_MACS: usize = 100_000;
+/// Multiply-accumulates by vectors that are worth a task of their own.
+pub(super) const TASK_MACS: usize = 100_000;
 
 /// Bytes of inputs that panels read one after the other, to stay in a cache.
 const RUN_BYTES: usize = 64 << 10;
@@ -21,9 +21,9 @@ pub(super) fn panels_in_group(panels: usize, panel_bytes: usize) -> usize {
 
 /// A part of the work: some panels for some tiles.
 #[derive(Clone, Copy, Debug)]
-struct Task {
-    panels: [usize; 2],
-    tiles: [usize; 2],
+pub(super) struct Task {
+    pub(super) panels: [usize; 2],
+    pub(super) tiles: [usize; 2],
 }
 
 fn gcd(a: usize, b: usize) -> usize {
@@ -45,6 +45,8 @@ pub(super) struct Division {
     pub(super) tile_pixels: usize,
     /// Bytes of inputs that a pixel of the result is made of.
     pub(super) pixel_bytes: usize,
+    /// Multiply-accumulates that are worth a task of their own.
+    pub(super) task_macs: usize,
 }
 
 /// Tiles of a row under one panel, and what to ask the memory for meanwhile.
@@ -66,7 +68,7 @@ impl Division {
         let groups = self.panels.div_ceil(self.panels_in_group);
         let macs = self.images * self.rows * self.columns * self.panel_macs * self.panels;
         let threads = rayon::current_num_threads();
-        let wanted = (macs / TASK_MACS).clamp(1, 4 * threads);
+        let wanted = (macs / self.task_macs).clamp(1, 4 * threads);
         let mut ranges = wanted.div_ceil(groups);
         // As many tasks for one thread as for another.
         if wanted > 1 {
@@ -86,6 +88,17 @@ impl Division {
         tasks
     }
 
+    /// Runs all tasks side by side; each knows which of how many it is.
+    pub(super) fn for_tasks(&self, run: impl Fn(Task, [usize; 2]) + Sync) {
+        let tasks = self.tasks();
+        let of_task = |index: usize| run(tasks[index], [index, tasks.len()]);
+        if tasks.len() == 1 {
+            of_task(0);
+        } else {
+            (0..tasks.len()).into_par_iter().for_each(of_task);
+        }
+    }
+
     /// Makes all runs side by side, each task with a state of its own; `share` is what a task of how
     /// many asks for.
     pub(super) fn for_runs<S>(
@@ -94,17 +107,11 @@ impl Division {
         state: impl Fn() -> S + Sync,
         run: impl Fn(&mut S, Run) + Sync,
     ) {
-        let tasks = self.tasks();
-        let of_task = |index: usize| {
+        self.for_tasks(|task, [index, tasks]| {
             let mut state = state();
-            let share = share(index, tasks.len());
-            self.walk(tasks[index], share, |part| run(&mut state, part));
-        };
-        if tasks.len() == 1 {
-            of_task(0);
-        } else {
-            (0..tasks.len()).into_par_iter().for_each(of_task);
-        }
+            let share = share(index, tasks);
+            self.walk(task, share, |part| run(&mut state, part));
+        });
     }
 
     fn walk(&self, task: Task, share: Share, mut run: impl FnMut(Run)) {

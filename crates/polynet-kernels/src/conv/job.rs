@@ -1,7 +1,7 @@
 //! A convolution at work: its tasks, and their calls of the microkernel.
 
 use super::ahead::NextWeights;
-use super::division::{Division, Run};
+use super::division::{Division, Run, TASK_MACS};
 use super::layer::{Grid, Layer};
 use super::places::{Reach, Source, Tap};
 use super::stores::Stores;
@@ -61,6 +61,7 @@ impl<'a, E: Element> Job<'a, E> {
                 images: input.images,
                 tile_pixels: Geometry::of(layer.isa).pixels,
                 pixel_bytes,
+                task_macs: TASK_MACS,
             },
         }
     }

@@ -14,7 +14,7 @@ mod tests;
 pub use stores::{QuantizedStores, QuantizedSum, QuantizedValue, Rounded};
 
 use super::ahead::NextWeights;
-use super::division::{Division, Run, panels_in_group};
+use super::division::{Division, Run, TASK_MACS, panels_in_group};
 use super::pack::{Panel, block_channels, pack_bias};
 use super::places::{Reach, Source, Tap};
 use crate::element::Element;
@@ -249,6 +249,7 @@ impl<E: Element> Job<'_, E> {
             images: self.inputs[0].images,
             tile_pixels,
             pixel_bytes: in_blocks * BLOCK * conv.window.taps(),
+            task_macs: TASK_MACS,
         };
         let share = |task, tasks| NextWeights::share_of(next, task, tasks);
         division.for_runs(

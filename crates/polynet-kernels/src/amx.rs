@@ -1,0 +1,16 @@
+//! Tiles: registers of 16 rows of 64 bytes, and their products in bf16, by Intel's AMX.
+//!
+//! One instruction multiplies 16 rows of 32 numbers by 32 rows of 16, which is 8,192 products. What it gives is
+//! defined to the bit, and [`Tile`] gives the same in plain Rust.
+
+mod plain;
+mod registers;
+
+pub(crate) use plain::{Extent, TILE_ROWS, Tile};
+pub(crate) use registers::Registers;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use registers::multiply_zeros;
+
+/// Operations of a product of whole tiles: two for every product of numbers.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const TILE_OPERATIONS: usize = 2 * TILE_ROWS * TILE_ROWS * 2 * TILE_ROWS;
