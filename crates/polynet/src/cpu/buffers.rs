@@ -1,7 +1,7 @@
 //! Where the buffers of a program lie: two that are needed at the same time lie apart.
 
 use super::program::Program;
-use polynet_kernels::layout::View;
+use polynet_kernels::layout::{Pixel, View};
 use polynet_kernels::plan;
 
 /// Index of a buffer in [`Program::buffers`].
@@ -19,6 +19,8 @@ pub(super) struct Buffer {
     pub(super) is_row_of_images: bool,
     /// Whether its elements are bytes, which have an arena of their own.
     pub(super) is_bytes: bool,
+    /// What lies side by side at a pixel.
+    pub(super) pixel: Pixel,
 }
 
 impl Buffer {
@@ -30,6 +32,7 @@ impl Buffer {
             halo: 0,
             is_row_of_images: false,
             is_bytes: false,
+            pixel: Pixel::Block,
         }
     }
 
@@ -59,12 +62,14 @@ impl Buffer {
 
     fn elements(&self, images: usize) -> usize {
         let (images, size) = self.geometry(images);
-        View::elements(images, self.channels, size, self.halo)
+        let elements = View::elements_of(self.pixel, images, self.channels, size, self.halo);
+        // So that whatever comes next begins at one of its pixels.
+        elements.next_multiple_of(Pixel::TwoBlocks.channels())
     }
 
     fn view(&self, start: usize, images: usize) -> View {
         let (images, size) = self.geometry(images);
-        View::new(start, images, self.channels, size, self.halo)
+        View::of(self.pixel, start, images, self.channels, size, self.halo)
     }
 }
 

@@ -69,6 +69,9 @@ impl PrecisionChoice {
             Self::Only(_) => "as asked",
             Self::Auto | Self::Own if is_quantized => "the model is quantized",
             Self::Own => "the model's own",
+            Self::Auto if isa.multiplies_tiles() => {
+                "this processor multiplies tiles of bf16, many times as fast as numbers of f32"
+            }
             Self::Auto if isa.is_faster_in_bf16() => {
                 "this processor's products of bf16 are twice as fast as those of f32"
             }

@@ -5,7 +5,7 @@
 //! ahead, in `f32` or in `bf16`; a quantized model's convolutions read maps of bytes.
 
 use super::buffers::{BufferId, Plan};
-use super::lower::{self, prediction};
+use super::lower::{self, prediction, tiled_prediction};
 use super::precision::{Numbers, PrecisionChoice};
 use super::program::{Program, Step};
 use super::quantized;
@@ -14,7 +14,9 @@ use super::weights::Weights;
 use crate::arch::graph::Graph;
 use crate::params::{TensorMismatch, TensorSource};
 use crate::step::Precision;
-use polynet_kernels::conv::{Conv, NextWeights, QuantizedConv, Stores, Sum, Value, Winograd};
+use polynet_kernels::conv::{
+    AmxConv, Conv, NextWeights, QuantizedConv, Stores, Sum, Value, Winograd,
+};
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{Affine, quantize};
 use polynet_kernels::pool;
@@ -98,6 +100,7 @@ pub(super) struct Compiled<E: Element> {
 pub(super) enum Kernel<E: Element> {
     Conv(Conv<E>),
     Winograd(Winograd),
+    Amx(AmxConv<E>),
     Quantized(QuantizedConv),
     Linear(Conv),
     Affine(Affine),
@@ -154,6 +157,7 @@ impl Classifier {
             Numbers::Int8 => Precision::F32,
         };
         let lowered = match numbers {
+            Numbers::Bf16 if isa.multiplies_tiles() => tiled_prediction(graph),
             Numbers::F32 | Numbers::Bf16 => prediction(graph, precision),
             Numbers::Int8 => weights.quantized_prediction(precision)?,
         };
@@ -306,6 +310,7 @@ impl<E: Element> Kernel<E> {
         match self {
             Self::Conv(conv) => Some(conv.weights()),
             Self::Winograd(conv) => Some(conv.weights()),
+            Self::Amx(conv) => Some(conv.weights()),
             Self::Quantized(conv) => Some(conv.weights()),
             _ => None,
         }
@@ -373,7 +378,7 @@ impl<E: Element> Memory<E> {
                 Step::FoldedConv {
                     inputs, value, sum, ..
                 },
-                Kernel::Conv(_) | Kernel::Winograd(_),
+                Kernel::Conv(_) | Kernel::Winograd(_) | Kernel::Amx(_),
             ) => {
                 let value = value
                     .as_ref()
@@ -395,6 +400,7 @@ impl<E: Element> Memory<E> {
                 match kernel {
                     Kernel::Conv(conv) => conv.run_ahead(maps, &inputs, stores, next),
                     Kernel::Winograd(conv) => conv.run_ahead(maps, &inputs, stores, next),
+                    Kernel::Amx(conv) => conv.run_ahead(maps, &inputs, stores, next),
                     _ => unreachable!("the kernel is a convolution"),
                 }
             }

@@ -8,6 +8,7 @@ use super::buffers::{Buffer, BufferId};
 use crate::arch::graph::NodeId;
 use crate::step::Precision;
 use polynet_kernels::conv::{InputGradient, Window, Winograd};
+use polynet_kernels::layout::Pixel;
 use polynet_kernels::pool::Pool;
 
 /// Index of a batch norm as it was applied in a training step.
@@ -455,6 +456,32 @@ impl Program {
         for id in used.chain(&mut self.results).filter(|id| **id == old) {
             *id = new;
         }
+    }
+
+    /// Lets every feature map have pixels of two blocks, which convolutions read as tiles; but for images of few
+    /// channels that only convolutions with several taps read: these make tiles of what they read.
+    pub(super) fn pair_blocks(&mut self) {
+        let is_kept: Vec<bool> = (0..self.buffers.len())
+            .map(|id| self.is_read_by_taps(id))
+            .collect();
+        for (buffer, is_kept) in self.buffers.iter_mut().zip(is_kept) {
+            if !is_kept && !buffer.is_row_of_images && !buffer.is_bytes {
+                buffer.pixel = Pixel::TwoBlocks;
+            }
+        }
+    }
+
+    /// Whether a buffer holds images of few channels that only convolutions with several taps read.
+    fn is_read_by_taps(&self, id: BufferId) -> bool {
+        let is_read_so = |step: &Step| match step {
+            Step::Input { .. } => true,
+            Step::FoldedConv { inputs, window, .. } => inputs[..] == [id] && window.taps() > 1,
+            _ => false,
+        };
+        let mut touching = (self.steps.iter()).filter(|step| step.buffers().contains(&&id));
+        self.steps.contains(&Step::Input { to: id })
+            && self.buffers[id].channels <= Pixel::Block.channels()
+            && touching.all(is_read_so)
     }
 
     /// Gives every buffer the halo that its readers need; all parts of one map have the same.

@@ -6,7 +6,8 @@ use super::program::{ConvPart, ConvSource, Step};
 use crate::arch::graph::{Graph, Node, Op};
 use crate::params::{Quantization, TensorMismatch, TensorSource, norm_affine};
 use crate::step::Precision;
-use polynet_kernels::conv::{Conv, QuantizedConv, QuantizedWeights, Window, Winograd};
+use polynet_kernels::conv::{AmxConv, Conv, QuantizedConv, QuantizedWeights, Window, Winograd};
+use polynet_kernels::layout::Pixel;
 use polynet_kernels::map::Affine;
 use polynet_kernels::{Element, Isa};
 use std::borrow::Cow;
@@ -66,6 +67,8 @@ impl<'a> Weights<'a> {
                 let segments = [&channels(inputs)[..], &channels(outputs)[..]];
                 if *source == ConvSource::Linear {
                     Kernel::Linear(Conv::pack(isa, *window, segments, &weights, &bias))
+                } else if program.buffers[outputs[0]].pixel == Pixel::TwoBlocks {
+                    Kernel::Amx(AmxConv::pack(isa, *window, segments, &weights, &bias))
                 } else if program.transforms.apply(*window) {
                     let pixels = program.buffers[outputs[0]].size.iter().product();
                     let layer = (*window, pixels);

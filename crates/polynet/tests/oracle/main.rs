@@ -5,4 +5,5 @@
 mod onnx;
 mod prediction;
 mod pytorch;
+mod tiles;
 mod training;

@@ -5,6 +5,7 @@
 //!
 //! - [`prediction()`] folds batch norm into the convolutions, makes 1×1 convolutions of one map one, and lets
 //!   convolutions add their results to sums as they store them;
+//! - [`tiled_prediction()`] lets feature maps lie as tiles of bf16 are read;
 //! - [`quantized()`] does the same but for sums of convolutions, and lets convolutions read maps of bytes;
 //! - [`training()`] keeps one map a convolution, its result, and makes the normalized one again when the
 //!   backward pass needs it.
@@ -21,7 +22,7 @@ mod training;
 use crate::arch::graph::{Graph, Pool, PoolWindow};
 use polynet_kernels::{conv, pool};
 
-pub(super) use prediction::{Prediction, prediction};
+pub(super) use prediction::{Prediction, prediction, tiled_prediction};
 pub(super) use quantized::{StepsDiffer, quantized};
 #[cfg(feature = "train")]
 pub(super) use quantized::{candidates, parts, unrounded};

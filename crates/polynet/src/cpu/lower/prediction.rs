@@ -36,6 +36,13 @@ pub(in crate::cpu) fn prediction(graph: &Graph, precision: Precision) -> Predict
     lowered.with_results()
 }
 
+/// Lowers a graph for prediction in bf16 by tiles.
+pub(in crate::cpu) fn tiled_prediction(graph: &Graph) -> Prediction {
+    let mut lowered = prediction(graph, Precision::Bf16);
+    lowered.program.pair_blocks();
+    lowered
+}
+
 /// What happens to 1×1 convolutions that are terms of one sum.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Terms {
