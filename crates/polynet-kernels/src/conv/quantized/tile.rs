@@ -283,6 +283,7 @@ unsafe fn run_portable<const PX: usize>(t: &Tile<'_>) {
 
 /// The microkernel for a panel of `blocks` output blocks and a tile of `pixels` pixels.
 pub(super) fn kernel(products: ByteProducts, blocks: usize, pixels: usize) -> TileKernel {
+    debug_assert!((1..=2).contains(&blocks), "a panel of one block or two");
     match products {
         #[cfg(target_arch = "x86_64")]
         ByteProducts::Avx512VnniBf16 | ByteProducts::Avx512Vnni => {
