@@ -64,6 +64,8 @@ pub trait Lanes: Number {
     unsafe fn load<S: Simd>(from: *const Self) -> S::V;
     /// Writes `LANES` elements.
     unsafe fn store<S: Simd>(to: *mut Self, v: S::V);
+    /// Writes `2 · LANES` elements of two vectors, one behind the other.
+    unsafe fn store_two<S: Simd>(to: *mut Self, vectors: [S::V; 2]);
     /// Reads `LANES · DEPTH` weights.
     unsafe fn weights<S: Simd>(from: *const Self) -> Self::Operand<S>;
     /// Reads `DEPTH` inputs, the same for every lane.
@@ -111,6 +113,15 @@ impl Lanes for f32 {
     unsafe fn store<S: Simd>(to: *mut Self, v: S::V) {
         // SAFETY: by the contract.
         unsafe { S::store(to, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_two<S: Simd>(to: *mut Self, [first, second]: [S::V; 2]) {
+        // SAFETY: by the contract.
+        unsafe {
+            S::store(to, first);
+            S::store(to.add(S::LANES), second);
+        }
     }
 
     #[inline(always)]
@@ -174,6 +185,12 @@ impl Lanes for bf16 {
     unsafe fn store<S: Simd>(to: *mut Self, v: S::V) {
         // SAFETY: by the contract.
         unsafe { S::store_bf16(to, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_two<S: Simd>(to: *mut Self, vectors: [S::V; 2]) {
+        // SAFETY: by the contract.
+        unsafe { S::store_two_bf16(to, vectors) }
     }
 
     #[inline(always)]

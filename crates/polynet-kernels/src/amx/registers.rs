@@ -4,15 +4,24 @@
 use super::plain::TILE_ROWS;
 use std::marker::PhantomData;
 
-/// Tile registers that are configured until this is dropped; on a processor without, nothing.
+/// Tile registers that are configured until this is dropped, or none.
 ///
 /// Tiles that stay in use make every change of threads dearer, so that a task gives them back.
 pub(crate) struct Registers {
+    are_configured: bool,
     /// Registers are the thread's own.
     of_thread: PhantomData<*const ()>,
 }
 
 impl Registers {
+    /// None are needed.
+    pub(crate) fn none() -> Self {
+        Self {
+            are_configured: false,
+            of_thread: PhantomData,
+        }
+    }
+
     /// Configures eight tiles of 16 rows of 64 bytes.
     ///
     /// # Safety
@@ -25,16 +34,20 @@ impl Registers {
             std::arch::asm!("ldtilecfg [{config}]", config = in(reg) &raw const WHOLE, options(nostack, readonly));
         }
         Self {
+            are_configured: true,
             of_thread: PhantomData,
         }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 impl Drop for Registers {
     fn drop(&mut self) {
-        // SAFETY: they were configured, so that there are some.
-        unsafe { std::arch::asm!("tilerelease", options(nostack, nomem)) }
+        #[cfg(target_arch = "x86_64")]
+        if self.are_configured {
+            // SAFETY: they were configured, so that there are some.
+            unsafe { std::arch::asm!("tilerelease", options(nostack, nomem)) }
+        }
+        self.are_configured = false;
     }
 }
 

@@ -3,6 +3,10 @@
 use super::arena::Arena;
 use crate::element::{Element, Number};
 use crate::simd::BLOCK;
+use rayon::prelude::*;
+
+/// Elements of rows that are worth a task of their own.
+const ROWS_ELEMENTS: usize = 1 << 14;
 
 /// Blocks that hold `channels`.
 pub fn blocks_of(channels: usize) -> usize {
@@ -207,17 +211,27 @@ impl View {
         let pixels = self.height * self.width;
         assert_eq!(values.len(), self.images * self.channels * pixels);
         let memory = &mut arena.as_mut_slice()[self.start()..self.end()];
-        memory.fill(E::default());
-        for (plane, values) in values.chunks_exact(pixels).enumerate() {
-            let (image, channel) = (plane / self.channels, plane % self.channels);
-            for (row, values) in values.chunks_exact(self.width).enumerate() {
-                let first = self.at(image, channel / BLOCK, row, 0) - self.start();
-                let targets = memory[first + channel % BLOCK..].iter_mut();
-                for (target, &value) in targets.step_by(self.pixel_stride()).zip(values) {
-                    *target = E::from_f32(value);
+        let row_stride = self.row_stride();
+        let rows = memory.par_chunks_exact_mut(row_stride);
+        let least = ROWS_ELEMENTS.div_ceil(row_stride);
+        rows.with_min_len(least)
+            .enumerate()
+            .for_each(|(index, memory)| {
+                memory.fill(E::default());
+                let (plane, row) = (index / self.height, index % self.height);
+                let planes = self.blocks() * BLOCK / self.pixel_stride();
+                let (image, first) = (plane / planes, plane % planes * self.pixel_stride());
+                let used = self.pixel_stride().min(self.channels - first);
+                for lane in 0..used {
+                    let channel = image * self.channels + first + lane;
+                    let values =
+                        &values[(channel * self.height + row) * self.width..][..self.width];
+                    let targets = memory[self.halo * self.pixel_stride() + lane..].iter_mut();
+                    for (target, &value) in targets.step_by(self.pixel_stride()).zip(values) {
+                        *target = E::from_f32(value);
+                    }
                 }
-            }
-        }
+            });
     }
 
     /// The map as `[images, channels, height, width]` in row-major order.

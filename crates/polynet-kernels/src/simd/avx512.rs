@@ -177,6 +177,15 @@ impl Simd for Avx512Bf16 {
     }
 
     #[inline(always)]
+    unsafe fn store_two_bf16(to: *mut bf16, [first, second]: [Self::V; 2]) {
+        // SAFETY: as above, of 64 bytes.
+        unsafe {
+            let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(second, first));
+            _mm512_storeu_si512(to.cast(), rounded);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_pairs(from: *const bf16) -> Self::Pairs {
         // SAFETY: the caller vouches for the instruction set and the pointer; the two types are the
         // same 64 bytes.

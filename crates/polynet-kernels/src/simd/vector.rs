@@ -38,6 +38,15 @@ pub trait Simd: Copy + 'static {
     unsafe fn load_bf16(from: *const bf16) -> Self::V;
     /// Writes `LANES` bf16, rounded to the nearest, ties to even.
     unsafe fn store_bf16(to: *mut bf16, v: Self::V);
+    /// Writes `2 · LANES` bf16 of two vectors, one behind the other, rounded as by [`Simd::store_bf16`].
+    #[inline(always)]
+    unsafe fn store_two_bf16(to: *mut bf16, [first, second]: [Self::V; 2]) {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe {
+            Self::store_bf16(to, first);
+            Self::store_bf16(to.add(Self::LANES), second);
+        }
+    }
     /// Reads `2 · LANES` bf16.
     unsafe fn load_pairs(from: *const bf16) -> Self::Pairs;
     /// Reads 2 bf16 for all lanes.

@@ -144,6 +144,7 @@ mod tests {
     use super::*;
     use crate::arch::{Architecture, Graph};
     use crate::cpu::lower;
+    use crate::cpu::program::Step;
     use crate::step::{LossOptions, Paths, Precision, StepOptions};
 
     fn check(spec: &str, program: &Program) {
@@ -166,10 +167,28 @@ mod tests {
     }
 
     #[test]
+    fn feature_maps_lie_as_tiles_are_read_and_images_and_rows_do_not() {
+        for spec in ["small-polynet; width = 0.125", "resnet-50", "inception-v4"] {
+            let graph: Graph = spec.parse::<Architecture>().unwrap().graph().unwrap();
+            let program = lower::tiled_prediction(&graph).program;
+            for (id, buffer) in program.buffers.iter().enumerate() {
+                let is_map =
+                    !program.steps.contains(&Step::Input { to: id }) && !buffer.is_row_of_images;
+                assert_eq!(
+                    buffer.pixel == Pixel::TwoBlocks,
+                    is_map,
+                    "{spec}: buffer {id}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn buffers_that_live_together_lie_apart() {
         for spec in ["small-polynet", "ir-3-6-3; B: mpoly-3 x6", "resnet-50"] {
             let graph: Graph = spec.parse::<Architecture>().unwrap().graph().unwrap();
             check(spec, &lower::prediction(&graph, Precision::F32).program);
+            check(spec, &lower::tiled_prediction(&graph).program);
             let paths = Paths::all(&graph);
             let options = StepOptions::new(LossOptions::default(), &paths);
             check(spec, &lower::training(&graph, &options).program);

@@ -10,7 +10,7 @@ use super::pack::{PANEL, Packed, STEP, STEP_WEIGHTS};
 use super::store::{Run, store};
 use crate::amx::TILE_ROWS;
 use crate::conv::ahead::{Ahead, NextWeights, Share};
-use crate::conv::division::{Division, Task, panels_in_group};
+use crate::conv::division::{Division, Task};
 use crate::conv::places::block_in;
 use crate::conv::stores::Stores;
 use crate::conv::tile::Target;
@@ -23,6 +23,13 @@ use std::cell::RefCell;
 
 /// Multiply-accumulates by tiles that are worth a task of their own.
 const TASK_MACS: usize = 2 << 20;
+
+/// Bytes of the weights of a group of panels that a task keeps in its cache, which is larger where there are tiles: what is
+/// gathered for a pair of tiles serves the whole group.
+const GROUP_BYTES: usize = 800 << 10;
+
+/// Pairs of tiles for each thread that are worth dividing, rather than panels.
+const PAIRS_OF_THREAD: usize = 4;
 
 /// Steps whose inputs, 2 KiB each, a first cache holds beside their weights.
 const CACHE_STEPS: usize = 16;
@@ -45,7 +52,7 @@ impl<E: Element> Layer<E> {
     /// Panels whose weights fit a cache together.
     pub(super) fn panels_in_group(&self) -> usize {
         let bytes = size_of::<E>() * self.packed.steps * STEP_WEIGHTS;
-        panels_in_group(self.packed.panels.len(), bytes)
+        (GROUP_BYTES / bytes.max(1)).clamp(1, self.packed.panels.len())
     }
 }
 
@@ -93,12 +100,19 @@ impl<'a, E: Element> Job<'a, E> {
     /// Convolves, and asks for the weights that come next.
     pub(super) fn run(&self, next: Option<NextWeights<'_>>) {
         let packed = &self.layer.packed;
+        let pairs = self.pixels.div_ceil(PAIR);
+        let threads = rayon::current_num_threads();
+        // A small map has no pairs for all threads, but there are panels for them.
+        let most = match pairs < PAIRS_OF_THREAD * threads {
+            true => packed.panels.len().div_ceil(threads),
+            false => packed.panels.len(),
+        };
         let division = Division {
             panels: packed.panels.len(),
-            panels_in_group: self.layer.panels_in_group(),
+            panels_in_group: self.layer.panels_in_group().min(most),
             panel_macs: PAIR * PANEL * STEP * packed.steps,
             rows: 1,
-            columns: self.pixels.div_ceil(PAIR),
+            columns: pairs,
             images: 1,
             tile_pixels: 1,
             pixel_bytes: size_of::<E>() * PAIR * STEP * packed.steps,

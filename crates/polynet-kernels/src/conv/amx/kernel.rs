@@ -42,8 +42,9 @@ pub(super) struct Call {
     pub(super) start_bytes: usize,
     /// `[32 pixels][32 channels]`.
     pub(super) sums: *mut f32,
-    /// Memory to ask for on the way: its first line, and the lines at each step.
+    /// Memory to ask for on the way: its first line.
     pub(super) ahead: *const u8,
+    /// Lines to ask for at each step.
     pub(super) ahead_lines: usize,
 }
 
@@ -82,12 +83,12 @@ impl Products {
     ///
     /// # Safety
     /// The instruction set that these are of is the processor's.
-    pub(super) unsafe fn registers(self) -> Option<Registers> {
+    pub(super) unsafe fn registers(self) -> Registers {
         match self {
             // SAFETY: by the contract.
             #[cfg(target_arch = "x86_64")]
-            Self::Amx => Some(unsafe { Registers::configure() }),
-            Self::Plain => None,
+            Self::Amx => unsafe { Registers::configure() },
+            Self::Plain => Registers::none(),
         }
     }
 }
