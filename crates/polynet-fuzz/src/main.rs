@@ -11,6 +11,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// Of what is said of a finding no more is told, in characters; its file has the rest.
+const LONGEST_MESSAGE: usize = 500;
+
 /// One target, for a time
 #[derive(Parser)]
 struct Arguments {
@@ -67,6 +70,7 @@ fn main() -> Result<()> {
             fs::create_dir_all(&arguments.found)?;
             let path = arguments.found.join(format!("{}-{number}", target.name));
             fs::write(&path, &input)?;
+            let message: String = message.chars().take(LONGEST_MESSAGE).collect();
             let message = message.replace('\n', " ");
             println!("found {} {place}: {message}", path.display());
         }

@@ -145,11 +145,12 @@ impl Family {
         }
     }
 
-    /// What stands before the modules of stage `stage` (0-based): a reduction, or nothing.
-    pub fn entry(self, stage: usize, width: Width) -> Option<Cell> {
+    /// What stands before the modules of stage `stage` (0-based): a reduction, or nothing; in ResNets
+    /// a unit, which is as wide within as the blocks.
+    pub fn entry(self, stage: usize, width: Width, inner: Width) -> Option<Cell> {
         let [a, b] = match self {
-            Self::Resnet => return Some(resnet::entry(stage, width)),
-            Self::ResnetV1 => return Some(resnet::post_activation_entry(stage, width)),
+            Self::Resnet => return Some(resnet::entry(stage, width, inner)),
+            Self::ResnetV1 => return Some(resnet::post_activation_entry(stage, width, inner)),
             Self::Imagenet | Self::Small => [polynet::reduction_a, polynet::reduction_b],
             Self::InceptionV4 => [inception_v4::reduction_a, inception_v4::reduction_b],
             Self::InceptionResnetV2 => [
@@ -164,11 +165,12 @@ impl Family {
         }
     }
 
-    /// The block `F` of stage `stage` (0-based).
-    pub fn block(self, stage: usize, width: Width) -> Cell {
+    /// The block `F` of stage `stage` (0-based), with `inner` times the published channels between
+    /// its ends.
+    pub fn block(self, stage: usize, width: Width, inner: Width) -> Cell {
         let [a, b, c] = match self {
-            Self::Resnet => return resnet::block(stage, width),
-            Self::ResnetV1 => return resnet::post_activation_block(stage, width),
+            Self::Resnet => return resnet::block(stage, width, inner),
+            Self::ResnetV1 => return resnet::post_activation_block(stage, width, inner),
             Self::Imagenet | Self::Small => [polynet::block_a, polynet::block_b, polynet::block_c],
             Self::InceptionV4 => [
                 inception_v4::block_a,
@@ -182,9 +184,9 @@ impl Family {
             ],
         };
         match stage {
-            0 => a(width),
-            1 => b(width),
-            _ => c(width),
+            0 => a(width, inner),
+            1 => b(width, inner),
+            _ => c(width, inner),
         }
     }
 
@@ -232,13 +234,14 @@ mod tests {
     #[test]
     fn blocks_keep_their_channels_at_any_width() {
         for family in Family::ALL {
-            for width in [0.02, 0.0625, 0.3, 0.5, 0.77, 1.0, 1.9].map(Width) {
+            let widths = [0.02, 0.0625, 0.3, 0.5, 0.77, 1.0, 1.9].map(Width);
+            for (&width, &inner) in widths.iter().zip(widths.iter().rev()) {
                 let mut channels = family.stem(width).out_channels(3);
                 for (stage, label) in family.stage_labels().iter().enumerate() {
-                    if let Some(entry) = family.entry(stage, width) {
+                    if let Some(entry) = family.entry(stage, width, inner) {
                         channels = entry.out_channels(channels);
                     }
-                    let out_channels = family.block(stage, width).out_channels(channels);
+                    let out_channels = family.block(stage, width, inner).out_channels(channels);
                     assert_eq!(out_channels, channels, "{family:?} {width:?} {label}");
                 }
             }

@@ -21,6 +21,7 @@
 //! |---|---|---|
 //! | `family` | `imagenet`, `small`, `resnet`, `resnet-v1`, `inception-v4`, `inception-resnet-v2` ([`Family`]) | `imagenet` |
 //! | `width` | multiplier of every channel count | 1 |
+//! | `block-width` | multiplier of the channels within blocks, between their ends | `width` |
 //! | `input` | pixels of the square input | 299; small 32, ResNets 224 |
 //! | `classes` | number of classes | 1000; small 10 |
 //! | `sharing` | `full` (paper's text), `release` (released model) ([`Sharing`]) | `full` |
@@ -114,6 +115,8 @@ pub struct Architecture {
     pub family: Family,
     /// Multiplier of the channel counts.
     pub width: Width,
+    /// Multiplier of the channel counts within blocks, between their ends.
+    pub block_width: Width,
     /// Height and width of the input in pixels.
     pub input_size: usize,
     /// Classes.

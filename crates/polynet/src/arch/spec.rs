@@ -44,6 +44,7 @@ impl FromStr for Architecture {
 struct Draft {
     family: Option<Family>,
     width: Option<f64>,
+    block_width: Option<f64>,
     input_size: Option<usize>,
     num_classes: Option<usize>,
     sharing: Option<Sharing>,
@@ -92,6 +93,7 @@ impl Draft {
                 self.family = Some(read.choice(&families)?);
             }
             "width" => self.width = Some(read.number(1.0 / 64.0, MAX_WIDTH)?),
+            "block-width" => self.block_width = Some(read.number(1.0 / 64.0, MAX_WIDTH)?),
             "input" => self.input_size = Some(read.count(MAX_INPUT_SIZE)?),
             "classes" => self.num_classes = Some(read.count(MAX_CLASSES)?),
             "sharing" => {
@@ -107,7 +109,7 @@ impl Draft {
             "dropout" => self.dropout = Some(read.number(0.0, 0.999)?),
             key => {
                 let message = format!("unknown setting `{key}`");
-                let known = "family, width, input, classes, sharing, scale, dropout";
+                let known = "family, width, block-width, input, classes, sharing, scale, dropout";
                 let help = Some(format!("the settings are {known}"));
                 return Err(Error::custom(source, setting.key.span, message, help).into());
             }
@@ -127,10 +129,12 @@ impl Draft {
             let help = Some("give a number, such as `scale = 1`".to_owned());
             return Err(Error::custom(source, span, message, help).into());
         }
-        let stages = self.stages_of(family, width, source)?;
+        let block_width = self.block_width.map_or(width, Width);
+        let stages = self.stages_of(family, width, block_width, source)?;
         Ok(Architecture {
             family,
             width,
+            block_width,
             input_size: self.input_size.unwrap_or(family.default_input_size()),
             num_classes: self.num_classes.unwrap_or(family.default_classes()),
             sharing: self.sharing.unwrap_or(Sharing::Full),
@@ -147,6 +151,7 @@ impl Draft {
         &self,
         family: Family,
         width: Width,
+        block_width: Width,
         source: &str,
     ) -> Result<Vec<Stage>, ArchError> {
         let labels = family.stage_labels();
@@ -178,8 +183,8 @@ impl Draft {
                 Ok(Stage {
                     label: label.to_owned(),
                     text: sequence_text(&syntax.modules()),
-                    entry: family.entry(index, width),
-                    block: family.block(index, width),
+                    entry: family.entry(index, width, block_width),
+                    block: family.block(index, width, block_width),
                     modules: syntax.modules(),
                     previous: index
                         .checked_sub(1)
@@ -316,13 +321,21 @@ fn unknown_preset(source: &str, name: &str, span: Span) -> Error {
 }
 
 impl fmt::Display for Architecture {
-    /// The network in the algebra's language, every setting spelled out.
+    /// The network in the algebra's language, every setting spelled out; `block-width` where it is
+    /// not the width.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "family = {}; width = {}; input = {}; classes = {}; sharing = {}; ",
+            "family = {}; width = {}; ",
             self.family.name(),
-            self.width.0,
+            self.width.0
+        )?;
+        if self.block_width != self.width {
+            write!(f, "block-width = {}; ", self.block_width.0)?;
+        }
+        write!(
+            f,
+            "input = {}; classes = {}; sharing = {}; ",
             self.input_size,
             self.num_classes,
             match self.sharing {
@@ -358,6 +371,18 @@ mod tests {
     }
 
     #[test]
+    fn blocks_as_wide_as_all_else_are_not_said_to_be() {
+        let same: Architecture = "ir-3-6-3; width = 0.5; block-width = 0.5".parse().unwrap();
+        let plain: Architecture = "ir-3-6-3; width = 0.5".parse().unwrap();
+        assert_eq!(same.to_string(), plain.to_string());
+        let wide: Architecture = "ir-3-6-3; width = 0.5; block-width = 1".parse().unwrap();
+        let again: Architecture = wide.to_string().parse().unwrap();
+        assert!(wide.to_string().contains("; block-width = 1; "), "{wide}");
+        assert_eq!(again.graph().unwrap(), wide.graph().unwrap());
+        assert_ne!(wide.graph().unwrap(), plain.graph().unwrap());
+    }
+
+    #[test]
     fn bad_text_is_an_error_that_says_what_to_do() {
         let cases = [
             ("very-deep-polynett", "did you mean `very-deep-polynet`"),
@@ -368,6 +393,7 @@ mod tests {
             ("ir-3-6-3; sharing = some", "`full` or `release`"),
             ("ir-3-6-3; scales = 1", "unknown setting `scales`"),
             ("ir-3-6-3; width = 1000", "a number from"),
+            ("ir-3-6-3; block-width = 0", "a number from"),
             ("resnet-50; scale = slim", "is for three stages"),
             ("ir-3-6-3; family = resnet-v2", "`resnet-v1`"),
             ("ir-3-6-3; scale = -1", "a number from 0 to 100"),

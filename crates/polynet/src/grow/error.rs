@@ -19,10 +19,12 @@ pub enum GrowError {
     },
     /// Growing adds modules and blocks, not channels.
     #[error(
-        "the model has width {from}, the larger network {to}: growing adds blocks and modules, not \
-         channels; write `width = {from}`"
+        "the model has {setting} {from}, the larger network {to}: growing adds blocks and modules, \
+         not channels; write `{setting} = {from}`"
     )]
     Width {
+        /// `width` or `block-width`.
+        setting: &'static str,
         /// The model's.
         from: f64,
         /// The larger network's.

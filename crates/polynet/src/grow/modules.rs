@@ -16,7 +16,7 @@
 
 use super::GrowError;
 use super::placement::{Placement, place};
-use crate::arch::{Architecture, Stage};
+use crate::arch::{Architecture, Stage, Width};
 use polynet_algebra::{Polynomial, Term};
 use std::fmt;
 
@@ -52,9 +52,14 @@ impl ModuleMap {
             let (from, to) = (from.family.name(), to.family.name());
             return Err(GrowError::Family { from, to });
         }
-        if from.width != to.width {
-            let (from, to) = (from.width.0, to.width.0);
-            return Err(GrowError::Width { from, to });
+        let widths = [
+            ("width", from.width, to.width),
+            ("block-width", from.block_width, to.block_width),
+        ];
+        for (setting, Width(from), Width(to)) in widths {
+            if from != to {
+                return Err(GrowError::Width { setting, from, to });
+            }
         }
         let stages = from.stages.iter().zip(&to.stages);
         let stages = stages.map(|(from, to)| {
@@ -224,6 +229,11 @@ mod tests {
                 base,
                 "family = small; width = 0.5; A: 2-way; B: I + F; C: I + F",
                 "width = 1",
+            ),
+            (
+                base,
+                "family = small; block-width = 2; A: 2-way; B: I + F; C: I + F",
+                "write `block-width = 1`",
             ),
             (
                 "small-ir-3-6-3",

@@ -35,6 +35,7 @@ mod setup;
 mod speed;
 mod step;
 mod trainer;
+mod whitening;
 mod window;
 
 pub use checkpoint::Position;

@@ -61,8 +61,9 @@ use error::{ErrorKind, LONGEST};
 pub use error::{Fault, RecipeError};
 pub use keys::{
     AugmentationSection, DataSection, DecayedParameters, EpsilonPosition, FineTuningSection,
-    ModelSection, MomentumForm, NormGroup, OnError, OptimizerAlgorithm, OptimizerSection,
-    PreprocessingSection, Recipe, ScheduleSection, StochasticPathsSection, TrainingSection,
+    FirstFilters, ModelSection, MomentumForm, NormGroup, OnError, OptimizerAlgorithm,
+    OptimizerSection, PreprocessingSection, Recipe, ScheduleSection, StochasticPathsSection,
+    TrainingSection,
 };
 pub use listing::{Key, keys, markdown};
 pub use value::{Resize, When};

@@ -6,10 +6,10 @@ use super::paths::PathSchedule;
 use super::progress::{Progress, Warning};
 use super::ranks::Ranks;
 use super::recipe::{
-    AugmentationSection, NormGroup, OnError, Recipe, Resize as RecipeResize, When,
+    AugmentationSection, FirstFilters, NormGroup, OnError, Recipe, Resize as RecipeResize, When,
 };
 use super::run_data::{DataRecord, RunData};
-use super::{Epoch, Schedule};
+use super::{Epoch, Schedule, whitening};
 use crate::arch::{Architecture, Family, Graph};
 use crate::data::{
     self, Augmentation, ClassNames, Dataset, LastBatch, Loader, LoaderConfig, Order, PadFill,
@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 /// Images that batch norm should see at a time (paper §4: at least 16 for each GPU).
 const LEAST_NORM_GROUP: u64 = 16;
+type LoadedBatch = Result<data::Batch, data::DataError>;
+
 /// Images of a validation batch.
 const VALIDATION_BATCH: u64 = 100;
 
@@ -123,7 +125,12 @@ impl Setup {
         progress: &mut dyn Progress,
     ) -> Result<Params, TrainError> {
         let Some(folder) = &self.init else {
-            return Ok(Params::init(&self.graph, recipe.seed));
+            let mut params = Params::init(&self.graph, recipe.seed);
+            if recipe.model.first_filters == Some(FirstFilters::Whitening) {
+                let batches = self.undisturbed(recipe)?;
+                whitening::whiten(&mut params, &self.graph, batches)?;
+            }
+            return Ok(params);
         };
         let model = ModelFolder::open(folder)?;
         let mut tensors = model.params.to_map();
@@ -143,6 +150,18 @@ impl Setup {
             architecture: self.architecture.to_string(),
             source: Box::new(WeightError::mismatch(folder, mismatch)),
         })
+    }
+
+    /// The first training images as evaluation sees them, the same on every rank.
+    fn undisturbed(
+        &self,
+        recipe: &Recipe,
+    ) -> Result<impl Iterator<Item = LoadedBatch>, TrainError> {
+        let preprocessing = self.preprocessing.clone();
+        let config = loader_config(recipe, View::Evaluate { preprocessing });
+        let batches = whitening::IMAGES.div_ceil(config.batch_size);
+        let loader = Loader::new(Arc::clone(self.training.dataset()), config)?;
+        Ok(loader.epoch(0, 0).take(batches))
     }
 
     /// The network's tensors, taken out of `tensors`.
@@ -257,10 +276,15 @@ fn augmentation(section: &AugmentationSection) -> Augmentation {
             aspect,
             flip,
         },
-        AugmentationSection::PadCrop { padding, flip } => Augmentation::PadCrop {
+        AugmentationSection::PadCrop {
+            padding,
+            flip,
+            cutout,
+        } => Augmentation::PadCrop {
             padding: padding as usize,
             fill: PadFill::Mean,
             flip,
+            cutout: cutout.unwrap_or(0) as usize,
         },
         AugmentationSection::None => Augmentation::None,
     }

@@ -53,8 +53,8 @@ fn last_conv(out_channels: usize) -> Cell {
 }
 
 /// 320 → 320 channels (`block35`).
-pub(super) fn block_a(w: Width) -> Cell {
-    let c = |channels| scaled(w, channels);
+pub(super) fn block_a(w: Width, inner: Width) -> Cell {
+    let c = |channels| scaled(inner, channels);
     Cell::chain([
         Cell::concat([
             Cell::conv(c(32), [1, 1]),
@@ -65,7 +65,7 @@ pub(super) fn block_a(w: Width) -> Cell {
                 Cell::conv(c(64), [3, 3]),
             ]),
         ]),
-        last_conv(c(320)),
+        last_conv(scaled(w, 320)),
     ])
 }
 
@@ -84,8 +84,8 @@ pub(super) fn reduction_a(w: Width) -> Cell {
 }
 
 /// 1088 → 1088 channels (`block17`).
-pub(super) fn block_b(w: Width) -> Cell {
-    let c = |channels| scaled(w, channels);
+pub(super) fn block_b(w: Width, inner: Width) -> Cell {
+    let c = |channels| scaled(inner, channels);
     Cell::chain([
         Cell::concat([
             Cell::conv(c(192), [1, 1]),
@@ -95,7 +95,7 @@ pub(super) fn block_b(w: Width) -> Cell {
                 Cell::conv(c(192), [7, 1]),
             ]),
         ]),
-        last_conv(c(1088)),
+        last_conv(scaled(w, 1088)),
     ])
 }
 
@@ -121,8 +121,8 @@ pub(super) fn reduction_b(w: Width) -> Cell {
 }
 
 /// 2080 → 2080 channels (`block8`).
-pub(super) fn block_c(w: Width) -> Cell {
-    let c = |channels| scaled(w, channels);
+pub(super) fn block_c(w: Width, inner: Width) -> Cell {
+    let c = |channels| scaled(inner, channels);
     Cell::chain([
         Cell::concat([
             Cell::conv(c(192), [1, 1]),
@@ -132,7 +132,7 @@ pub(super) fn block_c(w: Width) -> Cell {
                 Cell::conv(c(256), [3, 1]),
             ]),
         ]),
-        last_conv(c(2080)),
+        last_conv(scaled(w, 2080)),
     ])
 }
 

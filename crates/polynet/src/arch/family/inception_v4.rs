@@ -42,14 +42,15 @@ fn pooled(out_channels: usize) -> Cell {
 }
 
 /// 384 → 384 channels.
-pub(super) fn block_a(w: Width) -> Cell {
+pub(super) fn block_a(w: Width, inner: Width) -> Cell {
     let c = |channels| scaled(w, channels);
+    let i = |channels| scaled(inner, channels);
     Cell::concat([
         Cell::conv(c(96), [1, 1]),
-        Cell::chain([Cell::conv(c(64), [1, 1]), Cell::conv(c(96), [3, 3])]),
+        Cell::chain([Cell::conv(i(64), [1, 1]), Cell::conv(c(96), [3, 3])]),
         Cell::chain([
-            Cell::conv(c(64), [1, 1]),
-            Cell::conv(c(96), [3, 3]),
+            Cell::conv(i(64), [1, 1]),
+            Cell::conv(i(96), [3, 3]),
             Cell::conv(c(96), [3, 3]),
         ]),
         pooled(c(96)),
@@ -71,20 +72,21 @@ pub(super) fn reduction_a(w: Width) -> Cell {
 }
 
 /// 1024 → 1024 channels.
-pub(super) fn block_b(w: Width) -> Cell {
+pub(super) fn block_b(w: Width, inner: Width) -> Cell {
     let c = |channels| scaled(w, channels);
+    let i = |channels| scaled(inner, channels);
     Cell::concat([
         Cell::conv(c(384), [1, 1]),
         Cell::chain([
-            Cell::conv(c(192), [1, 1]),
-            Cell::conv(c(224), [1, 7]),
+            Cell::conv(i(192), [1, 1]),
+            Cell::conv(i(224), [1, 7]),
             Cell::conv(c(256), [7, 1]),
         ]),
         Cell::chain([
-            Cell::conv(c(192), [1, 1]),
-            Cell::conv(c(192), [7, 1]),
-            Cell::conv(c(224), [1, 7]),
-            Cell::conv(c(224), [7, 1]),
+            Cell::conv(i(192), [1, 1]),
+            Cell::conv(i(192), [7, 1]),
+            Cell::conv(i(224), [1, 7]),
+            Cell::conv(i(224), [7, 1]),
             Cell::conv(c(256), [1, 7]),
         ]),
         pooled(c(128)),
@@ -107,16 +109,17 @@ pub(super) fn reduction_b(w: Width) -> Cell {
 }
 
 /// 1536 → 1536 channels. Two branches part once more at their end.
-pub(super) fn block_c(w: Width) -> Cell {
+pub(super) fn block_c(w: Width, inner: Width) -> Cell {
     let c = |channels| scaled(w, channels);
+    let i = |channels| scaled(inner, channels);
     let parted = || Cell::concat([Cell::conv(c(256), [1, 3]), Cell::conv(c(256), [3, 1])]);
     Cell::concat([
         Cell::conv(c(256), [1, 1]),
-        Cell::chain([Cell::conv(c(384), [1, 1]), parted()]),
+        Cell::chain([Cell::conv(i(384), [1, 1]), parted()]),
         Cell::chain([
-            Cell::conv(c(384), [1, 1]),
-            Cell::conv(c(448), [3, 1]),
-            Cell::conv(c(512), [1, 3]),
+            Cell::conv(i(384), [1, 1]),
+            Cell::conv(i(448), [3, 1]),
+            Cell::conv(i(512), [1, 3]),
             parted(),
         ]),
         pooled(c(256)),

@@ -43,44 +43,47 @@ pub(super) fn light_stem(w: Width) -> Cell {
     ])
 }
 
-pub(super) fn block_a(w: Width) -> Cell {
+pub(super) fn block_a(w: Width, inner: Width) -> Cell {
     Cell::chain([
         Cell::concat([
             Cell::chain([
-                Cell::conv(w.of(32), [1, 1]),
-                Cell::conv(w.of(48), [3, 3]),
-                Cell::conv(w.of(64), [3, 3]),
+                Cell::conv(inner.of(32), [1, 1]),
+                Cell::conv(inner.of(48), [3, 3]),
+                Cell::conv(inner.of(64), [3, 3]),
             ]),
-            Cell::chain([Cell::conv(w.of(32), [1, 1]), Cell::conv(w.of(32), [3, 3])]),
-            Cell::conv(w.of(32), [1, 1]),
+            Cell::chain([
+                Cell::conv(inner.of(32), [1, 1]),
+                Cell::conv(inner.of(32), [3, 3]),
+            ]),
+            Cell::conv(inner.of(32), [1, 1]),
         ]),
         Cell::linear_conv(stage_channels(0, w), 1),
     ])
 }
 
-pub(super) fn block_b(w: Width) -> Cell {
+pub(super) fn block_b(w: Width, inner: Width) -> Cell {
     Cell::chain([
         Cell::concat([
             Cell::chain([
-                Cell::conv(w.of(128), [1, 1]),
-                Cell::conv(w.of(160), [1, 7]),
-                Cell::conv(w.of(192), [7, 1]),
+                Cell::conv(inner.of(128), [1, 1]),
+                Cell::conv(inner.of(160), [1, 7]),
+                Cell::conv(inner.of(192), [7, 1]),
             ]),
-            Cell::conv(w.of(192), [1, 1]),
+            Cell::conv(inner.of(192), [1, 1]),
         ]),
         Cell::linear_conv(stage_channels(1, w), 1),
     ])
 }
 
-pub(super) fn block_c(w: Width) -> Cell {
+pub(super) fn block_c(w: Width, inner: Width) -> Cell {
     Cell::chain([
         Cell::concat([
             Cell::chain([
-                Cell::conv(w.of(192), [1, 1]),
-                Cell::conv(w.of(224), [1, 3]),
-                Cell::conv(w.of(256), [3, 1]),
+                Cell::conv(inner.of(192), [1, 1]),
+                Cell::conv(inner.of(224), [1, 3]),
+                Cell::conv(inner.of(256), [3, 1]),
             ]),
-            Cell::conv(w.of(192), [1, 1]),
+            Cell::conv(inner.of(192), [1, 1]),
         ]),
         Cell::linear_conv(stage_channels(2, w), 1),
     ])

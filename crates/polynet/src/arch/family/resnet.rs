@@ -29,8 +29,8 @@ pub(super) fn stem(w: Width) -> Cell {
 }
 
 /// 1×1, 3×3 (with the stride), 1×1: the path of a pre-activation unit after its pre-activation.
-fn path(stage: usize, stride: usize, w: Width) -> [Cell; 3] {
-    let middle = w.of(64 << stage);
+fn path(stage: usize, stride: usize, w: Width, inner: Width) -> [Cell; 3] {
+    let middle = inner.of(64 << stage);
     [
         Cell::conv(middle, [1, 1]),
         Cell::strided_conv(middle, 3, stride),
@@ -39,20 +39,20 @@ fn path(stage: usize, stride: usize, w: Width) -> [Cell; 3] {
 }
 
 /// The residual function of a pre-activation unit.
-pub(super) fn block(stage: usize, w: Width) -> Cell {
-    Cell::chain(std::iter::once(Cell::Norm).chain(path(stage, 1, w)))
+pub(super) fn block(stage: usize, w: Width, inner: Width) -> Cell {
+    Cell::chain(std::iter::once(Cell::Norm).chain(path(stage, 1, w, inner)))
 }
 
 /// The first pre-activation unit of a stage: a projection beside the path, both after the unit's
 /// pre-activation.
-pub(super) fn entry(stage: usize, w: Width) -> Cell {
+pub(super) fn entry(stage: usize, w: Width, inner: Width) -> Cell {
     let stride = entry_stride(stage);
     Cell::chain([
         Cell::Norm,
         Cell::Sum {
             terms: vec![
                 Cell::bare_conv(w.of(256 << stage), 1, stride),
-                Cell::chain(path(stage, stride, w)),
+                Cell::chain(path(stage, stride, w, inner)),
             ],
             activation: Activation::Identity,
         },
@@ -65,8 +65,8 @@ pub(super) fn post_activation_stem(w: Width) -> Cell {
 }
 
 /// 1×1, 3×3 (with the stride), 1×1 without ReLU: the path of a post-activation unit.
-fn post_activation_path(stage: usize, stride: usize, w: Width) -> Cell {
-    let middle = w.of(64 << stage);
+fn post_activation_path(stage: usize, stride: usize, w: Width, inner: Width) -> Cell {
+    let middle = inner.of(64 << stage);
     Cell::chain([
         Cell::conv(middle, [1, 1]),
         Cell::strided_conv(middle, 3, stride),
@@ -75,17 +75,17 @@ fn post_activation_path(stage: usize, stride: usize, w: Width) -> Cell {
 }
 
 /// The residual function of a post-activation unit.
-pub(super) fn post_activation_block(stage: usize, w: Width) -> Cell {
-    post_activation_path(stage, 1, w)
+pub(super) fn post_activation_block(stage: usize, w: Width, inner: Width) -> Cell {
+    post_activation_path(stage, 1, w, inner)
 }
 
 /// The first post-activation unit of a stage: a projection with batch norm beside the path.
-pub(super) fn post_activation_entry(stage: usize, w: Width) -> Cell {
+pub(super) fn post_activation_entry(stage: usize, w: Width, inner: Width) -> Cell {
     let stride = entry_stride(stage);
     Cell::Sum {
         terms: vec![
             Cell::linear_conv(w.of(256 << stage), stride),
-            post_activation_path(stage, stride, w),
+            post_activation_path(stage, stride, w, inner),
         ],
         activation: Activation::Relu,
     }

@@ -64,6 +64,10 @@ pub enum Augmentation {
         /// The chance that the picture is mirrored left to right.
         #[serde(default = "paper_flip")]
         flip: f64,
+        /// Side, in pixels of the input, of a square about a random pixel that gets the mean colour
+        /// (DeVries and Taylor 2017); 0 for none.
+        #[serde(default)]
+        cutout: usize,
     },
 }
 
@@ -106,6 +110,7 @@ impl Augmentation {
             padding,
             fill: PadFill::Reflect,
             flip: paper_flip(),
+            cutout: 0,
         }
     }
 
@@ -195,11 +200,13 @@ impl Augmentation {
                 padding,
                 fill,
                 flip,
+                cutout,
             } => {
                 let region = preprocessing.region(width, height);
                 let rows = shifted(size, padding, fill, rng);
                 let columns = mirrored(shifted(size, padding, fill, rng), flip, rng);
                 preprocessing.render(image, region, &rows, &columns, out);
+                cut_out(cutout, size, out, rng);
             }
         }
     }
@@ -304,6 +311,24 @@ fn mirrored(
         columns.reverse();
     }
     columns
+}
+
+/// Sets a square of `side` pixels about a random one to the mean, which is zero; what of it lies
+/// outside the picture is not there.
+fn cut_out(side: usize, size: usize, out: &mut [f32], rng: &mut impl Rng) {
+    if side == 0 {
+        return;
+    }
+    let mut span = || {
+        let end = rng.random_range(0..size) + side.div_ceil(2);
+        end.saturating_sub(side)..end.min(size)
+    };
+    let (rows, columns) = (span(), span());
+    for plane in out.chunks_exact_mut(size * size) {
+        for row in plane.chunks_exact_mut(size).take(rows.end).skip(rows.start) {
+            row[columns.clone()].fill(0.0);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -414,6 +439,37 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_out_square_lies_about_any_pixel_and_changes_nothing_else() {
+        let side = 5;
+        let mut seen = BTreeSet::new();
+        for index in 0..2_000 {
+            let mut pixels = vec![1.0; 3 * 8 * 8];
+            cut_out(side, 8, &mut pixels, &mut sample_rng(1, 0, index));
+            let (first, others) = pixels.split_at(64);
+            assert!(others.chunks_exact(64).all(|plane| plane == first));
+            let is_zero = |y: usize, x: usize| first[8 * y + x] == 0.0;
+            let rows: Vec<_> = (0..8).filter(|&y| (0..8).any(|x| is_zero(y, x))).collect();
+            let columns: Vec<_> = (0..8).filter(|&x| (0..8).any(|y| is_zero(y, x))).collect();
+            let zeros = first.iter().filter(|&&pixel| pixel == 0.0).count();
+            assert_eq!(zeros, rows.len() * columns.len());
+            assert!(rows.iter().zip(&rows[1..]).all(|(a, b)| a + 1 == *b));
+            seen.insert((rows[0], rows.len()));
+        }
+        // About pixel 0 to 7: two to each side where there is room.
+        let expected = [
+            (0, 3),
+            (0, 4),
+            (0, 5),
+            (1, 5),
+            (2, 5),
+            (3, 5),
+            (4, 4),
+            (5, 3),
+        ];
+        assert_eq!(seen, BTreeSet::from(expected));
+    }
+
+    #[test]
     fn pad_crop_reflects_or_fills_with_the_mean() {
         // Of 4 positions with padding 2 there are 5 shifts.
         let draw = |fill| -> BTreeSet<Vec<Option<usize>>> {
@@ -488,6 +544,7 @@ mod tests {
                     padding: 2,
                     fill: PadFill::Mean,
                     flip: 0.5,
+                    cutout: 0,
                 },
             ),
         ];

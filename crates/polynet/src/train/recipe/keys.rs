@@ -64,6 +64,18 @@ section! {
         /// A model folder whose weights the run starts from; of the classifier, the rows of classes
         /// that have the same name in the data. Without it the weights are random.
         init: Option<PathBuf>;
+        /// What the filters of the first convolution begin as; without it they are drawn as all others.
+        first_filters: Option<FirstFilters>,
+            Relative("no such key where the weights are those of model.init", init.is_none() || first_filters.is_none());
+    }
+}
+
+words! {
+    /// What the filters of a first convolution begin as.
+    pub enum FirstFilters {
+        /// The directions in which patches of training images vary most, and their negatives
+        /// (Jordan 2024; the paper has none of it).
+        Whitening = "whitening",
     }
 }
 
@@ -150,6 +162,9 @@ kinds! {
             padding: u32 = 4, Count(0..=LARGEST_SIDE, "pixels");
             /// Chance of a horizontal flip.
             flip: f64 = 0.5, CHANCE;
+            /// Side of a square about a random pixel that is set to the mean (DeVries and Taylor 2017;
+            /// the paper has none of it).
+            cutout: Option<u32>, Count(1..=LARGEST_SIDE, "pixels");
         },
         /// As for evaluation.
         None = "none",

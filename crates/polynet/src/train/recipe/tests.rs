@@ -139,7 +139,8 @@ fn every_key_can_be_written() {
         recipe.augmentation,
         AugmentationSection::PadCrop {
             padding: 2,
-            flip: 0.0
+            flip: 0.0,
+            cutout: None,
         }
     );
     assert_eq!(

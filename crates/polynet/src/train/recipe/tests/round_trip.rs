@@ -108,8 +108,15 @@ fn augmentations() -> impl Strategy<Value = AugmentationSection> {
                 flip,
             }
         }),
-        (0..64_u32, 0.0..1.0_f64)
-            .prop_map(|(padding, flip)| AugmentationSection::PadCrop { padding, flip }),
+        (0..64_u32, 0.0..1.0_f64, prop::option::of(1..64_u32)).prop_map(
+            |(padding, flip, cutout)| {
+                AugmentationSection::PadCrop {
+                    padding,
+                    flip,
+                    cutout,
+                }
+            }
+        ),
         Just(AugmentationSection::None),
     ]
 }
