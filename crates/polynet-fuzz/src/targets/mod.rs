@@ -4,6 +4,7 @@ use crate::Allowance;
 
 mod pictures;
 mod records;
+mod requests;
 mod sets;
 mod texts;
 mod weights;
@@ -45,6 +46,8 @@ pub const TARGETS: &[Target] = &[
     sets::LABELS,
     records::METRICS,
     records::LEDGER,
+    records::PREDICTIONS,
+    requests::REQUEST,
 ];
 
 const KIB: usize = 1 << 10;

@@ -1,7 +1,9 @@
 //! What runs and studies have written.
 
-use super::{SMALL, Target};
-use crate::scratch;
+use super::{MIB, SMALL, Target};
+use crate::{Allowance, scratch};
+use polynet::data::Dataset;
+use polynet::eval::{PredictionFile, PredictionRequest};
 use polynet::report::{curves, read_metrics};
 use polynet::study::{Ledger, csv};
 
@@ -65,3 +67,82 @@ pub(super) const LEDGER: Target = Target {
     words: WORDS,
     memory: SMALL,
 };
+
+/// Rows of a prediction that goes on.
+pub(super) const PREDICTIONS: Target = Target {
+    name: "predictions",
+    read: |input| {
+        for name in ["rows.csv", "rows.jsonl"] {
+            let path = scratch::folder().join(name);
+            if !path.with_added_extension("part.json").exists() {
+                begin(name).expect("a file of predictions that begins");
+            }
+            scratch::file(&format!("{name}.part"), input);
+            match begin(name) {
+                Err(error) => drop(error.to_string()),
+                Ok(file) => {
+                    let [done, failed] = file.done();
+                    assert!(failed <= done && done <= PICTURES, "{failed} of {done}");
+                }
+            }
+        }
+    },
+    seeds: || {
+        let rows = concat!(
+            "image,class_1,probability_1,class_2,probability_2,error\n",
+            "a.png,cat,0.75,\"dog, small\",0.25,\n",
+            "b.png,,,,,\"broken\n\"\n"
+        );
+        let lines = concat!(
+            r#"{"image":"a.png","classes":[{"name":"cat","probability":0.75}]}"#,
+            "\n",
+            r#"{"image":"b.png","error":"broken"}"#,
+            "\n"
+        );
+        [rows, lines].map(|text| text.as_bytes().to_vec()).to_vec()
+    },
+    words: &[
+        "\"image\"",
+        "\"classes\"",
+        "\"error\"",
+        "\"name\"",
+        "\"probability\"",
+        "\"",
+        "\"\"",
+        ",",
+        "\n",
+        "\r\n",
+        "NaN",
+        "1e400",
+        "null",
+        "{",
+        "}",
+        "[",
+        "]",
+    ],
+    memory: Allowance {
+        fixed: 4 * MIB,
+        per_byte: 256,
+    },
+};
+
+/// Pictures that are predicted.
+const PICTURES: usize = 3;
+
+/// Begins a file of predictions, or goes on with it.
+fn begin(name: &str) -> Result<PredictionFile, Box<dyn std::error::Error>> {
+    let pictures: Vec<_> = (0..PICTURES)
+        .map(|number| scratch::folder().join(format!("pictures/{number}.png")))
+        .collect();
+    for picture in pictures.iter().filter(|picture| !picture.exists()) {
+        let name = picture.strip_prefix(scratch::folder())?;
+        scratch::file(&name.display().to_string(), b"a picture");
+    }
+    let pictures = Dataset::unlabelled(&pictures)?;
+    let request = PredictionRequest::new(String::new(), "cpu", &pictures, [2, 1], None);
+    Ok(PredictionFile::begin(
+        &scratch::folder().join(name),
+        None,
+        request,
+    )?)
+}
