@@ -10,8 +10,8 @@
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use polynet_kernels::conv::{
-    AmxConv, Conv, GradientMemory, InputGradient, QuantizedConv, QuantizedStores, QuantizedValue,
-    QuantizedWeights, Rounded, Value, Window, Winograd, weight_gradient,
+    AmxConv, Conv, GradientMemory, InputGradient, QuantizedAmxConv, QuantizedConv, QuantizedStores,
+    QuantizedValue, QuantizedWeights, Rounded, Value, Window, Winograd, weight_gradient,
 };
 use polynet_kernels::layout::{Arena, Pixel, View};
 use polynet_kernels::{Element, Isa, bf16, peak};
@@ -236,13 +236,19 @@ fn tiles(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
     }
 }
 
+/// By tiles where they are multiplied, from and to maps whose pixels have four blocks then.
 fn quantized(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
+    let pixel = match isa.multiplies_tiles() {
+        true => Pixel::FourBlocks,
+        false => Pixel::Block,
+    };
     let mut group = criterion.benchmark_group(format!("forward u8 {isa}"));
     for layer in layers() {
         group.throughput(Throughput::Elements(layer.operations()));
-        let from = View::new(0, 1, layer.inputs, [layer.size; 2], layer.window.padding[1]);
-        let size = layer.window.output_size([layer.size; 2]);
-        let to = View::new(from.end(), 1, layer.outputs, size, 0);
+        let (in_size, halo) = ([layer.size; 2], layer.window.padding[1]);
+        let from = View::of(pixel, 0, 1, layer.inputs, in_size, halo);
+        let size = layer.window.output_size(in_size);
+        let to = View::of(pixel, from.end(), 1, layer.outputs, size, 0);
         let (mut bytes, mut floats) = (Arena::<u8>::new(to.end()), Arena::<f32>::new(0));
         for (index, value) in bytes.as_mut_slice().iter_mut().enumerate() {
             *value = (index % 251) as u8;
@@ -256,7 +262,6 @@ fn quantized(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
             bias: &per_output,
         };
         let segments = [&[layer.inputs][..], &[layer.outputs][..]];
-        let conv = QuantizedConv::pack(isa, layer.window, segments, weights);
         let rounded = Rounded {
             to: &[to],
             steps: &[10.0],
@@ -270,6 +275,14 @@ fn quantized(criterion: &mut Criterion<ShareOfPeak>, isa: Isa) {
             value: Some(value),
             sum: None,
         };
+        if isa.multiplies_tiles() {
+            let conv = QuantizedAmxConv::pack(isa, layer.window, segments, weights);
+            group.bench_function(BenchmarkId::new("tiles", layer.name()), |bencher| {
+                bencher.iter(|| conv.run_ahead((&mut bytes, &mut floats), &[from], stores, None));
+            });
+            continue;
+        }
+        let conv = QuantizedConv::pack(isa, layer.window, segments, weights);
         group.bench_function(BenchmarkId::new("direct", layer.name()), |bencher| {
             bencher.iter(|| conv.run_ahead((&mut bytes, &mut floats), &[from], stores, None));
         });
@@ -362,6 +375,7 @@ fn measure() {
             let mut criterion = criterion(peak);
             tiles(&mut criterion, isa);
             criterion.final_summary();
+            measure_bytes(isa);
             // All else is that of the next set.
             continue;
         }
@@ -381,10 +395,14 @@ fn measure() {
         forward::<bf16>(&mut criterion, isa, "bf16");
         backward::<bf16>(&mut criterion, isa, "bf16");
         criterion.final_summary();
-        let bytes = best_of(|| peak::multiply_add_bytes(isa, 4_000_000));
-        println!("{isa}: peak {:.0} GOP/s of bytes", bytes / 1e9);
-        let mut criterion = self::criterion(bytes);
-        quantized(&mut criterion, isa);
-        criterion.final_summary();
+        measure_bytes(isa);
     }
+}
+
+fn measure_bytes(isa: Isa) {
+    let peak = best_of(|| peak::multiply_add_bytes(isa, 4_000_000));
+    println!("{isa}: peak {:.0} GOP/s of bytes", peak / 1e9);
+    let mut criterion = criterion(peak);
+    quantized(&mut criterion, isa);
+    criterion.final_summary();
 }

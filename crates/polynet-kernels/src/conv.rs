@@ -22,7 +22,7 @@ mod winograd;
 
 pub use crate::window::Window;
 pub use ahead::NextWeights;
-pub use amx::AmxConv;
+pub use amx::{AmxConv, QuantizedAmxConv};
 pub use direct::Conv;
 pub use gradient::weight_gradient;
 pub use input_gradient::{GradientMemory, InputGradient};

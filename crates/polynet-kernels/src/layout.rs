@@ -6,8 +6,9 @@
 //! stands for a convolution's padding. Missing channels of a last block are zeros.
 //!
 //! A [`Pixel`] may have two blocks side by side instead of one: `[images, pairs of blocks, height, width, 32]`. Then it is
-//! a cache line of bf16 and a row of a tile. Prediction has such maps where tiles are multiplied; training, whose narrow
-//! networks would be half empty, and bytes have none.
+//! a cache line of bf16 and a row of a tile; of bytes it has four for that. Prediction has such maps where tiles are multiplied;
+//! training, whose narrow networks would be half empty, has none. Blocks without channels at the end of a pixel of four hold
+//! whatever was there before: all that reads them multiplies by zeros.
 //!
 //! All maps of a network lie in one [`Arena`]. A [`View`] says where; a concatenation is a list of
 //! views, and never a copy.
@@ -29,17 +30,17 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_and_the_rest_is_zero() {
-        let pixels = [Pixel::Block, Pixel::TwoBlocks];
+        let pixels = [Pixel::Block, Pixel::TwoBlocks, Pixel::FourBlocks];
         let cases = [(3, 0), (16, 1), (40, 3), (64, 2)];
         for (pixel, (channels, halo)) in pixels.into_iter().flat_map(|p| cases.map(|c| (p, c))) {
             let (images, size) = (2, [3, 5]);
-            let view = View::of(pixel, 32, images, channels, size, halo);
+            let view = View::of(pixel, 64, images, channels, size, halo);
             let mut arena = Arena::new(view.end());
             arena.as_mut_slice().fill(7.0);
             let values: Vec<f32> = (1..=images * channels * 15).map(|i| i as f32).collect();
             view.write_nchw(&mut arena, &values);
             assert_eq!(view.read_nchw(&arena), values);
-            let sum: f32 = arena.as_slice()[32..].iter().sum();
+            let sum: f32 = arena.as_slice()[64..].iter().sum();
             assert_eq!(sum, values.iter().sum::<f32>());
         }
     }
@@ -54,6 +55,7 @@ mod tests {
             || View::new(0, 1, 16, [1, 1], usize::MAX / 2),
             || View::new(8, 1, 16, [1, 1], 0),
             || View::of(Pixel::TwoBlocks, 16, 1, 16, [1, 1], 0),
+            || View::of(Pixel::FourBlocks, 32, 1, 16, [1, 1], 0),
             || View::new(0, 1, 0, [1, 1], 0),
         ] {
             assert!(is_refused(make));

@@ -46,6 +46,14 @@ pub fn multiply_add<E: Element>(isa: Isa, rounds: usize) -> u64 {
 ///
 /// Returns the operations that were done: two for every product.
 pub fn multiply_add_bytes(isa: Isa, rounds: usize) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if isa.multiplies_tiles() {
+        // As above.
+        let rounds = rounds / 8;
+        // SAFETY: the instruction set has tiles.
+        unsafe { crate::amx::multiply_zeros_of_bytes(rounds) }
+        return (8 * crate::amx::TILE_OPERATIONS) as u64 * rounds as u64;
+    }
     let operands = [black_box(1_u8); 4 * BLOCK];
     let mut result = [0.0_f32; BLOCK];
     let to = &mut result;
@@ -166,6 +174,8 @@ mod tests {
             // 16 rows of 32 numbers times 32 rows of 16, four times a round.
             assert_eq!(multiply_add::<bf16>(isa, 16), 2 * 4 * 2 * 8192);
             assert_eq!(multiply_add::<f32>(isa, 1), 2 * 16 * 14);
+            // Rows of 64 bytes.
+            assert_eq!(multiply_add_bytes(isa, 16), 2 * 4 * 2 * 16384);
         }
     }
 }

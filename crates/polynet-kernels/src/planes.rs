@@ -36,10 +36,10 @@ pub(crate) fn check_apart<E: Element>(arena: &Arena<E>, from: &[&View], to: &Vie
     }
 }
 
-/// Checks that maps have one block at a pixel: kernels that only train, and those of bytes, know no others.
+/// Checks that maps have one block at a pixel: kernels that only train, and what is rounded to bytes, know no others.
 ///
 /// # Panics
-/// If one has two.
+/// If one has several.
 pub(crate) fn check_single_blocks(views: &[&View]) {
     let are_single = views.iter().all(|view| view.pixel == Pixel::Block);
     assert!(are_single, "one block at a pixel");

@@ -160,13 +160,13 @@ fn is_made_by_amd() -> bool {
 /// Whether an instruction set comes with products of tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Tiles {
-    /// Of bf16, by AMX.
-    OfBf16,
+    /// Of bf16 and of bytes, by AMX.
+    OfBf16AndBytes,
     None,
 }
 
 /// An instruction set that this processor has: `amx`, `avx512bf16`, `avx512`, `avx2`, `neon` or `portable`.
-/// By `amx` tiles of bf16 are multiplied; whatever has no tiles is computed as by `avx512bf16`.
+/// By `amx` tiles of bf16 and of bytes are multiplied; whatever has no tiles is computed as by `avx512bf16`.
 ///
 /// It is a witness: [`Isa::best`], [`Isa::available`] and parsing ask the processor, and nothing else
 /// makes one but the emulator of tiles in tests, so whoever has one may run the code that is compiled for it.
@@ -202,7 +202,7 @@ impl Isa {
     pub(crate) fn with_tiles() -> Self {
         Self {
             set: InstructionSet::Avx512Bf16,
-            tiles: Tiles::OfBf16,
+            tiles: Tiles::OfBf16AndBytes,
         }
     }
 
@@ -220,9 +220,9 @@ impl Isa {
         self.set == InstructionSet::Avx512Bf16
     }
 
-    /// Whether it multiplies tiles of bf16.
+    /// Whether it multiplies tiles of bf16 and of bytes.
     pub fn multiplies_tiles(self) -> bool {
-        self.tiles == Tiles::OfBf16
+        self.tiles == Tiles::OfBf16AndBytes
     }
 
     /// Whether maps of bf16 make a network faster than maps of `f32`, with this set on this processor.
@@ -242,7 +242,7 @@ impl Isa {
 impl fmt::Debug for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.tiles {
-            Tiles::OfBf16 => f.write_str("Amx"),
+            Tiles::OfBf16AndBytes => f.write_str("Amx"),
             Tiles::None => self.set.fmt(f),
         }
     }

@@ -1,17 +1,20 @@
-//! A tile in plain Rust, whose product is that of the instruction, `TDPBF16PS`, to the bit.
+//! A tile in plain Rust, whose products are those of the instructions, `TDPBF16PS` and `TDPBUSD`, to the bit.
 //!
-//! As Intel's manual defines it: for every row and column of the sums, the products of first numbers of pairs are
+//! As Intel's manual defines the first: for every row and column of the sums, the products of first numbers of pairs are
 //! added up one after the other, those of second numbers beside them, then both sums are added, and their sum to what
 //! was there. Every addition of a product is rounded once, to the nearest, ties to even. What is denormal is zero
 //! with its sign, before and after; the control register counts for nothing, and nothing is raised. What a sum that is no
 //! number looks like in bits is not promised.
+//!
+//! By the second, a word of the first factor is four bytes of 0…255, one of the second four of −128…127. Their products are added
+//! to a sum of 32 bits, beyond which it begins again.
 
 use half::bf16;
 
 /// Rows of a tile.
 pub(crate) const TILE_ROWS: usize = 16;
 
-/// Words of 32 bits in a row: numbers of `f32`, or pairs of bf16 whose first is the lower half.
+/// Words of 32 bits in a row: sums, pairs of bf16, or four bytes; the first of these is the lowest part.
 const ROW_WORDS: usize = 16;
 
 /// A tile.
@@ -21,13 +24,22 @@ pub(crate) struct Tile {
     rows: [[u32; ROW_WORDS]; TILE_ROWS],
 }
 
+/// What the words of factors are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Factors {
+    /// Pairs of bf16, whose sums are `f32`.
+    Bf16,
+    /// Four bytes, whose sums are whole: of the first factor without a sign, of the second with one.
+    Bytes,
+}
+
 /// How much of three tiles a product is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// Of the first factor and the sums.
     pub(crate) rows: usize,
     /// Words of the first factor's rows, rows of the second factor.
-    pub(crate) pairs: usize,
+    pub(crate) words: usize,
     /// Words of the second factor's rows and of the sums'.
     pub(crate) columns: usize,
 }
@@ -36,7 +48,7 @@ impl Extent {
     /// Whole tiles.
     pub(crate) const WHOLE: Self = Self {
         rows: TILE_ROWS,
-        pairs: ROW_WORDS,
+        words: ROW_WORDS,
         columns: ROW_WORDS,
     };
 }
@@ -77,13 +89,43 @@ impl Tile {
         }
     }
 
-    /// Adds the products of two tiles of pairs to the sums; what lies outside the extent is zero then.
-    pub(crate) fn add_products(&mut self, first: &Self, second: &Self, extent: Extent) {
+    /// Adds the products of two tiles to the sums; what lies outside the extent is zero then.
+    pub(crate) fn add_products(
+        &mut self,
+        factors: Factors,
+        [first, second]: [&Self; 2],
+        extent: Extent,
+    ) {
+        match factors {
+            Factors::Bf16 => self.add_products_of_bf16(first, second, extent),
+            Factors::Bytes => self.add_products_of_bytes(first, second, extent),
+        }
+    }
+
+    fn add_products_of_bytes(&mut self, first: &Self, second: &Self, extent: Extent) {
+        let mut all = [[0; ROW_WORDS]; TILE_ROWS];
+        for (row, sums) in all.iter_mut().enumerate().take(extent.rows) {
+            for (column, sum) in sums.iter_mut().enumerate().take(extent.columns) {
+                let words = first.rows[row].iter().zip(&second.rows);
+                let products = words.take(extent.words).flat_map(|(word, others)| {
+                    let bytes = word.to_le_bytes().map(i32::from);
+                    let others = others[column].to_le_bytes();
+                    let others = others.map(|byte| i32::from(byte.cast_signed()));
+                    [0, 1, 2, 3].map(|byte| bytes[byte] * others[byte])
+                });
+                let before = self.rows[row][column].cast_signed();
+                *sum = products.fold(before, i32::wrapping_add).cast_unsigned();
+            }
+        }
+        self.rows = all;
+    }
+
+    fn add_products_of_bf16(&mut self, first: &Self, second: &Self, extent: Extent) {
         let mut all = [[0; ROW_WORDS]; TILE_ROWS];
         for (row, sums) in all.iter_mut().enumerate().take(extent.rows) {
             let mut sums_of_pairs = [[0.0_f32; ROW_WORDS]; 2];
             let pairs = first.rows[row].iter().zip(&second.rows);
-            for (&pair, others) in pairs.take(extent.pairs) {
+            for (&pair, others) in pairs.take(extent.words) {
                 let pair = numbers(pair);
                 for (column, &other) in others.iter().enumerate() {
                     let other = numbers(other);
@@ -170,17 +212,17 @@ mod tests {
             Extent::WHOLE,
             Extent {
                 rows: 3,
-                pairs: 5,
+                words: 5,
                 columns: 7,
             },
         ] {
             let [before, first, second] = operands();
             let mut sums = before.clone();
-            sums.add_products(&first, &second, extent);
+            sums.add_products(Factors::Bf16, [&first, &second], extent);
             for row in 0..16 {
                 for column in 0..16 {
                     let mut expected = f64::from(f32::from_bits(before.rows[row][column]));
-                    for k in 0..extent.pairs {
+                    for k in 0..extent.words {
                         let [a, b] = [first.rows[row][k], second.rows[k][column]].map(numbers);
                         for half in 0..2 {
                             expected += f64::from(a[half]) * f64::from(b[half]);
@@ -200,7 +242,7 @@ mod tests {
     fn each_product_is_added_as_by_a_fused_multiply_add() {
         let [before, first, second] = operands();
         let mut sums = before.clone();
-        sums.add_products(&first, &second, Extent::WHOLE);
+        sums.add_products(Factors::Bf16, [&first, &second], Extent::WHOLE);
         for row in 0..16 {
             for column in 0..16 {
                 let mut of_pairs = [0.0_f32; 2];
@@ -244,13 +286,13 @@ mod tests {
             f32::MIN_POSITIVE
         );
         let mut sums = tile(|_, _| 1);
-        sums.add_products(&Tile::ZERO, &Tile::ZERO, Extent::WHOLE);
+        sums.add_products(Factors::Bf16, [&Tile::ZERO; 2], Extent::WHOLE);
         assert_eq!(sums, Tile::ZERO);
         // The product of two small numbers would be denormal.
         let small = 2.0_f32.powi(-70);
         let mut sums = Tile::ZERO;
         let factors = [pair(small, 0.0), pair(small, 0.0)].map(|pair| tile(|_, _| pair));
-        sums.add_products(&factors[0], &factors[1], Extent::WHOLE);
+        sums.add_products(Factors::Bf16, factors.each_ref(), Extent::WHOLE);
         assert_eq!(sums, Tile::ZERO);
     }
 
@@ -259,8 +301,40 @@ mod tests {
         let large = pair(3e38, 0.0);
         let factors = [large, pair(2.0, 0.0)].map(|pair| tile(|_, _| pair));
         let mut sums = Tile::ZERO;
-        sums.add_products(&factors[0], &factors[1], Extent::WHOLE);
+        sums.add_products(Factors::Bf16, factors.each_ref(), Extent::WHOLE);
         assert_eq!(f32::from_bits(sums.rows[3][4]), f32::INFINITY);
+    }
+
+    #[test]
+    fn bytes_of_the_first_factor_have_no_sign_and_sums_begin_again() {
+        let words = |bytes: [u8; 4]| tile(|_, _| u32::from_le_bytes(bytes));
+        let first = words([255, 1, 0, 128]);
+        let second = words([129, 255, 77, 2]);
+        let extent = Extent {
+            rows: 3,
+            words: 5,
+            columns: 7,
+        };
+        let mut sums = tile(|row, _| row as u32);
+        sums.add_products(Factors::Bytes, [&first, &second], extent);
+        let expected = 5 * (255 * -127 - 1 + 128 * 2);
+        for row in 0..16 {
+            for column in 0..16 {
+                let expected = match row < 3 && column < 7 {
+                    true => expected + row as i32,
+                    false => 0,
+                };
+                assert_eq!(sums.rows[row][column] as i32, expected, "{row} {column}");
+            }
+        }
+        let mut sums = tile(|_, _| i32::MAX as u32);
+        let one = words([1, 0, 0, 0]);
+        let extent = Extent {
+            words: 1,
+            ..Extent::WHOLE
+        };
+        sums.add_products(Factors::Bytes, [&one, &one], extent);
+        assert_eq!(sums.rows[15][15] as i32, i32::MIN);
     }
 
     #[test]

@@ -51,35 +51,46 @@ impl Drop for Registers {
     }
 }
 
-/// Multiplies tiles of zeros in registers, for measuring: four sums grow side by side, so many times.
-///
-/// # Safety
-/// As [`Registers::configure`].
+/// A product of tiles of zeros, by an instruction.
 #[cfg(target_arch = "x86_64")]
-pub(crate) unsafe fn multiply_zeros(rounds: usize) {
-    if rounds == 0 {
-        return;
-    }
-    // SAFETY: by the contract; no memory is touched.
-    unsafe {
-        let _registers = Registers::configure();
-        std::arch::asm!(
-            "2:",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "dec {rounds}",
-            "jnz 2b",
-            rounds = inout(reg) rounds => _,
-            out("tmm0") _,
-            out("tmm1") _,
-            out("tmm2") _,
-            out("tmm3") _,
-            options(nostack, nomem)
-        );
-    }
+macro_rules! multiply_zeros_by {
+    ($name:ident, $instruction:literal) => {
+        /// Multiplies tiles of zeros in registers, for measuring: four sums grow side by side, so many times.
+        ///
+        /// # Safety
+        /// As [`Registers::configure`].
+        #[cfg(target_arch = "x86_64")]
+        pub(crate) unsafe fn $name(rounds: usize) {
+            if rounds == 0 {
+                return;
+            }
+            // SAFETY: by the contract; no memory is touched.
+            unsafe {
+                let _registers = Registers::configure();
+                std::arch::asm!(
+                    "2:",
+                    concat!($instruction, " tmm0, tmm4, tmm6"),
+                    concat!($instruction, " tmm2, tmm5, tmm6"),
+                    concat!($instruction, " tmm1, tmm4, tmm7"),
+                    concat!($instruction, " tmm3, tmm5, tmm7"),
+                    "dec {rounds}",
+                    "jnz 2b",
+                    rounds = inout(reg) rounds => _,
+                    out("tmm0") _,
+                    out("tmm1") _,
+                    out("tmm2") _,
+                    out("tmm3") _,
+                    options(nostack, nomem)
+                );
+            }
+        }
+    };
 }
+
+#[cfg(target_arch = "x86_64")]
+multiply_zeros_by!(multiply_zeros, "tdpbf16ps");
+#[cfg(target_arch = "x86_64")]
+multiply_zeros_by!(multiply_zeros_of_bytes, "tdpbusd");
 
 /// What `LDTILECFG` reads: the palette, a row to begin at, bytes of a row and rows of each tile.
 #[cfg(target_arch = "x86_64")]

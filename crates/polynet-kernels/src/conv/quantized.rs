@@ -5,11 +5,12 @@
 //! `scale[output channel] · q`. Sums of products are exact; a sum becomes `f32` once, is scaled and
 //! biased there, and is stored as `f32`, as bf16 or rounded to bytes again.
 
-mod stores;
+pub(super) mod end;
+pub(super) mod stores;
 mod tile;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use stores::{QuantizedStores, QuantizedSum, QuantizedValue, Rounded};
 
@@ -18,10 +19,12 @@ use super::division::{Division, Run, TASK_MACS, panels_in_group};
 use super::pack::{Panel, block_channels, pack_bias};
 use super::places::{Reach, Source, Tap};
 use crate::element::Element;
-use crate::layout::{Arena, BLOCK, Shared, View, blocks_of, clear_halo};
+use crate::layout::{Arena, BLOCK, Pixel, Shared, View, blocks_of, clear_halo};
 use crate::simd::{BYTES_DEPTH, ByteProducts, Isa};
 use crate::window::Window;
-use tile::{Target, Tile, end, kernel};
+use end::{Outputs, Target, end};
+use stores::block_of;
+use tile::{Tile, kernel};
 
 /// The weights of a quantized convolution.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,21 @@ pub struct QuantizedWeights<'a> {
     pub scales: &'a [f32],
     /// `[out_channels]`.
     pub bias: &'a [f32],
+}
+
+impl QuantizedWeights<'_> {
+    /// # Panics
+    /// If the lengths do not fit maps whose channels lie in the given segments, or the window has numbers that
+    /// kernels do not take.
+    pub(super) fn check(&self, window: Window, segments: [&[usize]; 2]) {
+        window.check();
+        let [in_channels, out_channels] = segments.map(|of| of.iter().sum::<usize>());
+        let of_output = in_channels * window.taps();
+        let expected = of_output.checked_mul(out_channels);
+        assert_eq!(Some(self.values.len()), expected, "weights");
+        assert_eq!(self.scales.len(), out_channels, "scales");
+        assert_eq!(self.bias.len(), out_channels, "bias");
+    }
 }
 
 /// A convolution of bytes with packed weights.
@@ -68,12 +86,8 @@ impl QuantizedConv {
         [inputs, outputs]: [&[usize]; 2],
         weights: QuantizedWeights<'_>,
     ) -> Self {
-        window.check();
-        let [in_channels, out_channels] = [inputs, outputs].map(|segments| segments.iter().sum());
-        let of_output: usize = in_channels * window.taps();
-        let expected = of_output.checked_mul(out_channels);
-        assert_eq!(Some(weights.values.len()), expected, "weights");
-        assert_eq!(weights.scales.len(), out_channels, "scales");
+        weights.check(window, [inputs, outputs]);
+        let of_output = inputs.iter().sum::<usize>() * window.taps();
         let (sources, targets) = (block_channels(inputs), block_channels(outputs));
         let [blocks, _] = products.geometry();
         let rows = Self::packed_bytes(window, [inputs, outputs]) / (targets.len() * BLOCK).max(1);
@@ -136,7 +150,8 @@ impl QuantizedConv {
         next: Option<NextWeights<'_>>,
     ) {
         let size = self.check_inputs(bytes, inputs);
-        stores.check((bytes, floats), inputs, (&self.segments[1], size));
+        let outputs = (&self.segments[1][..], size);
+        stores.check(Pixel::Block, (bytes, floats), inputs, outputs);
         for view in stores.bytes() {
             clear_halo(view, bytes);
         }
@@ -273,7 +288,8 @@ impl<E: Element> Job<'_, E> {
         let reach = Reach::of((conv.window, border), &self.inputs[0], [place[1], place[2]]);
         let mut targets = [Target::NONE; 2];
         for (block, target) in targets.iter_mut().take(panel.blocks).enumerate() {
-            *target = stores.target((self.bytes, self.floats), panel.first_block + block, place);
+            let block = block_of(&conv.segments[1], panel.first_block + block);
+            *target = stores.target((self.bytes, self.floats), block, place);
         }
         let first_lane = panel.first_block * BLOCK;
         let tile = Tile {
@@ -283,11 +299,14 @@ impl<E: Element> Job<'_, E> {
             all_taps: self.taps.len(),
             pixel_stride: conv.window.stride[1] * BLOCK,
             weights: conv.weights.as_slice()[panel.weights..].as_ptr(),
-            scales: conv.scales.as_slice()[first_lane..].as_ptr(),
-            bias: conv.bias.as_slice()[first_lane..].as_ptr(),
-            targets: &targets[..panel.blocks],
+            outputs: Outputs {
+                scales: conv.scales.as_slice()[first_lane..].as_ptr(),
+                bias: conv.bias.as_slice()[first_lane..].as_ptr(),
+                targets: &targets[..panel.blocks],
+                byte_stride: BLOCK,
+                epilogue: stores.epilogue(),
+            },
             count: run.tiles.count,
-            epilogue: stores.epilogue(),
             end: end::<E>(conv.products),
             ahead: run.ahead,
         };

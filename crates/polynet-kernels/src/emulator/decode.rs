@@ -1,6 +1,8 @@
 //! Instructions of tiles from their bytes: the prefix VEX of three bytes, an opcode, a mode byte, and for an address
 //! a byte of scale, index and base and a displacement.
 
+use crate::amx::Factors;
+
 /// An instruction of tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Instruction {
@@ -16,8 +18,9 @@ pub(super) enum Instruction {
         from: usize,
         to: Address,
     },
-    /// Products of two tiles of bf16 are added to a third.
+    /// Products of two tiles are added to a third.
     AddProducts {
+        of: Factors,
         to: usize,
         factors: [usize; 2],
     },
@@ -88,11 +91,18 @@ pub(super) fn decode(at: impl Fn(usize) -> u8) -> Option<Decoded> {
             let store = |to| Instruction::Store { from: register, to };
             of_memory(&store, true)?
         }
-        (0x5c, Prefix::Xf3, true) if tiles(&[register, last, vector]) => {
+        (0x5c, Prefix::Xf3, true) | (0x5e, Prefix::X66, true)
+            if tiles(&[register, last, vector]) =>
+        {
+            let of = match opcode {
+                0x5c => Factors::Bf16,
+                _ => Factors::Bytes,
+            };
             let factors = [last, vector];
             let are_distinct = register != last && register != vector && last != vector;
             are_distinct.then_some((
                 Instruction::AddProducts {
+                    of,
                     to: register,
                     factors,
                 },

@@ -70,6 +70,7 @@ impl State {
                 unsafe { self.tiles[from].write(start as *mut u8, stride, shape) }
             }
             Instruction::AddProducts {
+                of,
                 to,
                 factors: [first, second],
             } => {
@@ -86,11 +87,11 @@ impl State {
                 }
                 let extent = Extent {
                     rows: sums[0],
-                    pairs: of_second[0],
+                    words: of_second[0],
                     columns: sums[1] / 4,
                 };
                 let mut tile = self.tiles[to].clone();
-                tile.add_products(&self.tiles[first], &self.tiles[second], extent);
+                tile.add_products(of, [&self.tiles[first], &self.tiles[second]], extent);
                 self.tiles[to] = tile;
             }
         }

@@ -1,6 +1,6 @@
 use super::decode::{Address, Decoded, Instruction, decode};
 use super::tiles;
-use crate::amx::{Extent, Tile};
+use crate::amx::{Extent, Factors, Tile};
 use std::arch::asm;
 use std::process::Command;
 
@@ -20,7 +20,7 @@ fn address(base: usize, index: Option<usize>, scale: u8, displacement: i32) -> A
 /// Bytes by an assembler.
 #[test]
 fn instructions_are_decoded() {
-    let cases: [(&[u8], Instruction); 12] = [
+    let cases: [(&[u8], Instruction); 13] = [
         // ldtilecfg [rax]
         (
             &[0xc4, 0xe2, 0x78, 0x49, 0x00],
@@ -92,6 +92,7 @@ fn instructions_are_decoded() {
         (
             &[0xc4, 0xe2, 0x4a, 0x5c, 0xc4],
             Instruction::AddProducts {
+                of: Factors::Bf16,
                 to: 0,
                 factors: [4, 6],
             },
@@ -100,8 +101,18 @@ fn instructions_are_decoded() {
         (
             &[0xc4, 0xe2, 0x42, 0x5c, 0xdd],
             Instruction::AddProducts {
+                of: Factors::Bf16,
                 to: 3,
                 factors: [5, 7],
+            },
+        ),
+        // tdpbusd tmm1, tmm4, tmm7
+        (
+            &[0xc4, 0xe2, 0x41, 0x5e, 0xcc],
+            Instruction::AddProducts {
+                of: Factors::Bytes,
+                to: 1,
+                factors: [4, 7],
             },
         ),
     ];
@@ -124,6 +135,8 @@ fn what_is_none_of_tiles_is_not_decoded() {
         &[0xc4, 0xe1, 0x74, 0x58, 0xc2],
         // tdpbssd tmm0, tmm4, tmm6
         &[0xc4, 0xe2, 0x4b, 0x5e, 0xc4],
+        // tdpbusd tmm0, tmm4, tmm4, which is refused
+        &[0xc4, 0xe2, 0x59, 0x5e, 0xc4],
         // tdpbf16ps tmm0, tmm4, tmm4, which is refused
         &[0xc4, 0xe2, 0x5a, 0x5c, 0xc4],
         // tileloadd tmm4, [rax] without rows
@@ -160,32 +173,45 @@ fn pairs(seed: usize) -> Vec<u8> {
 }
 
 /// The sums of products of rows that lie some bytes apart in two memories, by instructions, stored 80 bytes apart.
-fn multiplied([first, second]: [&[u8]; 2], strides: [usize; 2], shapes: [[u8; 2]; 8]) -> Vec<u8> {
+fn multiplied(
+    of: Factors,
+    [first, second]: [&[u8]; 2],
+    strides: [usize; 2],
+    shapes: [[u8; 2]; 8],
+) -> Vec<u8> {
     let config = config(shapes);
     let mut sums = vec![9_u8; 16 * 80];
+    macro_rules! multiply_twice {
+        ($instruction:literal) => {
+            asm!(
+                "ldtilecfg [{config}]",
+                "tilezero tmm2",
+                "tileloadd tmm0, [{first} + {first_stride}]",
+                "tileloaddt1 tmm1, [{second} + 2*{second_stride} - 16]",
+                concat!($instruction, " tmm2, tmm0, tmm1"),
+                concat!($instruction, " tmm2, tmm0, tmm1"),
+                "tilestored [{sums} + {sums_stride}], tmm2",
+                "tilerelease",
+                config = in(reg) &raw const config,
+                first = in(reg) first.as_ptr(),
+                first_stride = in(reg) strides[0],
+                second = in(reg) second.as_ptr().wrapping_add(16),
+                second_stride = in(reg) strides[1] / 2,
+                sums = in(reg) sums.as_mut_ptr(),
+                sums_stride = in(reg) 80_usize,
+                out("tmm0") _,
+                out("tmm1") _,
+                out("tmm2") _,
+                options(nostack)
+            )
+        };
+    }
     // SAFETY: there are tiles or an emulator of them, and the memory holds the rows.
     unsafe {
-        asm!(
-            "ldtilecfg [{config}]",
-            "tilezero tmm2",
-            "tileloadd tmm0, [{first} + {first_stride}]",
-            "tileloaddt1 tmm1, [{second} + 2*{second_stride} - 16]",
-            "tdpbf16ps tmm2, tmm0, tmm1",
-            "tdpbf16ps tmm2, tmm0, tmm1",
-            "tilestored [{sums} + {sums_stride}], tmm2",
-            "tilerelease",
-            config = in(reg) &raw const config,
-            first = in(reg) first.as_ptr(),
-            first_stride = in(reg) strides[0],
-            second = in(reg) second.as_ptr().wrapping_add(16),
-            second_stride = in(reg) strides[1] / 2,
-            sums = in(reg) sums.as_mut_ptr(),
-            sums_stride = in(reg) 80_usize,
-            out("tmm0") _,
-            out("tmm1") _,
-            out("tmm2") _,
-            options(nostack)
-        );
+        match of {
+            Factors::Bf16 => multiply_twice!("tdpbf16ps"),
+            Factors::Bytes => multiply_twice!("tdpbusd"),
+        }
     }
     sums
 }
@@ -197,34 +223,36 @@ fn instructions_do_what_plain_tiles_do() {
     }
     let memory = [pairs(3), pairs(77)];
     let memory = [&memory[0][..], &memory[1][..]];
-    for (strides, [rows, pairs, columns]) in [
+    for (strides, [rows, words, columns]) in [
         ([64, 64], [16, 16, 16]),
         ([48, 72], [3, 5, 7]),
         ([100, 64], [16, 1, 2]),
     ] {
-        let bytes = [4 * pairs, 4 * columns, 4 * columns];
+        let bytes = [4 * words, 4 * columns, 4 * columns];
         let mut shapes = [[0; 2]; 8];
-        let in_rows = [rows, pairs, rows];
+        let in_rows = [rows, words, rows];
         for tile in 0..3 {
             shapes[tile] = [in_rows[tile] as u8, bytes[tile] as u8];
         }
-        let found = multiplied(memory, strides, shapes);
-        let mut expected = Tile::ZERO;
         let extent = Extent {
             rows,
-            pairs,
+            words,
             columns,
         };
-        let mut stored = vec![9_u8; 16 * 80];
-        // SAFETY: the memory holds the rows.
-        unsafe {
-            let first = Tile::read(memory[0].as_ptr(), strides[0] as isize, [rows, bytes[0]]);
-            let second = Tile::read(memory[1].as_ptr(), strides[1] as isize, [pairs, bytes[1]]);
-            expected.add_products(&first, &second, extent);
-            expected.add_products(&first, &second, extent);
-            expected.write(stored.as_mut_ptr(), 80, [rows, bytes[2]]);
+        for of in [Factors::Bf16, Factors::Bytes] {
+            let found = multiplied(of, memory, strides, shapes);
+            let mut expected = Tile::ZERO;
+            let mut stored = vec![9_u8; 16 * 80];
+            // SAFETY: the memory holds the rows.
+            unsafe {
+                let first = Tile::read(memory[0].as_ptr(), strides[0] as isize, [rows, bytes[0]]);
+                let second = Tile::read(memory[1].as_ptr(), strides[1] as isize, [words, bytes[1]]);
+                expected.add_products(of, [&first, &second], extent);
+                expected.add_products(of, [&first, &second], extent);
+                expected.write(stored.as_mut_ptr(), 80, [rows, bytes[2]]);
+            }
+            assert_eq!(found, stored, "{of:?} {extent:?}");
         }
-        assert_eq!(found, stored, "{extent:?}");
     }
 }
 
@@ -237,13 +265,16 @@ fn threads_have_tiles_of_their_own() {
     let memory: Vec<Vec<u8>> = (0..4).map(pairs).collect();
     let alone: Vec<Vec<u8>> = memory
         .iter()
-        .map(|bytes| multiplied([bytes, bytes], [64, 64], whole))
+        .map(|bytes| multiplied(Factors::Bf16, [bytes, bytes], [64, 64], whole))
         .collect();
     std::thread::scope(|scope| {
         for (bytes, alone) in memory.iter().zip(&alone) {
             scope.spawn(move || {
                 for _ in 0..50 {
-                    assert_eq!(multiplied([bytes, bytes], [64, 64], whole), *alone);
+                    assert_eq!(
+                        multiplied(Factors::Bf16, [bytes, bytes], [64, 64], whole),
+                        *alone
+                    );
                 }
             });
         }

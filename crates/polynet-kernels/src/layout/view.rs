@@ -21,6 +21,8 @@ pub enum Pixel {
     Block,
     /// Two blocks: a cache line of bf16, and a row of a tile.
     TwoBlocks,
+    /// Four blocks: a cache line of bytes, and a row of a tile.
+    FourBlocks,
 }
 
 impl Pixel {
@@ -29,12 +31,18 @@ impl Pixel {
         match self {
             Self::Block => BLOCK,
             Self::TwoBlocks => 2 * BLOCK,
+            Self::FourBlocks => 4 * BLOCK,
         }
     }
 
-    /// Blocks of a map of some channels: those that hold channels, and one without where pixels are of two.
+    /// Blocks side by side.
+    pub(crate) const fn blocks(self) -> usize {
+        self.channels() / BLOCK
+    }
+
+    /// Blocks of a map of some channels: those that hold channels, and others up to the end of a pixel.
     fn blocks_of(self, channels: usize) -> usize {
-        blocks_of(channels).next_multiple_of(self.channels() / BLOCK)
+        blocks_of(channels).next_multiple_of(self.blocks())
     }
 }
 
@@ -143,7 +151,7 @@ impl View {
         self.channels
     }
 
-    /// Blocks of channels, with one that holds none where pixels of two blocks end with it.
+    /// Blocks of channels, with those that hold none at the end of pixels of several blocks.
     pub fn blocks(&self) -> usize {
         self.pixel.blocks_of(self.channels)
     }
@@ -182,7 +190,7 @@ impl View {
         (self.width + 2 * self.halo) * self.pixel_stride()
     }
 
-    /// Elements of a plane, whose pixels have one block or two.
+    /// Elements of a plane, whose pixels have one block or several.
     pub(crate) fn plane_stride(&self) -> usize {
         self.height * self.row_stride()
     }

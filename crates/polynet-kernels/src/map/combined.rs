@@ -59,7 +59,7 @@ impl Combined<'_> {
     }
 }
 
-/// A factor and a term for every channel, padded to whole pixels of either kind.
+/// A factor and a term for every channel, padded to whole pixels of any kind.
 #[derive(Debug)]
 pub struct Affine {
     channels: usize,
@@ -75,7 +75,8 @@ impl Affine {
     pub fn new(scale: &[f32], shift: &[f32]) -> Self {
         assert_eq!(scale.len(), shift.len(), "a factor and a term each");
         let padded = |values: &[f32]| {
-            let mut padded = Arena::new(values.len().next_multiple_of(Pixel::TwoBlocks.channels()));
+            let mut padded =
+                Arena::new(values.len().next_multiple_of(Pixel::FourBlocks.channels()));
             padded.as_mut_slice()[..values.len()].copy_from_slice(values);
             padded
         };

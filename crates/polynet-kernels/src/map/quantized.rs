@@ -1,14 +1,15 @@
 //! Maps rounded to bytes.
 
 use crate::element::Element;
-use crate::layout::{Arena, BLOCK, Shared, View, clear_halo, flat};
+use crate::layout::{Arena, BLOCK, Pixel, Shared, View, clear_halo, flat};
 use crate::planes::{check_single_blocks, for_planes};
 use crate::simd::{ByteProducts, Bytes, Isa};
 
-/// Rounds a map to whole numbers of 0…255 that stand for `step ·` themselves.
+/// Rounds a map to whole numbers of 0…255 that stand for `step ·` themselves. Their pixels may have four blocks; those
+/// of the numbers have one.
 ///
 /// # Panics
-/// If a map leaves its arena, they differ in images, channels or size, or the step is not above 0.
+/// If a map leaves its arena, they differ in images, channels or size, pixels have other blocks, or the step is not above 0.
 pub fn quantize<E: Element>(
     isa: Isa,
     (numbers, from): (&Arena<E>, &View),
@@ -20,7 +21,8 @@ pub fn quantize<E: Element>(
     let shape = |view: &View| (view.images, view.channels, view.size());
     assert_eq!(shape(from), shape(to), "shape");
     assert!(step > 0.0, "a step above 0");
-    check_single_blocks(&[from, to]);
+    check_single_blocks(&[from]);
+    assert!(to.pixel() != Pixel::TwoBlocks, "one block or four");
     clear_halo(to, bytes);
     let (from_memory, to_memory) = (Shared::read_only(numbers), Shared::of(bytes));
     let [rows, columns] = flat([from, to]);
@@ -38,67 +40,77 @@ pub fn quantize<E: Element>(
             unsafe {
                 let (from, to) = (
                     source.add(row * from.row_stride()),
-                    target.add(row * to.row_stride()),
+                    Row {
+                        first: target.add(row * to.row_stride()),
+                        pixels: columns,
+                        stride: to.pixel_stride(),
+                    },
                 );
-                round_row(products, from, to, columns * BLOCK, 1.0 / step);
+                round_row(products, from, to, 1.0 / step);
             }
         }
     });
 }
 
-/// Rounds `count` numbers.
+/// A block of each of a row's pixels.
+#[derive(Clone, Copy)]
+struct Row {
+    first: *mut u8,
+    pixels: usize,
+    /// Bytes between neighbouring pixels.
+    stride: usize,
+}
+
+/// Rounds the numbers of a row.
 ///
 /// # Safety
-/// The processor has the instruction set, and the pointers are valid for as many elements.
-unsafe fn round_row<E: Element>(
-    products: ByteProducts,
-    from: *const E,
-    to: *mut u8,
-    count: usize,
-    factor: f32,
-) {
+/// The processor has the instruction set, and the pointers are valid for the row's pixels.
+unsafe fn round_row<E: Element>(products: ByteProducts, from: *const E, to: Row, factor: f32) {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn avx512_bf16<E: Element>(from: *const E, to: *mut u8, count: usize, factor: f32) {
+    unsafe fn avx512_bf16<E: Element>(from: *const E, to: Row, factor: f32) {
         // SAFETY: the caller's contract is the same.
-        unsafe { round::<crate::simd::Avx512Bf16, E>(from, to, count, factor) }
+        unsafe { round::<crate::simd::Avx512Bf16, E>(from, to, factor) }
     }
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn avx512<E: Element>(from: *const E, to: *mut u8, count: usize, factor: f32) {
+    unsafe fn avx512<E: Element>(from: *const E, to: Row, factor: f32) {
         // SAFETY: the caller's contract is the same.
-        unsafe { round::<crate::simd::Avx512, E>(from, to, count, factor) }
+        unsafe { round::<crate::simd::Avx512, E>(from, to, factor) }
     }
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2<E: Element>(from: *const E, to: *mut u8, count: usize, factor: f32) {
+    unsafe fn avx2<E: Element>(from: *const E, to: Row, factor: f32) {
         // SAFETY: the caller's contract is the same.
-        unsafe { round::<crate::simd::Avx2, E>(from, to, count, factor) }
+        unsafe { round::<crate::simd::Avx2, E>(from, to, factor) }
     }
     // SAFETY: by the contract.
     unsafe {
         match products {
             #[cfg(target_arch = "x86_64")]
-            ByteProducts::Avx512VnniBf16 => avx512_bf16(from, to, count, factor),
+            ByteProducts::Avx512VnniBf16 => avx512_bf16(from, to, factor),
             #[cfg(target_arch = "x86_64")]
-            ByteProducts::Avx512Vnni | ByteProducts::Avx512 => avx512(from, to, count, factor),
+            ByteProducts::Avx512Vnni | ByteProducts::Avx512 => avx512(from, to, factor),
             #[cfg(target_arch = "x86_64")]
-            ByteProducts::AvxVnni | ByteProducts::Avx2 => avx2(from, to, count, factor),
-            ByteProducts::Portable => round::<crate::simd::Portable, E>(from, to, count, factor),
+            ByteProducts::AvxVnni | ByteProducts::Avx2 => avx2(from, to, factor),
+            ByteProducts::Portable => round::<crate::simd::Portable, E>(from, to, factor),
         }
     }
 }
 
 /// # Safety
-/// As [`round_row`]; the count is a number of blocks.
+/// As [`round_row`].
 #[inline(always)]
-unsafe fn round<S: Bytes, E: Element>(from: *const E, to: *mut u8, count: usize, factor: f32) {
+unsafe fn round<S: Bytes, E: Element>(from: *const E, to: Row, factor: f32) {
     // SAFETY: by the contract.
     unsafe {
         let factor = S::splat(factor);
-        for place in (0..count).step_by(S::LANES) {
-            let number = E::load::<S>(from.add(place));
-            S::store_bytes(to.add(place), S::mul(number, factor));
+        for pixel in 0..to.pixels {
+            for lane in (0..BLOCK).step_by(S::LANES) {
+                let number = E::load::<S>(from.add(pixel * BLOCK + lane));
+                let place = to.first.add(pixel * to.stride + lane);
+                S::store_bytes(place, S::mul(number, factor));
+            }
         }
     }
 }
@@ -109,15 +121,17 @@ mod tests {
 
     #[test]
     fn numbers_become_the_nearest_bytes_and_halos_zeros() {
-        check::<f32>();
-        check::<half::bf16>();
+        for pixel in [Pixel::Block, Pixel::FourBlocks] {
+            check::<f32>(pixel);
+            check::<half::bf16>(pixel);
+        }
     }
 
-    fn check<E: Element>() {
+    fn check<E: Element>(pixel: Pixel) {
         for isa in Isa::available() {
             let (from, to) = (
                 View::new(0, 2, 20, [3, 5], 0),
-                View::new(16, 2, 20, [3, 5], 1),
+                View::of(pixel, 64, 2, 20, [3, 5], 1),
             );
             let mut floats = Arena::<E>::new(from.end());
             let values: Vec<f32> = (0..600).map(|index| index as f32 * 0.25 - 20.0).collect();
@@ -141,7 +155,10 @@ mod tests {
             }
             assert_eq!(bytes.as_slice()[to.at(0, 0, 0, 0)], 0, "what is no number");
             let row = &bytes.as_slice()[to.start()..];
-            assert!(row[..BLOCK].iter().all(|&byte| byte == 0), "{isa}");
+            assert!(
+                row[..pixel.channels()].iter().all(|&byte| byte == 0),
+                "{isa}"
+            );
         }
     }
 }

@@ -15,15 +15,17 @@ pub(super) fn are_available() -> bool {
     false
 }
 
-/// Tiles, and their products of bf16.
+/// Tiles, and their products of bf16 and of bytes.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn has_tiles() -> bool {
     const BF16: u32 = 1 << 22;
     const TILES: u32 = 1 << 24;
+    const BYTES: u32 = 1 << 25;
+    const ALL: u32 = BF16 | TILES | BYTES;
     let leaves = std::arch::x86_64::__cpuid(0).eax;
     leaves >= 7 && {
         let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
-        features & (BF16 | TILES) == BF16 | TILES
+        features & ALL == ALL
     }
 }
 

@@ -64,7 +64,11 @@ impl Buffer {
         let (images, size) = self.geometry(images);
         let elements = View::elements_of(self.pixel, images, self.channels, size, self.halo);
         // So that whatever comes next begins at one of its pixels.
-        elements.next_multiple_of(Pixel::TwoBlocks.channels())
+        let largest = match self.is_bytes {
+            true => Pixel::FourBlocks,
+            false => Pixel::TwoBlocks,
+        };
+        elements.next_multiple_of(largest.channels())
     }
 
     fn view(&self, start: usize, images: usize) -> View {
@@ -151,16 +155,23 @@ mod tests {
         let plan = Plan::new(program, 2);
         let views = plan.views(program, 2);
         let lives = program.lives();
-        let is_apart = |id: usize| program.buffers[id].is_row_of_images;
+        let elements = |id: usize| match program.buffers[id] {
+            Buffer {
+                is_row_of_images: true,
+                ..
+            } => plan.row_elements,
+            Buffer { is_bytes: true, .. } => plan.byte_elements,
+            _ => plan.elements,
+        };
+        let arena = |id: usize| {
+            let buffer = program.buffers[id];
+            (buffer.is_row_of_images, buffer.is_bytes)
+        };
         for (a, (first, last)) in lives.iter().enumerate() {
-            let elements = match is_apart(a) {
-                true => plan.row_elements,
-                false => plan.elements,
-            };
-            assert!(views[a].end() <= elements, "{spec}: buffer {a}");
+            assert!(views[a].end() <= elements(a), "{spec}: buffer {a}");
             for (b, (other_first, other_last)) in lives.iter().enumerate().skip(a + 1) {
                 let together = first <= other_last && other_first <= last;
-                let apart = is_apart(a) != is_apart(b) || !views[a].overlaps(&views[b]);
+                let apart = arena(a) != arena(b) || !views[a].overlaps(&views[b]);
                 assert!(!together || apart, "{spec}: buffers {a} and {b}");
             }
         }
@@ -183,12 +194,32 @@ mod tests {
         }
     }
 
+    /// With a step of each map that can be of bytes.
+    fn in_bytes(graph: &Graph) -> lower::Prediction {
+        let lowered = lower::quantized(graph, Precision::Bf16, &|_| Some(0.5));
+        lowered.unwrap_or_else(|_| unreachable!("all steps are one"))
+    }
+
+    #[test]
+    fn maps_of_bytes_lie_as_tiles_are_read_and_others_do_not() {
+        let spec = "small-polynet; width = 0.125";
+        let graph: Graph = spec.parse::<Architecture>().unwrap().graph().unwrap();
+        let buffers = lower::tiled(in_bytes(&graph)).program.buffers;
+        assert!(buffers.iter().any(|buffer| buffer.is_bytes));
+        for buffer in buffers {
+            assert_eq!(buffer.pixel == Pixel::FourBlocks, buffer.is_bytes);
+            assert!(buffer.is_bytes || buffer.pixel == Pixel::Block);
+        }
+    }
+
     #[test]
     fn buffers_that_live_together_lie_apart() {
         for spec in ["small-polynet", "ir-3-6-3; B: mpoly-3 x6", "resnet-50"] {
             let graph: Graph = spec.parse::<Architecture>().unwrap().graph().unwrap();
             check(spec, &lower::prediction(&graph, Precision::F32).program);
             check(spec, &lower::tiled_prediction(&graph).program);
+            check(spec, &in_bytes(&graph).program);
+            check(spec, &lower::tiled(in_bytes(&graph)).program);
             let paths = Paths::all(&graph);
             let options = StepOptions::new(LossOptions::default(), &paths);
             check(spec, &lower::training(&graph, &options).program);

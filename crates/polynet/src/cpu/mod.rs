@@ -23,6 +23,9 @@ mod weights;
 pub(crate) use calibrate::Calibrator;
 #[cfg(feature = "train")]
 pub use memory::Memory;
+/// Tiles where the processor has none, for tests of what is above.
+#[cfg(all(test, feature = "train"))]
+pub(crate) use polynet_kernels::emulator;
 pub use polynet_kernels::{Isa, UnknownIsa};
 pub use precision::{Numbers, PrecisionChoice, UnknownPrecisionChoice};
 pub(crate) use predict::Classifier;

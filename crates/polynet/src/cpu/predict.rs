@@ -5,7 +5,7 @@
 //! ahead, in `f32` or in `bf16`; a quantized model's convolutions read maps of bytes.
 
 use super::buffers::{BufferId, Plan};
-use super::lower::{self, prediction, tiled_prediction};
+use super::lower::{self, prediction, tiled, tiled_prediction};
 use super::precision::{Numbers, PrecisionChoice};
 use super::program::{Program, Step};
 use super::quantized;
@@ -15,8 +15,10 @@ use crate::arch::graph::Graph;
 use crate::params::{TensorMismatch, TensorSource};
 use crate::step::Precision;
 use polynet_kernels::conv::{
-    AmxConv, Conv, NextWeights, QuantizedConv, Stores, Sum, Value, Winograd,
+    AmxConv, Conv, NextWeights, QuantizedAmxConv, QuantizedConv, Stores, Sum, Value, Winograd,
 };
+#[cfg(test)]
+use polynet_kernels::layout::Pixel;
 use polynet_kernels::layout::{Arena, View};
 use polynet_kernels::map::{Affine, quantize};
 use polynet_kernels::pool;
@@ -102,6 +104,7 @@ pub(super) enum Kernel<E: Element> {
     Winograd(Winograd),
     Amx(AmxConv<E>),
     Quantized(QuantizedConv),
+    QuantizedAmx(QuantizedAmxConv),
     Linear(Conv),
     Affine(Affine),
     None,
@@ -159,6 +162,9 @@ impl Classifier {
         let lowered = match numbers {
             Numbers::Bf16 if isa.multiplies_tiles() => tiled_prediction(graph),
             Numbers::F32 | Numbers::Bf16 => prediction(graph, precision),
+            Numbers::Int8 if isa.multiplies_tiles() => {
+                tiled(weights.quantized_prediction(precision)?)
+            }
             Numbers::Int8 => weights.quantized_prediction(precision)?,
         };
         let engine = match precision {
@@ -177,6 +183,13 @@ impl Classifier {
     /// The numbers that it computes in.
     pub(crate) fn numbers(&self) -> Numbers {
         self.numbers
+    }
+
+    /// Whether it has maps of bytes as tiles are read.
+    #[cfg(test)]
+    pub(crate) fn reads_bytes_as_tiles(&self) -> bool {
+        let mut buffers = self.lowered.program.buffers.iter();
+        buffers.any(|buffer| buffer.pixel == Pixel::FourBlocks)
     }
 
     /// The logits `[images, classes]` of preprocessed images `[images, 3, height, width]`, both in
@@ -312,6 +325,7 @@ impl<E: Element> Kernel<E> {
             Self::Winograd(conv) => Some(conv.weights()),
             Self::Amx(conv) => Some(conv.weights()),
             Self::Quantized(conv) => Some(conv.weights()),
+            Self::QuantizedAmx(conv) => Some(conv.weights()),
             _ => None,
         }
     }
@@ -356,14 +370,14 @@ impl<E: Element> Memory<E> {
         images: &[f32],
     ) {
         match (step, kernel) {
-            (Step::QuantizedConv { .. }, Kernel::Quantized(conv)) => {
-                quantized::convolve(
-                    conv,
-                    step,
-                    (&self.views, byte_steps),
-                    (&mut self.bytes, &mut self.maps),
-                    next,
-                );
+            (Step::QuantizedConv { .. }, kernel) => {
+                let of_step = (&self.views[..], byte_steps);
+                let arenas = (&mut self.bytes, &mut self.maps);
+                quantized::convolve(step, of_step, |inputs, stores| match kernel {
+                    Kernel::Quantized(conv) => conv.run_ahead(arenas, inputs, stores, next),
+                    Kernel::QuantizedAmx(conv) => conv.run_ahead(arenas, inputs, stores, next),
+                    _ => unreachable!("the kernel is a quantized convolution"),
+                });
             }
             (Step::Quantize { from, to }, _) => {
                 let [view, target] = [from, to].map(|id| self.views[*id]);

@@ -471,6 +471,13 @@ impl Program {
         }
     }
 
+    /// Lets every map of bytes have pixels of four blocks, which convolutions read as tiles.
+    pub(super) fn widen_bytes(&mut self) {
+        for buffer in self.buffers.iter_mut().filter(|buffer| buffer.is_bytes) {
+            buffer.pixel = Pixel::FourBlocks;
+        }
+    }
+
     /// Whether a buffer holds images of few channels that only convolutions with several taps read.
     fn is_read_by_taps(&self, id: BufferId) -> bool {
         let is_read_so = |step: &Step| match step {

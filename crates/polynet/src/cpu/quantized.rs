@@ -2,11 +2,8 @@
 
 use super::program::{ByteStore, Step};
 use super::shared::of;
-use polynet_kernels::Element;
-use polynet_kernels::conv::{
-    NextWeights, QuantizedConv, QuantizedStores, QuantizedSum, QuantizedValue, Rounded,
-};
-use polynet_kernels::layout::{Arena, View};
+use polynet_kernels::conv::{QuantizedStores, QuantizedSum, QuantizedValue, Rounded};
+use polynet_kernels::layout::View;
 
 /// A result's views, as it is and as bytes, and what one is worth in the latter.
 struct Store {
@@ -34,14 +31,12 @@ impl Store {
     }
 }
 
-/// Makes a step whose convolution reads maps of bytes; of all buffers there are the views, and what one is
-/// worth in those of bytes.
-pub(super) fn convolve<E: Element>(
-    conv: &QuantizedConv,
+/// Makes a step whose convolution reads maps of bytes, by what convolves; of all buffers there are the views, and what
+/// one is worth in those of bytes.
+pub(super) fn convolve(
     step: &Step,
     (views, byte_steps): (&[View], &[f32]),
-    (bytes, floats): (&mut Arena<u8>, &mut Arena<E>),
-    next: Option<NextWeights<'_>>,
+    run: impl FnOnce(&[View], QuantizedStores<'_>),
 ) {
     let Step::QuantizedConv {
         inputs, value, sum, ..
@@ -64,5 +59,5 @@ pub(super) fn convolve<E: Element>(
             to: to.value(),
         }),
     };
-    conv.run_ahead((bytes, floats), &of(views, inputs), stores, next);
+    run(&of(views, inputs), stores);
 }

@@ -6,7 +6,9 @@ use super::program::{ConvPart, ConvSource, Step};
 use crate::arch::graph::{Graph, Node, Op};
 use crate::params::{Quantization, TensorMismatch, TensorSource, norm_affine};
 use crate::step::Precision;
-use polynet_kernels::conv::{AmxConv, Conv, QuantizedConv, QuantizedWeights, Window, Winograd};
+use polynet_kernels::conv::{
+    AmxConv, Conv, QuantizedAmxConv, QuantizedConv, QuantizedWeights, Window, Winograd,
+};
 use polynet_kernels::layout::Pixel;
 use polynet_kernels::map::Affine;
 use polynet_kernels::{Element, Isa};
@@ -47,9 +49,7 @@ impl<'a> Weights<'a> {
     ) -> Result<Kernel<E>, TensorMismatch> {
         let program = &lowered.program;
         Ok(match step {
-            Step::QuantizedConv { .. } => {
-                Kernel::Quantized(self.quantized_kernel(isa, lowered, step)?)
-            }
+            Step::QuantizedConv { .. } => self.quantized_kernel(isa, lowered, step)?,
             Step::FoldedConv {
                 source,
                 window,
@@ -187,12 +187,12 @@ impl<'a> Weights<'a> {
         })
     }
 
-    fn quantized_kernel(
+    fn quantized_kernel<E: Element>(
         &self,
         isa: Isa,
         lowered: &lower::Prediction,
         step: &Step,
-    ) -> Result<QuantizedConv, TensorMismatch> {
+    ) -> Result<Kernel<E>, TensorMismatch> {
         let Step::QuantizedConv {
             parts,
             window,
@@ -212,11 +212,19 @@ impl<'a> Weights<'a> {
         let outputs = outputs.expect("a result is stored");
         let segments = [&channels(inputs)[..], &channels(outputs)[..]];
         let input_step = lowered.byte_steps[inputs[0]];
-        let rounding = (isa, &*self.quantization);
-        self.quantized_conv(rounding, (parts, *window), segments, input_step)
+        let rounded = self.rounded(&self.quantization, parts, input_step)?;
+        let weights = rounded.weights();
+        Ok(match lowered.program.buffers[inputs[0]].pixel {
+            Pixel::FourBlocks => {
+                let conv = QuantizedAmxConv::pack(isa, *window, segments, weights);
+                Kernel::QuantizedAmx(conv)
+            }
+            _ => Kernel::Quantized(QuantizedConv::pack(isa, *window, segments, weights)),
+        })
     }
 
-    /// Convolutions side by side whose inputs have a step, rounded.
+    /// Convolutions side by side whose inputs have a step, rounded, for maps of single blocks.
+    #[cfg(feature = "train")]
     pub(super) fn quantized_conv(
         &self,
         (isa, quantization): (Isa, &Quantization),
@@ -224,6 +232,22 @@ impl<'a> Weights<'a> {
         segments: [&[usize]; 2],
         input_step: f32,
     ) -> Result<QuantizedConv, TensorMismatch> {
+        let rounded = self.rounded(quantization, parts, input_step)?;
+        Ok(QuantizedConv::pack(
+            isa,
+            window,
+            segments,
+            rounded.weights(),
+        ))
+    }
+
+    /// The weights of convolutions side by side whose inputs have a step.
+    fn rounded(
+        &self,
+        quantization: &Quantization,
+        parts: &[ConvPart],
+        input_step: f32,
+    ) -> Result<RoundedWeights, TensorMismatch> {
         let (mut values, mut scales, mut bias) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             let name = &self.graph.convs[part.weight].name;
@@ -240,12 +264,11 @@ impl<'a> Weights<'a> {
                 .extend(of_outputs.map(|(scale, norm)| (f64::from(*scale) * norm * of_sum) as f32));
             bias.extend(shift.iter().map(|shift| (shift * factor) as f32));
         }
-        let weights = QuantizedWeights {
-            values: &values,
-            scales: &scales,
-            bias: &bias,
-        };
-        Ok(QuantizedConv::pack(isa, window, segments, weights))
+        Ok(RoundedWeights {
+            values,
+            scales,
+            bias,
+        })
     }
 
     /// Which of its convolution's evaluations a part is.
@@ -271,6 +294,23 @@ impl<'a> Weights<'a> {
             shift = bias.iter().copied().map(f64::from).collect();
         }
         Ok((scale, shift))
+    }
+}
+
+/// The weights of a quantized convolution.
+struct RoundedWeights {
+    values: Vec<i8>,
+    scales: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl RoundedWeights {
+    fn weights(&self) -> QuantizedWeights<'_> {
+        QuantizedWeights {
+            values: &self.values,
+            scales: &self.scales,
+            bias: &self.bias,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::arch::{Architecture, Graph};
-use crate::cpu::{Classifier, Isa, Numbers, PrecisionChoice};
+use crate::cpu::{Classifier, Isa, Numbers, PrecisionChoice, emulator};
 use crate::data::{ClassNames, Preprocessing};
 use crate::model::{Model, ModelOptions};
 use crate::params::{ModelConfig, WeightFile};
@@ -82,6 +82,53 @@ fn networks_in_eight_bits_are_near_themselves() {
             let again = pool.install(|| logits(&rounded, CompileOptions::default()));
             assert!(again.0 == found, "{spec} by {threads} threads");
         }
+    }
+}
+
+/// Sums of bytes are exact, and what becomes of them is computed as by vectors.
+#[test]
+fn tiles_give_the_bits_of_vectors_in_eight_bits() {
+    let Some(tiles) = emulator::tiles() else {
+        return;
+    };
+    let vectors: Isa = "avx512bf16".parse().unwrap();
+    for (spec, count) in [
+        ("small-polynet; width = 0.25", 2),
+        (
+            "small-ir-1-2-1; width = 0.25; B: mpoly-3 x2; sharing = full",
+            2,
+        ),
+        ("small-ir-1-2-1; width = 0.2; C: 3-way; A: 2-way", 3),
+        ("resnet-50; width = 0.125; input = 64", 2),
+        ("inception-v4; width = 0.125; input = 107", 1),
+    ] {
+        let (_, graph, params) = network(spec);
+        let image: usize = graph.nodes[0].shape.iter().product();
+        let images = images(count, image);
+        let mut calibrator = Calibrator::new(&graph, &params).unwrap();
+        calibrator.observe(&images);
+        let quantization = calibrator.quantization(&HashSet::new());
+        let rounded = Rounded {
+            params: &params,
+            quantization: &quantization,
+        };
+        let logits = |isa, threads, images: &[f32]| {
+            let options = CompileOptions::new(Some(isa), PrecisionChoice::Auto);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| {
+                let mut classifier = Classifier::new(&graph, &rounded, options).unwrap();
+                assert_eq!(classifier.numbers(), Numbers::Int8);
+                assert_eq!(classifier.reads_bytes_as_tiles(), isa == tiles);
+                classifier.logits(images)
+            })
+        };
+        let expected = logits(vectors, 2, &images);
+        for threads in [1, 3] {
+            let found = logits(tiles, threads, &images);
+            assert!(found == expected, "{spec}, {threads} threads");
+        }
+        let alone = logits(tiles, 2, &images[(count - 1) * image..]);
+        assert!(expected.ends_with(&alone), "{spec}");
     }
 }
 

@@ -3,12 +3,12 @@
 //! In a map whose rows follow each other, any 16 pixels are 16 rows of a tile as they lie. Others are gathered: pixels at
 //! both sides of a halo, of two images, with a stride, or some of which a tap finds outside the map.
 
-use super::kernel::Step;
-use super::pack::{Depth, STEP, STEP_WEIGHTS};
+use super::kernel::{ROW_BYTES, Step};
+use super::pack::{Depth, STEP_BYTES, step_of};
 use crate::amx::{TILE_ROWS, Tile};
 use crate::dispatch::dispatch;
-use crate::element::Element;
-use crate::layout::{Arena, Pixel, Shared, View};
+use crate::element::Number;
+use crate::layout::{Arena, Shared, View};
 use crate::simd::{Isa, Simd};
 use crate::window::Window;
 
@@ -91,7 +91,7 @@ struct Rows {
     tops: [isize; TILE_ROWS],
     /// The first and the last of them.
     range: [isize; 2],
-    /// Elements from the map's first pixel to the one under the first tap.
+    /// Bytes from the map's first pixel to the one under the first tap.
     offsets: [isize; TILE_ROWS],
     /// Whether the pixels are 16 that lie side by side.
     are_neighbours: bool,
@@ -120,7 +120,7 @@ impl Rows {
     }
 }
 
-impl<E: Element> Inputs<'_, E> {
+impl<E: Number> Inputs<'_, E> {
     /// The steps of `count` pixels from one on.
     pub(super) fn prepare(&self, first: usize, count: usize, pair: &mut Pair) {
         let mut places = [Place::default(); PAIR];
@@ -131,7 +131,7 @@ impl<E: Element> Inputs<'_, E> {
         }
         pair.steps.clear();
         // Two tiles a step, and a pixel behind them for what is copied a little at a time.
-        let room = size_of::<E>() * (self.steps * PAIR * STEP + STEP);
+        let room = (self.steps * PAIR + 1) * ROW_BYTES;
         if pair.gathered.len() < room {
             pair.gathered = Arena::new(room);
         }
@@ -150,14 +150,15 @@ impl<E: Element> Inputs<'_, E> {
             let top = (place.row * stride[0]) as isize - padding[0] as isize;
             let left = (place.column * stride[1]) as isize - padding[1] as isize;
             tops[index] = top;
-            offsets[index] = (place.image * view.image_stride) as isize
+            let elements = (place.image * view.image_stride) as isize
                 + top * view.row_stride() as isize
                 + left * view.pixel_stride() as isize;
+            offsets[index] = elements * size_of::<E>() as isize;
         }
         let of_pixels = &tops[..places.len()];
         let first = of_pixels.iter().copied().min().unwrap_or(0);
         let last = of_pixels.iter().copied().max().unwrap_or(0);
-        let step = view.pixel_stride() as isize;
+        let step = (view.pixel_stride() * size_of::<E>()) as isize;
         let are_neighbours =
             places.len() == TILE_ROWS && offsets.windows(2).all(|pair| pair[1] - pair[0] == step);
         Rows {
@@ -169,21 +170,22 @@ impl<E: Element> Inputs<'_, E> {
         }
     }
 
-    /// Of two blocks of channels under a tap each.
+    /// Of a pixel's channels under a tap each.
     fn steps_of_blocks(&self, places: &[Place], pair: &mut Pair) {
         let Window { kernel, .. } = self.window;
         let nothing = (&raw const NOTHING).cast::<u8>();
-        pair.row_bytes = size_of::<E>() * STEP;
-        let mut to = pair.gathered.as_mut_slice().as_mut_ptr().cast::<E>();
+        pair.row_bytes = ROW_BYTES;
+        let mut to = pair.gathered.as_mut_slice().as_mut_ptr();
         let mut weights = 0;
         for view in self.views {
             let tiles = [0, 1].map(|tile| {
                 let [first, end] = [tile, tile + 1].map(|t| (t * TILE_ROWS).min(places.len()));
                 self.rows(view, &places[first..end])
             });
-            for line in 0..view.blocks() / 2 {
+            let in_pixel = view.pixel().blocks();
+            for first_block in (0..view.blocks()).step_by(in_pixel) {
                 // SAFETY: the view lies in the memory.
-                let plane = unsafe { self.memory.plane(view, 0, 2 * line).cast_const() };
+                let plane = unsafe { self.memory.plane(view, 0, first_block).cast_const() };
                 for tap in 0..self.window.taps() {
                     let (row, column) = (tap / kernel[1], tap % kernel[1]);
                     let shift = row * view.row_stride() + column * view.pixel_stride();
@@ -192,7 +194,7 @@ impl<E: Element> Inputs<'_, E> {
                         tiles: [nothing; 2],
                         weights,
                     };
-                    weights += size_of::<E>() * STEP_WEIGHTS;
+                    weights += STEP_BYTES;
                     for (rows, tile) in tiles.iter().zip(&mut step.tiles) {
                         let found = match rows.count {
                             0 => Found::Nothing,
@@ -202,13 +204,13 @@ impl<E: Element> Inputs<'_, E> {
                             continue;
                         }
                         if found == Found::All && rows.are_neighbours {
-                            let first = from.wrapping_offset(rows.offsets[0]);
-                            debug_assert!(self.memory.holds(first, TILE_ROWS * STEP));
+                            let first = from.wrapping_byte_offset(rows.offsets[0]);
+                            debug_assert!(self.memory.holds(first, TILE_ROWS * step_of::<E>()));
                             *tile = first.cast();
                             continue;
                         }
                         let gathering = &Gathering {
-                            from,
+                            from: from.cast(),
                             rows,
                             tap_row: row as isize,
                             height: view.height as isize,
@@ -218,9 +220,9 @@ impl<E: Element> Inputs<'_, E> {
                         // SAFETY: rows of the map and columns of its halo lie in the memory, and there is room
                         // for all tiles.
                         unsafe {
-                            dispatch!(self.isa, gather<E: Element>(gathering: &Gathering<'_, E>));
-                            *tile = to.cast_const().cast();
-                            to = to.add(TILE_ROWS * STEP);
+                            dispatch!(self.isa, gather(gathering: &Gathering<'_>));
+                            *tile = to.cast_const();
+                            to = to.add(TILE_ROWS * ROW_BYTES);
                         }
                     }
                     if step.tiles != [nothing; 2] {
@@ -234,7 +236,7 @@ impl<E: Element> Inputs<'_, E> {
     /// Of few channels under all taps.
     fn steps_of_taps(&self, places: &[Place], channels: usize, pair: &mut Pair) {
         let view = &self.views[0];
-        let row_elements = self.steps * STEP;
+        let row_elements = self.steps * step_of::<E>();
         pair.row_bytes = size_of::<E>() * row_elements;
         let to = pair.gathered.as_mut_slice().as_mut_ptr().cast::<E>();
         // SAFETY: the view lies in the memory.
@@ -243,7 +245,7 @@ impl<E: Element> Inputs<'_, E> {
             let rows = self.rows(view, places);
             for index in 0..rows.count {
                 let thin = &ThinPixel {
-                    from: plane.wrapping_offset(rows.offsets[index]),
+                    from: plane.wrapping_byte_offset(rows.offsets[index]),
                     top: rows.tops[index],
                     view,
                     kernel: self.window.kernel,
@@ -257,34 +259,37 @@ impl<E: Element> Inputs<'_, E> {
             }
         }
         for step in 0..self.steps {
-            let first = to.cast_const().wrapping_add(step * STEP);
+            let first = to.cast_const().wrapping_add(step * step_of::<E>());
             pair.steps.push(Step {
                 tiles: [first, first.wrapping_add(TILE_ROWS * row_elements)].map(<*const E>::cast),
-                weights: step * size_of::<E>() * STEP_WEIGHTS,
+                weights: step * STEP_BYTES,
             });
         }
     }
 }
 
 /// Rows of a tile on their way to where they lie side by side.
-struct Gathering<'a, E> {
+struct Gathering<'a> {
     /// The map's first pixel, under the tap.
-    from: *const E,
+    from: *const u8,
     rows: &'a Rows,
     tap_row: isize,
     height: isize,
     /// Room for a tile.
-    to: *mut E,
+    to: *mut u8,
 }
 
-impl<E: Element> Gathering<'_, E> {
+impl Gathering<'_> {
     fn is_inside(&self, index: usize) -> bool {
         (0..self.height).contains(&(self.rows.tops[index] + self.tap_row))
     }
 
-    fn lies_in(&self, memory: Shared<'_, E>) -> bool {
+    fn lies_in<E: Number>(&self, memory: Shared<'_, E>) -> bool {
         let mut rows = (0..self.rows.count).filter(|&index| self.is_inside(index));
-        rows.all(|index| memory.holds(self.from.wrapping_offset(self.rows.offsets[index]), STEP))
+        rows.all(|index| {
+            let row = self.from.wrapping_offset(self.rows.offsets[index]);
+            memory.holds(row.cast(), step_of::<E>())
+        })
     }
 }
 
@@ -293,24 +298,21 @@ impl<E: Element> Gathering<'_, E> {
 /// # Safety
 /// The processor has the instruction set; pixels inside the map are valid, and so is the room.
 #[inline(always)]
-unsafe fn gather<S: Simd, E: Element>(gathering: &Gathering<'_, E>) {
-    type Line<E> = [E; Pixel::TwoBlocks.channels()];
+unsafe fn gather<S: Simd>(gathering: &Gathering<'_>) {
+    type Line = [u8; ROW_BYTES];
     for index in 0..gathering.rows.count {
         let line = match gathering.is_inside(index) {
             // SAFETY: by the contract.
             true => unsafe {
                 let from = gathering.from.offset(gathering.rows.offsets[index]);
-                from.cast::<Line<E>>().read_unaligned()
+                from.cast::<Line>().read_unaligned()
             },
-            false => [E::default(); STEP],
+            false => [0; ROW_BYTES],
         };
         // SAFETY: by the contract.
         unsafe {
-            gathering
-                .to
-                .add(index * STEP)
-                .cast::<Line<E>>()
-                .write_unaligned(line)
+            let to = gathering.to.add(index * ROW_BYTES);
+            to.cast::<Line>().write_unaligned(line);
         }
     }
 }
@@ -331,7 +333,7 @@ struct ThinPixel<'a, E> {
     row_elements: usize,
 }
 
-impl<E: Element> ThinPixel<'_, E> {
+impl<E: Number> ThinPixel<'_, E> {
     /// Writes the numbers of the row, and up to three behind it.
     ///
     /// # Safety

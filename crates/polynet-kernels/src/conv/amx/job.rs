@@ -5,28 +5,19 @@
 //! becomes of a call's sums is done after the next call, whose products the processor then is still at.
 
 use super::inputs::{Inputs, PAIR, Pair, Place};
-use super::kernel::{Call, Kernels, Products, SUM_BYTES};
-use super::pack::{PANEL, Packed, STEP, STEP_WEIGHTS};
-use super::store::{Run, store};
+use super::kernel::{Call, SUM_BYTES};
+use super::layer::Layer;
+use super::pack::{PANEL, STEP_BYTES, step_of};
+use super::store::SumStores;
 use crate::amx::TILE_ROWS;
 use crate::conv::ahead::{Ahead, NextWeights, Share};
 use crate::conv::division::{Division, Task};
-use crate::conv::places::block_in;
-use crate::conv::stores::Stores;
-use crate::conv::tile::Target;
-use crate::dispatch::dispatch;
-use crate::element::Element;
-use crate::layout::{Arena, BLOCK, Shared, View};
-use crate::simd::Isa;
-use crate::window::Window;
+use crate::element::Number;
+use crate::layout::{Arena, Shared, View};
 use std::cell::RefCell;
 
 /// Multiply-accumulates by tiles that are worth a task of their own.
 const TASK_MACS: usize = 2 << 20;
-
-/// Bytes of the weights of a group of panels that a task keeps in its cache, which is larger where there are tiles: what is
-/// gathered for a pair of tiles serves the whole group.
-const GROUP_BYTES: usize = 800 << 10;
 
 /// Pairs of tiles for each thread that are worth dividing, rather than panels.
 const PAIRS_OF_THREAD: usize = 4;
@@ -37,51 +28,29 @@ const CACHE_STEPS: usize = 16;
 /// Pairs of tiles that are multiplied with a panel one after the other, at most.
 const MOST_PAIRS: usize = 16;
 
-/// A convolution's weights and geometry.
-#[derive(Debug)]
-pub(super) struct Layer<E: Element> {
-    pub(super) isa: Isa,
-    pub(super) products: Products,
-    pub(super) kernels: Kernels,
-    pub(super) window: Window,
-    pub(super) segments: [Vec<usize>; 2],
-    pub(super) packed: Packed<E>,
-}
-
-impl<E: Element> Layer<E> {
-    /// Panels whose weights fit a cache together.
-    pub(super) fn panels_in_group(&self) -> usize {
-        let bytes = size_of::<E>() * self.packed.steps * STEP_WEIGHTS;
-        (GROUP_BYTES / bytes.max(1)).clamp(1, self.packed.panels.len())
-    }
-}
-
 /// A convolution on given memory.
-pub(super) struct Job<'a, E: Element> {
-    layer: &'a Layer<E>,
-    memory: Shared<'a, E>,
+pub(super) struct Job<'a, E, W: Number, S> {
+    layer: &'a Layer<W>,
     inputs: Inputs<'a, E>,
-    stores: Stores<'a>,
+    stores: S,
     /// Of the result, in all images.
     pixels: usize,
     /// Rows and columns of what is stored; one long row where no halo is between the rows.
     store_size: [usize; 2],
 }
 
-impl<'a, E: Element> Job<'a, E> {
-    /// Of maps that were checked: they lie in the arena, have the right sizes and halos, and tasks that
+impl<'a, E: Number, W: Number, S: SumStores> Job<'a, E, W, S> {
+    /// Of maps that were checked: they lie in the memory, have the right sizes and halos, and tasks that
     /// write different parts of them do not meet.
     pub(super) fn new(
-        layer: &'a Layer<E>,
-        arena: &'a mut Arena<E>,
-        views: &'a [View],
-        stores: Stores<'a>,
+        layer: &'a Layer<W>,
+        (memory, views): (Shared<'a, E>, &'a [View]),
+        stores: S,
     ) -> Self {
-        let memory = Shared::of(arena);
         let size = layer.window.output_size(views[0].size());
+        let [rows, columns] = size;
         Self {
             layer,
-            memory,
             inputs: Inputs {
                 isa: layer.isa,
                 memory,
@@ -91,9 +60,12 @@ impl<'a, E: Element> Job<'a, E> {
                 depth: layer.packed.depth,
                 steps: layer.packed.steps,
             },
+            pixels: views[0].images * rows * columns,
+            store_size: match stores.have_halos() {
+                true => size,
+                false => [1, rows * columns],
+            },
             stores,
-            pixels: views[0].images * size[0] * size[1],
-            store_size: flat_size(&stores, size),
         }
     }
 
@@ -110,12 +82,12 @@ impl<'a, E: Element> Job<'a, E> {
         let division = Division {
             panels: packed.panels.len(),
             panels_in_group: self.layer.panels_in_group().min(most),
-            panel_macs: PAIR * PANEL * STEP * packed.steps,
+            panel_macs: PAIR * PANEL * step_of::<W>() * packed.steps,
             rows: 1,
             columns: pairs,
             images: 1,
             tile_pixels: 1,
-            pixel_bytes: size_of::<E>() * PAIR * STEP * packed.steps,
+            pixel_bytes: PAIR * STEP_BYTES / PANEL * packed.steps,
             task_macs: TASK_MACS,
         };
         division.for_tasks(|task, [index, tasks]| {
@@ -182,9 +154,9 @@ impl<'a, E: Element> Job<'a, E> {
         let first = first.min(prepared.steps.len());
         let steps = &prepared.steps[first..];
         let steps = &steps[..steps.len().min(count)];
-        let panel_weights = packed.steps * STEP_WEIGHTS;
+        let panel_weights = packed.steps * step_of::<W>() * PANEL;
         let (start, start_bytes) = match first {
-            0 => (packed.bias.as_slice()[sums.panel * PANEL..].as_ptr(), 0),
+            0 => (packed.start.as_slice()[sums.panel * PANEL..].as_ptr(), 0),
             _ => (sums.numbers.cast_const(), SUM_BYTES),
         };
         let weights = &packed.weights.as_slice()[sums.panel * panel_weights..];
@@ -201,7 +173,7 @@ impl<'a, E: Element> Job<'a, E> {
             ahead_lines: ahead.lines.div_ceil(steps.len().max(1)),
         };
         let tiles = self.pixels_of(sums.pair).div_ceil(TILE_ROWS);
-        let halves = packed.panels[sums.panel].div_ceil(BLOCK);
+        let halves = self.layer.blocks_of(sums.panel);
         let kernel = self.layer.kernels[tiles - 1][halves - 1];
         // SAFETY: the steps' tiles lie in the memory or where they were gathered, weights and bias in the packed
         // arenas; there is room for the sums, and the task has configured the registers.
@@ -212,22 +184,13 @@ impl<'a, E: Element> Job<'a, E> {
     fn store(&self, sums: &Sums) {
         let [rows, columns] = self.store_size;
         let count = self.pixels_of(sums.pair);
-        let blocks = self.layer.packed.panels[sums.panel].div_ceil(BLOCK);
         let mut place = Place::of(sums.pair * PAIR, self.store_size);
         let mut done = 0;
         while done < count {
             let of_row = (columns - place.column).min(count - done);
-            let run = &Run {
-                sums: sums.numbers.wrapping_add(done * PANEL).cast_const(),
-                count: of_row,
-                blocks,
-                target: self.target(2 * sums.panel, place),
-                scale: self.stores.sum.map_or(0.0, |sum| sum.scale),
-                value_relu: self.stores.value.is_some_and(|value| value.relu),
-                sum_relu: self.stores.sum.is_some_and(|sum| sum.relu),
-            };
+            let numbers = sums.numbers.wrapping_add(done * PANEL).cast_const();
             // SAFETY: the maps have those pixels, which are this task's alone, and the sums so many.
-            unsafe { dispatch!(self.layer.isa, store<E: Element>(run: &Run<E>)) }
+            unsafe { self.stores.store(sums.panel, place, (numbers, of_row)) }
             done += of_row;
             place = Place {
                 column: columns - 1,
@@ -235,33 +198,6 @@ impl<'a, E: Element> Job<'a, E> {
             }
             .next([rows, columns]);
         }
-    }
-
-    /// Where the results of an output block from a pixel on are stored.
-    fn target(&self, block: usize, Place { image, row, column }: Place) -> Target<E> {
-        let at = |views: &[View]| {
-            let (view, block) = block_in(views, block);
-            // SAFETY: the view lies in the arena.
-            unsafe { self.memory.at(view.at(image, block, row, column), PANEL) }
-        };
-        let mut target = Target::NONE;
-        if let Some(value) = &self.stores.value {
-            target.value = at(value.to);
-        }
-        if let Some(sum) = &self.stores.sum {
-            target.addend = at(sum.addend);
-            target.sum = at(sum.to);
-        }
-        target
-    }
-}
-
-/// Rows and columns of the maps that results of a size go through.
-fn flat_size(stores: &Stores<'_>, [rows, columns]: [usize; 2]) -> [usize; 2] {
-    let addends = stores.sum.iter().flat_map(|sum| sum.addend);
-    match stores.maps().chain(addends).all(|view| view.halo() == 0) {
-        true => [1, rows * columns],
-        false => [rows, columns],
     }
 }
 

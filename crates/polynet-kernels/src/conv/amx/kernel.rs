@@ -3,16 +3,16 @@
 //! It is written in the processor's instructions, which no compiler reorders, and once more with [tiles in plain
 //! Rust](Tile), which take the same steps in the same order.
 
-use crate::amx::{Extent, Registers, TILE_ROWS, Tile};
+use crate::amx::{Extent, Factors, Registers, TILE_ROWS, Tile};
 use crate::element::PerElement;
-use crate::layout::Pixel;
+use crate::layout::BLOCK;
 use crate::simd::Isa;
 
 /// Bytes of a tile's row.
-const ROW_BYTES: usize = 64;
+pub(super) const ROW_BYTES: usize = 64;
 
 /// Bytes from a pixel's sums to the next one's.
-pub(super) const SUM_BYTES: usize = size_of::<f32>() * Pixel::TwoBlocks.channels();
+pub(super) const SUM_BYTES: usize = size_of::<f32>() * 2 * BLOCK;
 
 /// Bytes of a step's weights for 16 output channels.
 const HALF_BYTES: usize = TILE_ROWS * ROW_BYTES;
@@ -36,11 +36,11 @@ pub(super) struct Call {
     pub(super) row_bytes: usize,
     /// The panel's weights.
     pub(super) weights: *const u8,
-    /// What the sums begin with, 32 numbers a pixel.
+    /// What the sums begin with, 32 numbers a pixel; `f32`, or whole ones of bytes, of as many bits.
     pub(super) start: *const f32,
     /// Bytes between those of neighbouring pixels: 0 for a bias, which all have in common.
     pub(super) start_bytes: usize,
-    /// `[32 pixels][32 channels]`.
+    /// `[32 pixels][32 channels]`, as `start`.
     pub(super) sums: *mut f32,
     /// Memory to ask for on the way: its first line.
     pub(super) ahead: *const u8,
@@ -93,8 +93,19 @@ impl Products {
     }
 }
 
+impl Products {
+    /// Those of bytes.
+    pub(super) fn of_bytes(self) -> Kernels {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => bytes::KERNELS,
+            Self::Plain => plain_kernels::<true>(),
+        }
+    }
+}
+
 impl PerElement for Products {
-    /// Tiles multiply bf16 alone.
+    /// Of the elements, tiles multiply bf16 alone.
     type Of<E: 'static> = Option<Kernels>;
 
     fn of_f32(self) -> Option<Kernels> {
@@ -104,19 +115,27 @@ impl PerElement for Products {
     fn of_bf16(self) -> Option<Kernels> {
         Some(match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Amx => [[amx_1x1, amx_1x2], [amx_2x1, amx_2x2]],
-            Self::Plain => [
-                [plain::<1, 1>, plain::<1, 2>],
-                [plain::<2, 1>, plain::<2, 2>],
-            ],
+            Self::Amx => bf16::KERNELS,
+            Self::Plain => plain_kernels::<false>(),
         })
     }
 }
 
+const fn plain_kernels<const OF_BYTES: bool>() -> Kernels {
+    [
+        [plain::<OF_BYTES, 1, 1>, plain::<OF_BYTES, 1, 2>],
+        [plain::<OF_BYTES, 2, 1>, plain::<OF_BYTES, 2, 2>],
+    ]
+}
+
 /// # Safety
 /// As [`Kernel`].
-unsafe fn plain<const TILES: usize, const HALVES: usize>(call: &Call) {
+unsafe fn plain<const OF_BYTES: bool, const TILES: usize, const HALVES: usize>(call: &Call) {
     let whole = [TILE_ROWS, ROW_BYTES];
+    let factors = match OF_BYTES {
+        true => Factors::Bytes,
+        false => Factors::Bf16,
+    };
     // SAFETY: by the contract.
     unsafe {
         for tile in 0..TILES {
@@ -130,7 +149,7 @@ unsafe fn plain<const TILES: usize, const HALVES: usize>(call: &Call) {
                     let weights = call.weights.byte_add(step.weights + half * HALF_BYTES);
                     let inputs = Tile::read(step.tiles[tile], call.row_bytes as isize, whole);
                     let weights = Tile::read(weights, ROW_BYTES as isize, whole);
-                    sums.add_products(&inputs, &weights, Extent::WHOLE);
+                    sums.add_products(factors, [&inputs, &weights], Extent::WHOLE);
                 }
                 let to = call
                     .sums
@@ -141,11 +160,12 @@ unsafe fn plain<const TILES: usize, const HALVES: usize>(call: &Call) {
     }
 }
 
-/// The processor's microkernel for some tiles of pixels and halves of a panel: lines that load the sums, those of a
-/// step, and lines that store the sums. Sums are in tiles 0 to 3, inputs in 4 and 5, weights in 6 and 7.
+/// The processor's microkernel for some tiles of pixels and halves of a panel, by the instruction of a product: lines
+/// that load the sums, those that load a step, its products, and lines that store the sums. Sums are in tiles 0 to 3, inputs in 4 and 5, weights in 6 and 7.
 #[cfg(target_arch = "x86_64")]
 macro_rules! amx_kernel {
-    ($name:ident, load: [$($load:literal),*], step: [$($step:literal),*], store: [$($store:literal),*]) => {
+    ($name:ident, $instruction:literal, load: [$($load:literal),*], step: [$($step:literal),*],
+        products: [$($product:literal),*], store: [$($store:literal),*]) => {
         /// # Safety
         /// As [`Kernel`].
         unsafe fn $name(call: &Call) {
@@ -182,6 +202,7 @@ macro_rules! amx_kernel {
                     "mov {w}, [{step} + 16]",
                     "add {w}, {weights}",
                     $($step,)*
+                    $(concat!($instruction, $product),)*
                     "add {step}, 24",
                     "dec {left}",
                     "jnz 2b",
@@ -225,72 +246,82 @@ macro_rules! amx_kernel {
     };
 }
 
+/// The processor's microkernels, by the instruction of a product.
 #[cfg(target_arch = "x86_64")]
-amx_kernel!(
-    amx_2x2,
-    load: [
-        "tileloadd tmm0, [{a} + {row}]",
-        "tileloadd tmm1, [{a} + {row} + 64]",
-        "tileloadd tmm2, [{b} + {row}]",
-        "tileloadd tmm3, [{b} + {row} + 64]"
-    ],
-    step: [
-        "tileloadd tmm4, [{a} + {row}]",
-        "tileloadd tmm6, [{w} + {line}]",
-        "tileloadd tmm5, [{b} + {row}]",
-        "tileloadd tmm7, [{w} + {line} + 1024]",
-        "tdpbf16ps tmm0, tmm4, tmm6",
-        "tdpbf16ps tmm2, tmm5, tmm6",
-        "tdpbf16ps tmm1, tmm4, tmm7",
-        "tdpbf16ps tmm3, tmm5, tmm7"
-    ],
-    store: [
-        "tilestored [{a} + {row}], tmm0",
-        "tilestored [{a} + {row} + 64], tmm1",
-        "tilestored [{a} + {row} + 2048], tmm2",
-        "tilestored [{a} + {row} + 2112], tmm3"
-    ]
-);
+macro_rules! amx_kernels {
+    ($module:ident, $instruction:literal) => {
+        mod $module {
+            use super::*;
+
+            pub(super) const KERNELS: Kernels = [[amx_1x1, amx_1x2], [amx_2x1, amx_2x2]];
+
+            amx_kernel!(
+                amx_2x2, $instruction,
+                load: [
+                    "tileloadd tmm0, [{a} + {row}]",
+                    "tileloadd tmm1, [{a} + {row} + 64]",
+                    "tileloadd tmm2, [{b} + {row}]",
+                    "tileloadd tmm3, [{b} + {row} + 64]"
+                ],
+                step: [
+                    "tileloadd tmm4, [{a} + {row}]",
+                    "tileloadd tmm6, [{w} + {line}]",
+                    "tileloadd tmm5, [{b} + {row}]",
+                    "tileloadd tmm7, [{w} + {line} + 1024]"
+                ],
+                products: [
+                    " tmm0, tmm4, tmm6",
+                    " tmm2, tmm5, tmm6",
+                    " tmm1, tmm4, tmm7",
+                    " tmm3, tmm5, tmm7"
+                ],
+                store: [
+                    "tilestored [{a} + {row}], tmm0",
+                    "tilestored [{a} + {row} + 64], tmm1",
+                    "tilestored [{a} + {row} + 2048], tmm2",
+                    "tilestored [{a} + {row} + 2112], tmm3"
+                ]
+            );
+            amx_kernel!(
+                amx_2x1, $instruction,
+                load: ["tileloadd tmm0, [{a} + {row}]", "tileloadd tmm2, [{b} + {row}]"],
+                step: [
+                    "tileloadd tmm4, [{a} + {row}]",
+                    "tileloadd tmm6, [{w} + {line}]",
+                    "tileloadd tmm5, [{b} + {row}]"
+                ],
+                products: [" tmm0, tmm4, tmm6", " tmm2, tmm5, tmm6"],
+                store: [
+                    "tilestored [{a} + {row}], tmm0",
+                    "tilestored [{a} + {row} + 2048], tmm2"
+                ]
+            );
+            amx_kernel!(
+                amx_1x2, $instruction,
+                load: ["tileloadd tmm0, [{a} + {row}]", "tileloadd tmm1, [{a} + {row} + 64]"],
+                step: [
+                    "tileloadd tmm4, [{a} + {row}]",
+                    "tileloadd tmm6, [{w} + {line}]",
+                    "tileloadd tmm7, [{w} + {line} + 1024]"
+                ],
+                products: [" tmm0, tmm4, tmm6", " tmm1, tmm4, tmm7"],
+                store: [
+                    "tilestored [{a} + {row}], tmm0",
+                    "tilestored [{a} + {row} + 64], tmm1"
+                ]
+            );
+            amx_kernel!(
+                amx_1x1, $instruction,
+                load: ["tileloadd tmm0, [{a} + {row}]"],
+                step: ["tileloadd tmm4, [{a} + {row}]", "tileloadd tmm6, [{w} + {line}]"],
+                products: [" tmm0, tmm4, tmm6"],
+                store: ["tilestored [{a} + {row}], tmm0"]
+            );
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
-amx_kernel!(
-    amx_2x1,
-    load: ["tileloadd tmm0, [{a} + {row}]", "tileloadd tmm2, [{b} + {row}]"],
-    step: [
-        "tileloadd tmm4, [{a} + {row}]",
-        "tileloadd tmm6, [{w} + {line}]",
-        "tileloadd tmm5, [{b} + {row}]",
-        "tdpbf16ps tmm0, tmm4, tmm6",
-        "tdpbf16ps tmm2, tmm5, tmm6"
-    ],
-    store: [
-        "tilestored [{a} + {row}], tmm0",
-        "tilestored [{a} + {row} + 2048], tmm2"
-    ]
-);
+amx_kernels!(bf16, "tdpbf16ps");
 #[cfg(target_arch = "x86_64")]
-amx_kernel!(
-    amx_1x2,
-    load: ["tileloadd tmm0, [{a} + {row}]", "tileloadd tmm1, [{a} + {row} + 64]"],
-    step: [
-        "tileloadd tmm4, [{a} + {row}]",
-        "tileloadd tmm6, [{w} + {line}]",
-        "tileloadd tmm7, [{w} + {line} + 1024]",
-        "tdpbf16ps tmm0, tmm4, tmm6",
-        "tdpbf16ps tmm1, tmm4, tmm7"
-    ],
-    store: [
-        "tilestored [{a} + {row}], tmm0",
-        "tilestored [{a} + {row} + 64], tmm1"
-    ]
-);
-#[cfg(target_arch = "x86_64")]
-amx_kernel!(
-    amx_1x1,
-    load: ["tileloadd tmm0, [{a} + {row}]"],
-    step: [
-        "tileloadd tmm4, [{a} + {row}]",
-        "tileloadd tmm6, [{w} + {line}]",
-        "tdpbf16ps tmm0, tmm4, tmm6"
-    ],
-    store: ["tilestored [{a} + {row}], tmm0"]
-);
+amx_kernels!(bytes, "tdpbusd");

@@ -30,7 +30,7 @@ fn case(
 }
 
 /// Those of other convolutions, and what tiles make a difference for.
-fn all_cases() -> Vec<Case> {
+pub(super) fn all_cases() -> Vec<Case> {
     let square = |stride| Window {
         kernel: [3, 3],
         stride: [stride; 2],
@@ -137,7 +137,7 @@ fn pack(products: (Products, Isa), case: &Case) -> AmxConv<bf16> {
     AmxConv::pack_for(products, case.window, segments, &weights, &bias)
 }
 
-fn name(case: &Case) -> String {
+pub(super) fn name(case: &Case) -> String {
     let Case {
         window,
         inputs,

@@ -1,9 +1,9 @@
 //! What becomes of a quantized convolution's result, and the checks of the maps that it is written to.
 
-use super::tile::{Epilogue, Target};
-use crate::conv::stores::check_views;
+use super::end::{Epilogue, Target};
+use crate::conv::stores::{check_views, check_views_of};
 use crate::element::Element;
-use crate::layout::{Arena, BLOCK, Shared, View};
+use crate::layout::{Arena, BLOCK, Pixel, Shared, View, blocks_of};
 
 /// A map of bytes, rounded from numbers.
 #[derive(Clone, Copy, Debug)]
@@ -51,26 +51,27 @@ impl<'a> QuantizedStores<'a> {
     }
 
     /// The maps of bytes that are written.
-    pub(super) fn bytes(&self) -> impl Iterator<Item = &'a View> {
+    pub(in crate::conv) fn bytes(&self) -> impl Iterator<Item = &'a View> {
         let bytes = self.values().filter_map(|value| value.bytes);
         bytes.flat_map(|rounded| rounded.to)
     }
 
     /// The maps of floating-point numbers that are written.
-    pub(super) fn floats(&self) -> impl Iterator<Item = &'a View> {
+    pub(in crate::conv) fn floats(&self) -> impl Iterator<Item = &'a View> {
         self.values().filter_map(|value| value.floats).flatten()
     }
 
     /// All maps that are written, and the addend.
-    pub(super) fn all(&self) -> impl Iterator<Item = &'a View> {
+    pub(in crate::conv) fn all(&self) -> impl Iterator<Item = &'a View> {
         let addend = self.sum.into_iter().flat_map(|sum| sum.addend);
         self.bytes().chain(self.floats()).chain(addend)
     }
 
     /// Checks that tasks may write side by side: no map that is written shares an element with another,
-    /// but a sum may replace its addend.
-    pub(super) fn check<E: Element>(
+    /// but a sum may replace its addend. Maps of bytes have pixels of a kind, the others single blocks.
+    pub(in crate::conv) fn check<E: Element>(
         &self,
+        pixel: Pixel,
         (bytes, floats): (&Arena<u8>, &Arena<E>),
         inputs: &[View],
         (outputs, size): (&[usize], [usize; 2]),
@@ -83,7 +84,7 @@ impl<'a> QuantizedStores<'a> {
         assert!(self.all().all(fits), "results of {size:?}");
         for value in self.values() {
             if let Some(rounded) = value.bytes {
-                check_views(bytes, rounded.to, outputs);
+                check_views_of(pixel, bytes, rounded.to, outputs);
                 assert_eq!(
                     rounded.steps.len(),
                     rounded.to.len(),
@@ -118,24 +119,19 @@ impl<'a> QuantizedStores<'a> {
         apart(&self.floats().collect::<Vec<_>>(), &addend);
     }
 
-    /// Where the pixels of an output block from a place on are stored.
-    pub(super) fn target<E: Element>(
+    /// Where the pixels of a block of an output segment from a place on are stored.
+    pub(in crate::conv) fn target<E: Element>(
         &self,
         (bytes, floats): (Shared<'_, u8>, Shared<'_, E>),
-        block: usize,
-        place: [usize; 3],
+        [segment, block]: [usize; 2],
+        [image, row, column]: [usize; 3],
     ) -> Target {
-        let at = |views: &[View]| element(views, block, place);
+        let at = |views: &[View]| views[segment].at(image, block, row, column);
         // SAFETY: the views lie in their arenas.
-        let float = |views: &[View]| unsafe { floats.at(at(views).1, BLOCK).cast::<()>() };
-        let byte = |rounded: Rounded<'_>| {
-            let (view, element) = at(rounded.to);
-            // SAFETY: as above.
-            (
-                unsafe { bytes.at(element, BLOCK) },
-                1.0 / rounded.steps[view],
-            )
-        };
+        let float = |views: &[View]| unsafe { floats.at(at(views), BLOCK).cast::<()>() };
+        // SAFETY: as above.
+        let bytes = |views: &[View]| unsafe { bytes.at(at(views), BLOCK) };
+        let byte = |rounded: Rounded<'_>| (bytes(rounded.to), 1.0 / rounded.steps[segment]);
         let mut target = Target::NONE;
         if let Some(value) = self.value {
             target.value = value.floats.map_or(target.value, float);
@@ -153,7 +149,7 @@ impl<'a> QuantizedStores<'a> {
         target
     }
 
-    pub(super) fn epilogue(&self) -> Epilogue {
+    pub(in crate::conv) fn epilogue(&self) -> Epilogue {
         let sum = self.sum.map(|sum| sum.to);
         Epilogue {
             scale: self.sum.map_or(0.0, |sum| sum.scale),
@@ -162,13 +158,14 @@ impl<'a> QuantizedStores<'a> {
     }
 }
 
-/// The view that holds an output block, of those that hold all of them, and the element of a pixel.
-fn element(views: &[View], mut block: usize, [image, row, column]: [usize; 3]) -> (usize, usize) {
-    for (index, view) in views.iter().enumerate() {
-        if block < view.blocks() {
-            return (index, view.at(image, block, row, column));
+/// The segment of an output block of all segments', and which of its blocks it is.
+pub(super) fn block_of(segments: &[usize], mut block: usize) -> [usize; 2] {
+    for (segment, &channels) in segments.iter().enumerate() {
+        let blocks = blocks_of(channels);
+        if block < blocks {
+            return [segment, block];
         }
-        block -= view.blocks();
+        block -= blocks;
     }
-    unreachable!("the views hold every output block")
+    unreachable!("the segments hold every output block")
 }

@@ -4,7 +4,11 @@ use crate::conv::tests::{Case, cases, noise, place, read, write};
 use crate::simd::ByteProducts;
 
 /// Whole numbers that look random.
-fn whole<T: TryFrom<i64>>(seed: usize, count: usize, [from, to]: [i64; 2]) -> Vec<T> {
+pub(in crate::conv) fn whole<T: TryFrom<i64>>(
+    seed: usize,
+    count: usize,
+    [from, to]: [i64; 2],
+) -> Vec<T> {
     let width = (to - from + 1) as f32;
     let number = |x: f32| from + ((x + 1.0) / 2.0 * width) as i64;
     let numbers = noise(seed, count).into_iter().map(number);
@@ -27,7 +31,7 @@ fn ways() -> Vec<ByteProducts> {
 }
 
 /// Writes bytes `[images, channels, height, width]` into a map of bytes.
-fn write_bytes(arena: &mut Arena<u8>, views: &[View], values: &[u8]) {
+pub(in crate::conv) fn write_bytes(arena: &mut Arena<u8>, views: &[View], values: &[u8]) {
     let floats: Vec<f32> = values.iter().map(|&value| f32::from(value)).collect();
     let end = views.iter().map(View::end).max().unwrap();
     let mut wide = Arena::<f32>::new(end);
@@ -39,7 +43,7 @@ fn write_bytes(arena: &mut Arena<u8>, views: &[View], values: &[u8]) {
     }
 }
 
-fn read_bytes(arena: &Arena<u8>, views: &[View]) -> Vec<f32> {
+pub(in crate::conv) fn read_bytes(arena: &Arena<u8>, views: &[View]) -> Vec<f32> {
     let mut wide = Arena::<f32>::new(arena.len());
     for (to, from) in wide.as_mut_slice().iter_mut().zip(arena.as_slice()) {
         *to = f32::from(*from);

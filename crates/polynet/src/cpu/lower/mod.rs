@@ -6,7 +6,8 @@
 //! - [`prediction()`] folds batch norm into the convolutions, makes 1×1 convolutions of one map one, and lets
 //!   convolutions add their results to sums as they store them;
 //! - [`tiled_prediction()`] lets feature maps lie as tiles of bf16 are read;
-//! - [`quantized()`] does the same but for sums of convolutions, and lets convolutions read maps of bytes;
+//! - [`quantized()`] does the same but for sums of convolutions, and lets convolutions read maps of bytes, which
+//!   [`tiled()`] lets lie as tiles are read;
 //! - [`training()`] keeps one map a convolution, its result, and makes the normalized one again when the
 //!   backward pass needs it.
 
@@ -23,7 +24,7 @@ use crate::arch::graph::{Graph, Pool, PoolWindow};
 use polynet_kernels::{conv, pool};
 
 pub(super) use prediction::{Prediction, prediction, tiled_prediction};
-pub(super) use quantized::{StepsDiffer, quantized};
+pub(super) use quantized::{StepsDiffer, quantized, tiled};
 #[cfg(feature = "train")]
 pub(super) use quantized::{candidates, parts, unrounded};
 #[cfg(feature = "train")]

@@ -40,6 +40,12 @@ pub(in crate::cpu) fn quantized(
     Ok(lowered.with_results())
 }
 
+/// Lets such a prediction's maps of bytes lie as tiles are read.
+pub(in crate::cpu) fn tiled(mut lowered: Prediction) -> Prediction {
+    lowered.program.widen_bytes();
+    lowered
+}
+
 /// The same steps with nothing rounded yet, in `f32`.
 pub(in crate::cpu) fn unrounded(graph: &Graph) -> Prediction {
     steps(graph, Terms::Apart, Transforms::of(Precision::F32))
