@@ -219,9 +219,13 @@ impl Case {
         }
     }
 
-    /// How far a step in bf16 lies from the oracle's, and how far the oracle's own lies whose tensors and
-    /// images are rounded to bf16: what no computation in bf16 can be expected to be below.
-    pub fn distances_in_bf16(&self, request: &Request, found: &Found) -> [Distance; 2] {
+    /// How far each of some steps in bf16 lies from the oracle's, and how far the oracle's own lies whose
+    /// tensors and images are rounded to bf16: what no computation in bf16 can be expected to be below.
+    pub fn distances_in_bf16(
+        &self,
+        request: &Request,
+        found: &[Found],
+    ) -> (Vec<Distance>, Distance) {
         let asked = self.asked(request);
         let images: Vec<f64> = self.images.iter().copied().map(f64::from).collect();
         let pass = Pass::new(&self.graph, &self.tensors, &images, &asked);
@@ -236,12 +240,15 @@ impl Case {
             logits: deviation(&logits, found) / largest(&logits),
             gradient: relative(&exact.tensors, tensors),
         };
-        let gradients = found.tensors.iter().map(|g| g.as_deref().map(wide));
-        let gradients: Vec<Option<Vec<f64>>> = gradients.collect();
-        [
-            distance(found.loss, &wide(&found.logits), &gradients),
+        let found = found.iter().map(|found| {
+            let gradients = found.tensors.iter().map(|g| g.as_deref().map(wide));
+            let gradients: Vec<Option<Vec<f64>>> = gradients.collect();
+            distance(found.loss, &wide(&found.logits), &gradients)
+        });
+        (
+            found.collect(),
             distance(of_rounded.loss, &rounded.logits(), &of_rounded.tensors),
-        ]
+        )
     }
 }
 
