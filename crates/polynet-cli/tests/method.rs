@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic, its helpers too
 
+use polynet::ModelFolder;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -244,9 +245,35 @@ fn overfitting_switches_paths_on_and_is_remembered() {
 }
 
 #[test]
+fn first_filters_whiten_where_the_recipe_asks_for_it() {
+    let (_folder, drawn, whitened) = folders();
+    let hardly = "schedule={kind=\"constant\", learning_rate=1e-9}";
+    let filters = |run: &Path, overrides: &[&str]| {
+        train(
+            run,
+            &[&["training.duration=1 steps", hardly], overrides].concat(),
+        );
+        let model = ModelFolder::open(&run.join("model")).unwrap();
+        model.params[0].to_vec()
+    };
+    let drawn = filters(&drawn, &[]);
+    let whitened = filters(&whitened, &["model.first_filters=whitening"]);
+    // Eight filters of 27 numbers: four components, and their negatives.
+    assert_eq!((drawn.len(), whitened.len()), (8 * 27, 8 * 27));
+    let are_opposite = |filters: &[f32]| {
+        let (components, negatives) = filters.split_at(4 * 27);
+        let mut pairs = components.iter().zip(negatives);
+        pairs.all(|(a, b)| (a + b).abs() < 1e-5)
+    };
+    assert!(are_opposite(&whitened) && !are_opposite(&drawn));
+    // Photographs vary most in brightness: the first component is of one sign.
+    assert!(whitened[..27].iter().all(|&weight| weight > 0.0));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let table: [(&[&str], &str); 2] = [
+    let table: [(&[&str], &str); 3] = [
         (
             &[
                 "stochastic_paths.when=always",
@@ -257,6 +284,13 @@ fn what_makes_no_sense_is_refused() {
         (
             &["training.accumulate=3"],
             "a number of parts that divides training.batch_size",
+        ),
+        (
+            &[
+                "model.first_filters=whitening",
+                "model.init=crates/polynet/pretrained",
+            ],
+            "no such key where the weights are those of model.init",
         ),
     ];
     for (overrides, expected) in table {
