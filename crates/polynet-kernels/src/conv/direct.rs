@@ -4,9 +4,9 @@ use super::ahead::NextWeights;
 use super::job::Job;
 use super::layer::{Grid, Layer};
 use super::pack::{Filters, check_weights, packed_elements};
-use super::stores::{Stores, check_stores, check_views};
+use super::stores::{Stores, check_inputs_of, check_stores};
 use crate::element::Element;
-use crate::layout::{Arena, View};
+use crate::layout::{Arena, Pixel, View};
 use crate::simd::Isa;
 use crate::window::Window;
 
@@ -130,12 +130,7 @@ impl<E: Element> Conv<E> {
             segments: [in_segments, out_segments],
             ..
         } = &self.layer;
-        let first = *inputs.first().expect("a convolution has an input");
-        check_views(arena, inputs, in_segments);
-        let alike = |view: &View| {
-            view.halo == first.halo && view.size() == first.size() && view.images == first.images
-        };
-        assert!(inputs.iter().all(alike), "inputs of one size and halo");
+        let first = check_inputs_of(Pixel::Block, arena, inputs, in_segments);
         let result = stores.maps().next().expect("a result is stored");
         let size = result.size();
         let padding = window.padding.map(|padding| padding as isize);

@@ -18,6 +18,7 @@ use super::ahead::NextWeights;
 use super::division::{Division, Run, TASK_MACS, panels_in_group};
 use super::pack::{Panel, block_channels, pack_bias};
 use super::places::{Reach, Source, Tap};
+use super::stores::check_inputs_of;
 use crate::element::Element;
 use crate::layout::{Arena, BLOCK, Pixel, Shared, View, blocks_of, clear_halo};
 use crate::simd::{BYTES_DEPTH, ByteProducts, Isa};
@@ -187,12 +188,7 @@ impl QuantizedConv {
 
     /// Rows and columns of the result.
     fn check_inputs(&self, arena: &Arena<u8>, inputs: &[View]) -> [usize; 2] {
-        let first = *inputs.first().expect("a convolution has an input");
-        super::stores::check_views(arena, inputs, &self.segments[0]);
-        let alike = |view: &View| {
-            view.halo == first.halo && view.size() == first.size() && view.images == first.images
-        };
-        assert!(inputs.iter().all(alike), "inputs of one size and halo");
+        let first = check_inputs_of(Pixel::Block, arena, inputs, &self.segments[0]);
         assert!(
             first.halo >= self.window.padding[1],
             "a halo of the padding"

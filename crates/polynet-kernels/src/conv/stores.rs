@@ -118,6 +118,23 @@ pub(super) fn check_stores_of<E: Number>(
     }
 }
 
+/// Checks the maps that a convolution reads as one, with pixels of a kind and channels in the given segments, and gives
+/// the first: all have its size, halo and images.
+pub(super) fn check_inputs_of<E: Number>(
+    pixel: Pixel,
+    arena: &Arena<E>,
+    inputs: &[View],
+    segments: &[usize],
+) -> View {
+    let first = *inputs.first().expect("a convolution has an input");
+    check_views_of(pixel, arena, inputs, segments);
+    let alike = |view: &View| {
+        view.halo == first.halo && view.size() == first.size() && view.images == first.images
+    };
+    assert!(inputs.iter().all(alike), "inputs of one size and halo");
+    first
+}
+
 /// Checks that maps of single blocks lie in the arena and have the channels of segments.
 pub(super) fn check_views<E: Number>(arena: &Arena<E>, views: &[View], segments: &[usize]) {
     check_views_of(Pixel::Block, arena, views, segments);

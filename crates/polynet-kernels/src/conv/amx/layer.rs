@@ -3,7 +3,7 @@
 use super::kernel::{Kernels, Products, ROW_BYTES};
 use super::pack::{Packed, STEP_BYTES};
 use crate::conv::ahead::NextWeights;
-use crate::conv::stores::check_views_of;
+use crate::conv::stores::check_inputs_of;
 use crate::element::Number;
 use crate::layout::{Arena, BLOCK, Pixel, View};
 use crate::simd::Isa;
@@ -66,19 +66,11 @@ impl<W: Number> Layer<W> {
     /// what is reached beyond the map.
     pub(super) fn check_inputs<E: Number>(&self, arena: &Arena<E>, inputs: &[View]) -> [usize; 2] {
         let window = &self.window;
-        let first = *inputs.first().expect("a convolution has an input");
-        check_views_of(self.input_pixel(inputs), arena, inputs, &self.segments[0]);
-        let alike = |view: &View| {
-            view.halo == first.halo && view.size() == first.size() && view.images == first.images
-        };
-        assert!(inputs.iter().all(alike), "inputs of one size and halo");
-        let size = window.output_size(first.size());
-        // The columns that the taps of the first and of the last output reach beyond the map.
-        let right = (size[1].max(1) - 1) * window.stride[1] + window.kernel[1];
-        let beyond = right.saturating_sub(window.padding[1] + first.width);
-        let halo = beyond.max(window.padding[1]);
+        let first = check_inputs_of(self.input_pixel(inputs), arena, inputs, &self.segments[0]);
+        // No output's taps reach further beyond the map than the padding.
+        let halo = window.padding[1];
         assert!(first.halo >= halo, "a halo of at least {halo} columns");
-        size
+        window.output_size(first.size())
     }
 
     /// Blocks with channels of a panel.
