@@ -26,23 +26,35 @@ pub enum Pixel {
 }
 
 impl Pixel {
+    /// How often a block is doubled. Places are found for every row of a map, so that nothing is divided by a number
+    /// that the compiler does not know.
+    const fn doublings(self) -> u32 {
+        match self {
+            Self::Block => 0,
+            Self::TwoBlocks => 1,
+            Self::FourBlocks => 2,
+        }
+    }
+
     /// Channels side by side.
     pub const fn channels(self) -> usize {
-        match self {
-            Self::Block => BLOCK,
-            Self::TwoBlocks => 2 * BLOCK,
-            Self::FourBlocks => 4 * BLOCK,
-        }
+        BLOCK << self.doublings()
     }
 
     /// Blocks side by side.
     pub(crate) const fn blocks(self) -> usize {
-        self.channels() / BLOCK
+        1 << self.doublings()
+    }
+
+    /// The pixel that holds a block, of all of a place, and which of its blocks it is.
+    const fn of_block(self, block: usize) -> [usize; 2] {
+        [block >> self.doublings(), block & (self.blocks() - 1)]
     }
 
     /// Blocks of a map of some channels: those that hold channels, and others up to the end of a pixel.
-    fn blocks_of(self, channels: usize) -> usize {
-        blocks_of(channels).next_multiple_of(self.blocks())
+    const fn blocks_of(self, channels: usize) -> usize {
+        let [pixels, rest] = self.of_block(channels.div_ceil(BLOCK));
+        (pixels + (rest > 0) as usize) << self.doublings()
     }
 }
 
@@ -197,13 +209,13 @@ impl View {
 
     /// Element of a pixel of a block.
     pub(crate) fn at(&self, image: usize, block: usize, row: usize, column: usize) -> usize {
-        let in_pixel = self.pixel_stride() / BLOCK;
+        let [plane, in_pixel] = self.pixel.of_block(block);
         self.offset
             + image * self.image_stride
-            + block / in_pixel * self.plane_stride()
+            + plane * self.plane_stride()
             + row * self.row_stride()
             + column * self.pixel_stride()
-            + block % in_pixel * BLOCK
+            + in_pixel * BLOCK
     }
 
     /// Whether two maps share an element.
