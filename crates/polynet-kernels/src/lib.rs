@@ -19,6 +19,7 @@
 //! | [`norm`] | batch norm |
 //! | [`pool`] | pools |
 //! | [`conv`] | convolutions, direct, transformed and of bytes, and their gradients |
+//! | [`matrix`] | dense matrices and their products |
 //! | [`resample`] | RGB pictures of another size |
 //! | [`plan`] | where maps lie in an arena |
 //! | [`memory`] | the allocator |
@@ -33,6 +34,7 @@ pub mod emulator;
 pub mod file;
 pub mod layout;
 pub mod map;
+pub mod matrix;
 pub mod memory;
 pub mod norm;
 pub mod peak;

@@ -132,20 +132,23 @@ thread_local! {
 
 /// Every place is summed in `f32` and rounded once, however many windows have it as their largest.
 ///
+/// The sums are taken out of their cell: what a closure given to it does would be compiled for the least
+/// of all processors.
+///
 /// # Safety
 /// As [`max_plane`](super::max_plane).
 #[inline(always)]
 unsafe fn spread_to_maxima<S: Simd, E: Element>(plane: &MaxPlane<E>) {
     let [from, gradient, to] = plane.views;
-    SUMS.with_borrow_mut(|sums| {
-        sums.resize(to.height * to.width * BLOCK, 0.0);
+    let mut sums = SUMS.take();
+    sums.resize(to.height * to.width * BLOCK, 0.0);
+    let sum_of = sums.as_mut_ptr();
+    // SAFETY: by the contract; the sums are those of every place, and a window's pixels are inside the map.
+    unsafe {
         for y in 0..to.height {
             for at in (0..to.width * BLOCK).step_by(S::LANES) {
-                // SAFETY: by the contract; the sums are those of every place.
-                unsafe {
-                    let before = E::load::<S>(plane.target.add(y * to.row_stride() + at));
-                    S::store(sums.as_mut_ptr().add(y * to.width * BLOCK + at), before);
-                }
+                let before = E::load::<S>(plane.target.add(y * to.row_stride() + at));
+                S::store(sum_of.add(y * to.width * BLOCK + at), before);
             }
         }
         for row in 0..gradient.height {
@@ -153,48 +156,50 @@ unsafe fn spread_to_maxima<S: Simd, E: Element>(plane: &MaxPlane<E>) {
             for column in 0..gradient.width {
                 let columns = inside(column, 1, &plane.window, from.width);
                 let mut best = [f32::NEG_INFINITY; BLOCK];
-                let mut place = [0_usize; BLOCK];
+                let mut place = [0_u32; BLOCK];
                 for y in rows.clone() {
                     for x in columns.clone() {
-                        // SAFETY: by the contract; the pixel is inside the map.
-                        let pixel = unsafe {
-                            let pixel = plane.source.add(y * from.row_stride() + x * BLOCK);
-                            pixel.cast::<[E; BLOCK]>().read_unaligned()
-                        };
-                        let at = (y * to.width + x) * BLOCK;
-                        for (lane, value) in pixel.into_iter().enumerate() {
-                            let value = value.to_f32();
-                            if value > best[lane] {
-                                best[lane] = value;
-                                place[lane] = at;
-                            }
+                        let pixel = plane.source.add(y * from.row_stride() + x * BLOCK);
+                        let values = widened::<S, E>(pixel);
+                        let at = ((y * to.width + x) * BLOCK) as u32;
+                        for lane in 0..BLOCK {
+                            let is_larger = values[lane] > best[lane];
+                            best[lane] = if is_larger { values[lane] } else { best[lane] };
+                            place[lane] = if is_larger { at } else { place[lane] };
                         }
                     }
                 }
-                // SAFETY: as above, in the gradient.
-                let g = unsafe {
-                    let from = row * gradient.row_stride() + column * BLOCK;
-                    plane
-                        .gradient
-                        .add(from)
-                        .cast::<[E; BLOCK]>()
-                        .read_unaligned()
-                };
-                for (lane, place) in place.iter().enumerate() {
-                    sums[place + lane] += g[lane].to_f32();
+                let pixel = plane
+                    .gradient
+                    .add(row * gradient.row_stride() + column * BLOCK);
+                let g = widened::<S, E>(pixel);
+                for lane in 0..BLOCK {
+                    *sum_of.add(place[lane] as usize + lane) += g[lane];
                 }
             }
         }
         for y in 0..to.height {
             for at in (0..to.width * BLOCK).step_by(S::LANES) {
-                // SAFETY: by the contract; the sums are those of every place.
-                unsafe {
-                    let sum = S::load(sums.as_ptr().add(y * to.width * BLOCK + at));
-                    E::store::<S>(plane.target.add(y * to.row_stride() + at), sum);
-                }
+                let sum = S::load(sum_of.add(y * to.width * BLOCK + at));
+                E::store::<S>(plane.target.add(y * to.row_stride() + at), sum);
             }
         }
-    });
+    }
+    SUMS.set(sums);
+}
+
+/// A block of a pixel.
+///
+/// # Safety
+/// The processor has the instruction set and the pointer is valid for a block.
+#[inline(always)]
+unsafe fn widened<S: Simd, E: Element>(pixel: *const E) -> [f32; BLOCK] {
+    let mut values = [0.0; BLOCK];
+    for lane in (0..BLOCK).step_by(S::LANES) {
+        // SAFETY: by the contract.
+        unsafe { S::store(values.as_mut_ptr().add(lane), E::load::<S>(pixel.add(lane))) };
+    }
+    values
 }
 
 /// The gradient of [`average_pool_into`](super::average_pool_into)'s input, written to `to`, or added to what is there if `add`.
