@@ -1,6 +1,6 @@
 """Reference paths of optimizers, gradient clipping and averaged weights.
 
-PyTorch's own optimizers and `clip_grad_*`, timm's `RMSpropTF` (TensorFlow's convention: epsilon
+PyTorch's own optimizers (Muon among them, for matrices) and `clip_grad_*`, timm's `RMSpropTF` (TensorFlow's convention: epsilon
 inside the root, the running square starts at 1, the learning rate inside the momentum) and timm's
 `ModelEmaV2`, all in float64. A parameter of four elements starts at `start`; at each step it gets
 the gradient and the learning rate of the step, or no gradient (`null`), and its value after each
@@ -81,6 +81,32 @@ def path(make):
     return found
 
 
+def muon(shape, momentum, nesterov):
+    """A matrix on its way, with AdamW's learning rates; PyTorch's iteration, whose products it takes
+    in bfloat16, in float64."""
+    rows, columns = shape
+    weight = torch.nn.Parameter(torch.tensor(
+        [[math.cos(0.7 * r + 1.9 * c) for c in range(columns)] for r in range(rows)], dtype=torch.float64
+    ))
+    optimizer = torch.optim.Muon(
+        [weight], weight_decay=0.1, momentum=momentum, nesterov=nesterov, adjust_lr_fn="match_rms_adamw"
+    )
+    start, steps, found = weight.tolist(), [], []
+    # It changes its copy in place.
+    rounded, torch.Tensor.bfloat16 = torch.Tensor.bfloat16, torch.Tensor.clone
+    for step, rate in enumerate([0.04, 0.04, 0.01]):
+        gradient = [[float(f"{math.sin(1.1 * step + 2.3 * r * (c + 1) + c):.6f}") for c in range(columns)]
+                    for r in range(rows)]
+        steps.append({"rate": rate, "gradient": gradient})
+        optimizer.param_groups[0]["lr"] = rate
+        weight.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+        found.append([[float(f"{v:.9g}") for v in row] for row in weight.tolist()])
+    torch.Tensor.bfloat16 = rounded
+    return {"momentum": momentum, "nesterov": nesterov, "decay": 0.1,
+            "start": start, "steps": steps, "path": found}
+
+
 def clipping():
     tensors = [[3.0, -4.0, 0.5], [0.1], [-12.0, 0.0]]
 
@@ -128,6 +154,7 @@ def main():
         "gradients": gradients(),
         "rates": rates(),
         "cases": {name: dict(keys, path=path(make)) for name, (make, keys) in CASES.items()},
+        "muon": [muon((3, 5), 0.95, True), muon((6, 4), 0.9, False)],
         "clipping": clipping(),
         "average": average(),
     }

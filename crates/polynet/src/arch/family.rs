@@ -7,6 +7,8 @@
 //! - `imagenet`: the widths of the released PolyNet, for inputs of 299 or 331 pixels.
 //! - `small`: the same three stages and block shapes behind a light stem that halves the size
 //!   once, for inputs of 32 to 96 pixels; made narrow with the setting `width`.
+//! - `tiny`: the same behind two convolutions at the input's own size and a max pool, for inputs of about
+//!   32 pixels, where a stride so early costs accuracy.
 //! - `resnet`: pre-activation residual networks of bottleneck units (He et al. 2016), which the
 //!   paper compares with.
 //! - `resnet-v1`: post-activation residual networks of bottleneck units (He et al. 2015).
@@ -28,6 +30,8 @@ pub enum Family {
     Imagenet,
     /// The same blocks behind a light stem, for small images.
     Small,
+    /// The same blocks behind a stem that halves the size only after two convolutions, for tiny images.
+    Tiny,
     /// Pre-activation ResNets of bottleneck units.
     Resnet,
     /// Post-activation ResNets of bottleneck units.
@@ -40,9 +44,10 @@ pub enum Family {
 
 impl Family {
     /// Every family, in the order of the documentation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Imagenet,
         Self::Small,
+        Self::Tiny,
         Self::Resnet,
         Self::ResnetV1,
         Self::InceptionV4,
@@ -54,6 +59,7 @@ impl Family {
         match self {
             Self::Imagenet => "imagenet",
             Self::Small => "small",
+            Self::Tiny => "tiny",
             Self::Resnet => "resnet",
             Self::ResnetV1 => "resnet-v1",
             Self::InceptionV4 => "inception-v4",
@@ -79,7 +85,7 @@ impl Family {
     pub fn default_input_size(self) -> usize {
         match self {
             Self::Imagenet | Self::InceptionV4 | Self::InceptionResnetV2 => 299,
-            Self::Small => 32,
+            Self::Small | Self::Tiny => 32,
             Self::Resnet | Self::ResnetV1 => 224,
         }
     }
@@ -87,7 +93,7 @@ impl Family {
     /// Number of classes where a specification gives none.
     pub fn default_classes(self) -> usize {
         match self {
-            Self::Small => 10,
+            Self::Small | Self::Tiny => 10,
             _ => 1000,
         }
     }
@@ -96,7 +102,9 @@ impl Family {
     /// families, plain addition for ResNets, the public schedule for Inception-ResNet-v2.
     pub fn default_residual_scale(self) -> ResidualScale {
         match self {
-            Self::Imagenet | Self::Small | Self::InceptionV4 => ResidualScale::Constant(0.3),
+            Self::Imagenet | Self::Small | Self::Tiny | Self::InceptionV4 => {
+                ResidualScale::Constant(0.3)
+            }
             Self::Resnet | Self::ResnetV1 => ResidualScale::Constant(1.0),
             Self::InceptionResnetV2 => ResidualScale::Slim,
         }
@@ -138,6 +146,7 @@ impl Family {
         match self {
             Self::Imagenet => polynet::stem(width),
             Self::Small => polynet::light_stem(width),
+            Self::Tiny => polynet::full_size_stem(width),
             Self::Resnet => resnet::stem(width),
             Self::ResnetV1 => resnet::post_activation_stem(width),
             Self::InceptionV4 => inception_v4::stem(width),
@@ -151,7 +160,9 @@ impl Family {
         let [a, b] = match self {
             Self::Resnet => return Some(resnet::entry(stage, width, inner)),
             Self::ResnetV1 => return Some(resnet::post_activation_entry(stage, width, inner)),
-            Self::Imagenet | Self::Small => [polynet::reduction_a, polynet::reduction_b],
+            Self::Imagenet | Self::Small | Self::Tiny => {
+                [polynet::reduction_a, polynet::reduction_b]
+            }
             Self::InceptionV4 => [inception_v4::reduction_a, inception_v4::reduction_b],
             Self::InceptionResnetV2 => [
                 inception_resnet_v2::reduction_a,
@@ -171,7 +182,9 @@ impl Family {
         let [a, b, c] = match self {
             Self::Resnet => return resnet::block(stage, width, inner),
             Self::ResnetV1 => return resnet::post_activation_block(stage, width, inner),
-            Self::Imagenet | Self::Small => [polynet::block_a, polynet::block_b, polynet::block_c],
+            Self::Imagenet | Self::Small | Self::Tiny => {
+                [polynet::block_a, polynet::block_b, polynet::block_c]
+            }
             Self::InceptionV4 => [
                 inception_v4::block_a,
                 inception_v4::block_b,

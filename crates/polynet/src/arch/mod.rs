@@ -19,11 +19,11 @@
 //!
 //! | setting | value | default |
 //! |---|---|---|
-//! | `family` | `imagenet`, `small`, `resnet`, `resnet-v1`, `inception-v4`, `inception-resnet-v2` ([`Family`]) | `imagenet` |
+//! | `family` | `imagenet`, `small`, `tiny`, `resnet`, `resnet-v1`, `inception-v4`, `inception-resnet-v2` ([`Family`]) | `imagenet` |
 //! | `width` | multiplier of every channel count | 1 |
 //! | `block-width` | multiplier of the channels within blocks, between their ends | `width` |
-//! | `input` | pixels of the square input | 299; small 32, ResNets 224 |
-//! | `classes` | number of classes | 1000; small 10 |
+//! | `input` | pixels of the square input | 299; small and tiny 32, ResNets 224 |
+//! | `classes` | number of classes | 1000; small and tiny 10 |
 //! | `sharing` | `full` (paper's text), `release` (released model) ([`Sharing`]) | `full` |
 //! | `scale` | a number, `"0.3..0.225"`, `release` or `slim` ([`ResidualScale`]) | 0.3; ResNets 1, `inception-resnet-v2` `slim` |
 //! | `dropout` | probability before the classifier | 0.2; ResNets 0 |

@@ -166,6 +166,11 @@ fn small() -> Vec<Preset> {
             about("IR 3-6-3"),
             "family = small; width = 0.25; A: (I + F) x3; B: (I + F) x6; C: (I + F) x3",
         ),
+        Preset::new(
+            "tiny-polynet",
+            "the PolyNet in the box, for images of about 32 px",
+            "family = tiny; width = 0.25; block-width = 0.75; A: 2-way; B: 2-way; C: 2-way",
+        ),
     ]
 }
 

@@ -78,7 +78,7 @@ impl Naming {
     pub fn of(family: Family) -> &'static [Self] {
         match family {
             Family::Imagenet => &[Self::Polynet],
-            Family::Small => &[],
+            Family::Small | Family::Tiny => &[],
             Family::Resnet => &[Self::TimmResnetV2],
             Family::ResnetV1 => &[Self::TorchvisionResnet],
             Family::InceptionV4 => &[Self::InceptionV4],

@@ -9,6 +9,9 @@
 //! - SGD: `m ← μ·m + (1 − τ)·g` (`m = g` at first), `u = g + μ·m` (Nesterov) or `m`,
 //!   `w ← w − η·u`.
 //! - AdamW: moments with bias correction, `w ← w − η·(m̂ / (√v̂ + ε) + λ·w)`: decay is decoupled.
+//! - Muon: `m ← μ·m + g`, `u = g + μ·m` (Nesterov) or `m`, `w ← w − η·(0.2·√max(rows, columns)·O(u) + λ·w)`,
+//!   where `O` makes the singular values of a matrix about 1. A convolution's filters are the rows of a
+//!   matrix; AdamW moves what is none: batch norm, biases, and the first and the last layer.
 //!
 //! Weight decay spares batch norm and biases unless asked otherwise.
 //!
@@ -16,10 +19,11 @@
 //! no decay, and what the rule keeps for it stays too, as if the step had not been. AdamW's bias
 //! correction counts the updates of each parameter. PyTorch treats a gradient of `None` alike.
 
+mod muon;
 mod rule;
 
 use super::recipe::{DecayedParameters, OptimizerSection};
-use crate::arch::graph::TensorKind;
+use crate::arch::graph::{TensorKind, TensorSpec};
 use crate::params::{Params, TensorMap, TensorRef};
 use rule::{Parameter, Rule};
 
@@ -72,7 +76,9 @@ impl Optimizer {
         gradients: &[Option<Vec<f32>>],
         learning_rate: f64,
     ) {
-        let kinds: Vec<TensorKind> = params.specs().iter().map(|spec| spec.kind).collect();
+        let specs = params.specs();
+        let hidden: Vec<Option<[usize; 2]>> = hidden_matrices(specs).collect();
+        let kinds: Vec<TensorKind> = specs.iter().map(|spec| spec.kind).collect();
         let rules = gradients.iter().enumerate().map(|(index, gradient)| {
             self.updates[index] += u64::from(gradient.is_some());
             Rule {
@@ -80,6 +86,7 @@ impl Optimizer {
                 learning_rate: learning_rate * self.rates[index],
                 decay: self.section.weight_decay_of(kinds[index]),
                 updates: self.updates[index],
+                matrix: hidden[index],
             }
         });
         let rules: Vec<Rule> = rules.collect();
@@ -168,6 +175,16 @@ impl OptimizerSection {
         };
         if decays { self.weight_decay } else { 0.0 }
     }
+}
+
+/// Rows and columns of the filters of every convolution but the first, by tensor index.
+fn hidden_matrices(specs: &[TensorSpec]) -> impl Iterator<Item = Option<[usize; 2]>> {
+    let is_filters = |spec: &TensorSpec| spec.kind == TensorKind::ConvWeight;
+    let first = specs.iter().position(is_filters);
+    specs.iter().enumerate().map(move |(index, spec)| {
+        let rows = *spec.shape.first()?;
+        (is_filters(spec) && Some(index) != first).then(|| [rows, spec.num_elements() / rows])
+    })
 }
 
 fn slot_name(slot: usize, tensor: &str) -> String {
@@ -280,6 +297,108 @@ mod tests {
                     assert!(error < 2e-5, "{name}, step {step}: {found} {expected}");
                 }
             }
+        }
+    }
+
+    /// PyTorch's Muon with its iteration in f64, for a wide and a tall matrix.
+    #[test]
+    fn muon_agrees_with_that_of_pytorch() {
+        let fixture: Value = serde_json::from_str(include_str!("fixtures/optimizer.json")).unwrap();
+        for case in fixture["muon"].as_array().unwrap() {
+            let rows = |json: &Value| -> Vec<f32> {
+                json.as_array().unwrap().iter().flat_map(numbers).collect()
+            };
+            let start = rows(&case["start"]);
+            let count = case["start"].as_array().unwrap().len();
+            let shape = [count, start.len() / count];
+            let rule = |learning_rate, updates| Rule {
+                algorithm: OptimizerAlgorithm::Muon {
+                    momentum: case["momentum"].as_f64().unwrap(),
+                    nesterov: case["nesterov"].as_bool().unwrap(),
+                    beta1: 0.9,
+                    beta2: 0.999,
+                    epsilon: 1e-8,
+                },
+                learning_rate,
+                decay: case["decay"].as_f64().unwrap(),
+                updates,
+                matrix: Some(shape),
+            };
+            let mut weight = start;
+            let mut slots = [vec![0.0; weight.len()], Vec::new()];
+            let steps = case["steps"].as_array().unwrap().iter().enumerate();
+            for ((step, given), expected) in steps.zip(case["path"].as_array().unwrap()) {
+                let gradient = rows(&given["gradient"]);
+                rule::update(std::iter::once(Parameter {
+                    weight: &mut weight,
+                    gradient: &gradient,
+                    slots: &mut slots,
+                    rule: rule(given["rate"].as_f64().unwrap(), step as u64 + 1),
+                }));
+                for (found, expected) in weight.iter().zip(rows(expected)) {
+                    let error = (found - expected).abs();
+                    assert!(error < 2e-5, "{shape:?}, step {step}: {found} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn muon_moves_hidden_filters_and_adamw_the_rest() {
+        let params = params("small-ir-1-2-1; width = 0.0625");
+        let specs = params.specs();
+        let hidden: Vec<_> = hidden_matrices(specs).collect();
+        let filters = |index: &usize| specs[*index].kind == TensorKind::ConvWeight;
+        let all: Vec<usize> = (0..specs.len()).filter(filters).collect();
+        assert_eq!(hidden[all[0]], None, "the first layer");
+        for &index in &all[1..] {
+            let [out_channels, inputs @ ..] = &specs[index].shape[..] else {
+                panic!("no shape")
+            };
+            let expected = [*out_channels, inputs.iter().product()];
+            assert_eq!(hidden[index], Some(expected), "{}", specs[index].name);
+        }
+        assert_eq!(hidden.iter().flatten().count(), all.len() - 1);
+
+        // What it doesn't take moves as by AdamW, and keeps AdamW's two values.
+        let gradients = params.iter().map(|(spec, values)| {
+            let gradient = values.iter().map(|value| value * 0.1 + 0.01);
+            spec.kind.is_parameter().then(|| gradient.collect())
+        });
+        let gradients: Vec<Option<Vec<f32>>> = gradients.collect();
+        let (beta1, beta2, epsilon) = (0.9, 0.999, 1e-8);
+        let updated = |algorithm| {
+            let section = OptimizerSection {
+                algorithm,
+                weight_decay: 0.5,
+                weight_decay_on: DecayedParameters::Weights,
+            };
+            let mut params = params.clone();
+            let mut optimizer = Optimizer::new(section, &params);
+            optimizer.update(&mut params, &gradients, 0.1);
+            let kept = |slots: &[Vec<f32>; SLOTS]| slots.iter().filter(|s| !s.is_empty()).count();
+            let kept: Vec<usize> = optimizer.state.iter().map(kept).collect();
+            (params, kept)
+        };
+        let (muon, kept) = updated(OptimizerAlgorithm::Muon {
+            momentum: 0.95,
+            nesterov: true,
+            beta1,
+            beta2,
+            epsilon,
+        });
+        let (adamw, _) = updated(OptimizerAlgorithm::AdamW {
+            beta1,
+            beta2,
+            epsilon,
+        });
+        for (index, spec) in specs.iter().enumerate() {
+            let expected = match (hidden[index], spec.kind.is_parameter()) {
+                (Some(_), _) => (false, 1),
+                (None, is_parameter) => (true, 2 * usize::from(is_parameter)),
+            };
+            let found = (muon[index] == adamw[index], kept[index]);
+            assert_eq!(found, expected, "{}", spec.name);
         }
     }
 

@@ -241,7 +241,7 @@ fn validation(
 fn preprocessing(recipe: &Recipe, architecture: &Architecture) -> Preprocessing {
     let size = architecture.input_size;
     let mut preprocessing = match architecture.family {
-        Family::Small => Preprocessing::small(size),
+        Family::Small | Family::Tiny => Preprocessing::small(size),
         _ => Preprocessing::imagenet(size),
     };
     let section = &recipe.preprocessing;

@@ -1,4 +1,4 @@
-//! Stem, blocks and reductions of the released PolyNet, and the light stem for small images.
+//! Stem, blocks and reductions of the released PolyNet, and the stems for small images.
 
 use super::Width;
 use crate::arch::cell::{Cell, Padding};
@@ -40,6 +40,19 @@ pub(super) fn light_stem(w: Width) -> Cell {
             },
             Cell::strided_conv(reduced, 3, 2),
         ]),
+    ])
+}
+
+/// 3 → 384 channels, stride 2: two 3×3 convolutions at the input's size, then max pooling.
+pub(super) fn full_size_stem(w: Width) -> Cell {
+    Cell::chain([
+        Cell::conv(w.of(128), [3, 3]),
+        Cell::conv(stage_channels(0, w), [3, 3]),
+        Cell::MaxPool {
+            kernel_size: 3,
+            stride: 2,
+            padding: Padding::Same,
+        },
     ])
 }
 

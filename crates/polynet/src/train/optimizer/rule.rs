@@ -1,7 +1,7 @@
 //! The rules: one pass over memory for all tensors of an update.
 
 use super::super::recipe::{EpsilonPosition, MomentumForm, OptimizerAlgorithm};
-use super::SLOTS;
+use super::{SLOTS, muon};
 use rayon::prelude::*;
 
 /// Elements of a task.
@@ -25,6 +25,8 @@ pub(super) struct Rule {
     pub(super) decay: f64,
     /// Updates of the tensor, this one among them.
     pub(super) updates: u64,
+    /// Rows and columns of a hidden layer's weights; `None` for all other tensors.
+    pub(super) matrix: Option<[usize; 2]>,
 }
 
 impl Rule {
@@ -36,6 +38,10 @@ impl Rule {
             (OptimizerAlgorithm::Sgd { momentum, .. }, 0) => (momentum != 0.0, 0.0),
             (OptimizerAlgorithm::Sgd { .. }, _) => (false, 0.0),
             (OptimizerAlgorithm::AdamW { .. }, _) => (true, 0.0),
+            (OptimizerAlgorithm::Muon { momentum, .. }, 0) if self.matrix.is_some() => {
+                (momentum != 0.0, 0.0)
+            }
+            (OptimizerAlgorithm::Muon { .. }, _) => (self.matrix.is_none(), 0.0),
         };
         keeps.then_some(value as f32)
     }
@@ -51,8 +57,13 @@ struct Piece<'a> {
 
 /// Moves every parameter.
 pub(super) fn update<'a>(parameters: impl Iterator<Item = Parameter<'a>>) {
-    let pieces: Vec<Piece<'_>> = parameters.flat_map(pieces).collect();
-    pieces.into_par_iter().for_each(Piece::update);
+    let (matrices, others): (Vec<_>, Vec<_>) =
+        parameters.partition(|parameter| muon::Muon::of(&parameter.rule).is_some());
+    let pieces: Vec<Piece<'_>> = others.into_iter().flat_map(pieces).collect();
+    rayon::join(
+        || matrices.into_par_iter().for_each(muon::update),
+        || pieces.into_par_iter().for_each(Piece::update),
+    );
 }
 
 fn pieces(
@@ -133,6 +144,12 @@ impl Piece<'_> {
                 beta1,
                 beta2,
                 epsilon,
+            }
+            | OptimizerAlgorithm::Muon {
+                beta1,
+                beta2,
+                epsilon,
+                ..
             } => {
                 let count = self.rule.updates as f64;
                 let corrections =

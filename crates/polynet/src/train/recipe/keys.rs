@@ -177,7 +177,7 @@ section! {
     pub struct OptimizerSection {
         ..algorithm: OptimizerAlgorithm;
         /// Weight decay: added to the gradient (`rmsprop`, `sgd`) or, decoupled, taken from the weight
-        /// itself times the learning rate (`adamw`).
+        /// itself times the learning rate (`adamw`, `muon`).
         weight_decay: f64 = 0.0, AT_LEAST_ZERO;
         /// Which parameters decay.
         weight_decay_on: DecayedParameters = DecayedParameters::Weights;
@@ -225,6 +225,20 @@ kinds! {
             /// Decay of the running square.
             beta2: f64 = 0.999, BELOW_ONE;
             /// ε, outside the root.
+            epsilon: f64 = 1e-8, ABOVE_ZERO;
+        },
+        /// Steps of hidden convolutions with all singular values about 1 (Jordan et al. 2024; the paper
+        /// has none of it); AdamW for all other parameters, at the same learning rate.
+        Muon = "muon" {
+            /// Momentum of the matrices.
+            momentum: f64 = 0.95, BELOW_ONE;
+            /// Nesterov's look-ahead.
+            nesterov: bool = true;
+            /// AdamW's decay of the running mean.
+            beta1: f64 = 0.9, BELOW_ONE;
+            /// AdamW's decay of the running square.
+            beta2: f64 = 0.999, BELOW_ONE;
+            /// AdamW's ε, outside the root.
             epsilon: f64 = 1e-8, ABOVE_ZERO;
         },
     }

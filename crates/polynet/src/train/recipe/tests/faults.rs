@@ -41,7 +41,7 @@ fn each_fault_says_what_was_expected_and_what_came() {
         ),
         (
             "optimizer.kind=adam",
-            "`optimizer.kind`: expected one of \"rmsprop\", \"sgd\", \"adamw\", came the string \"adam\"",
+            "`optimizer.kind`: expected one of \"rmsprop\", \"sgd\", \"adamw\", \"muon\", came the string \"adam\"",
         ),
         (
             "schedule.kind=cosine",
