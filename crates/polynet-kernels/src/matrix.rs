@@ -123,12 +123,10 @@ impl Matrix {
         let [steps, columns] = right.padded;
         let stride = of.padded[1];
         // The right side by panels of a block of columns, each row's block after the other.
-        let mut panels = vec![0.0; right.values.len()];
-        for (panel, to) in panels.chunks_exact_mut((steps * BLOCK).max(1)).enumerate() {
-            for (row, to) in to.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-                let from = row * columns + panel * BLOCK;
-                to.copy_from_slice(&right.values[from..from + BLOCK]);
-            }
+        let mut panels = Vec::with_capacity(right.values.len());
+        for column in (0..columns).step_by(BLOCK) {
+            let blocks = (0..steps).map(|row| row * columns + column);
+            blocks.for_each(|at| panels.extend_from_slice(&right.values[at..at + BLOCK]));
         }
         let task = |(index, to): (usize, &mut [f32])| {
             let first = index * TASK_ROWS;
