@@ -51,11 +51,6 @@ impl Matrix {
         matrix
     }
 
-    /// Rows and columns.
-    pub fn shape(&self) -> [usize; 2] {
-        self.shape
-    }
-
     /// The element at a row and a column.
     ///
     /// # Panics

@@ -7,7 +7,7 @@ use polynet_kernels::Isa;
 use polynet_kernels::matrix::{Left, Matrix};
 
 /// Coefficients of the iteration's polynomial `a·x + b·x³ + c·x⁵`, chosen by its author so that small
-/// singular values grow fastest: they end between 0.7 and 1.2 after [`ITERATIONS`].
+/// singular values grow fastest: after [`ITERATIONS`] those from 0.002 to 1 lie between 0.68 and 1.21.
 const COEFFICIENTS: [f32; 3] = [3.4445, -4.775, 2.0315];
 const ITERATIONS: usize = 5;
 /// Smallest norm that a step is divided by.
@@ -37,31 +37,31 @@ impl Muon {
             _ => None,
         }
     }
-}
 
-/// Moves a matrix; leaves what [`Muon::of`] is `None` for.
-pub(super) fn update(parameter: Parameter<'_>) {
-    let Parameter {
-        weight,
-        gradient,
-        slots: [velocity, _],
-        rule,
-    } = parameter;
-    let Some(muon) = Muon::of(&rule) else { return };
-    let mut direction = gradient.to_vec();
-    for ((velocity, gradient), direction) in velocity.iter_mut().zip(gradient).zip(&mut direction) {
-        *velocity = muon.momentum * *velocity + gradient;
-        *direction = match muon.nesterov {
-            true => gradient + muon.momentum * *velocity,
-            false => *velocity,
-        };
-    }
-    let [rows, columns] = muon.shape;
-    let step = STEP_OF_ADAM * (rows.max(columns) as f64).sqrt() * rule.learning_rate;
-    let (step, shrink) = (step as f32, (1.0 - rule.learning_rate * rule.decay) as f32);
-    orthogonalize(&mut direction, muon.shape);
-    for (weight, direction) in weight.iter_mut().zip(direction) {
-        *weight = shrink * *weight - step * direction;
+    /// Moves a matrix.
+    pub(super) fn update(self, parameter: Parameter<'_>) {
+        let Parameter {
+            weight,
+            gradient,
+            slots: [velocity, _],
+            rule,
+        } = parameter;
+        let mut direction = gradient.to_vec();
+        let values = velocity.iter_mut().zip(gradient).zip(&mut direction);
+        for ((velocity, gradient), direction) in values {
+            *velocity = self.momentum * *velocity + gradient;
+            *direction = match self.nesterov {
+                true => gradient + self.momentum * *velocity,
+                false => *velocity,
+            };
+        }
+        orthogonalize(&mut direction, self.shape);
+        let longer = self.shape[0].max(self.shape[1]) as f64;
+        let step = (STEP_OF_ADAM * longer.sqrt() * rule.learning_rate) as f32;
+        let shrink = (1.0 - rule.learning_rate * rule.decay) as f32;
+        for (weight, direction) in weight.iter_mut().zip(direction) {
+            *weight = shrink * *weight - step * direction;
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The rules: one pass over memory for all tensors of an update.
 
 use super::super::recipe::{EpsilonPosition, MomentumForm, OptimizerAlgorithm};
-use super::{SLOTS, muon};
+use super::SLOTS;
+use super::muon::Muon;
 use rayon::prelude::*;
 
 /// Elements of a task.
@@ -57,12 +58,16 @@ struct Piece<'a> {
 
 /// Moves every parameter.
 pub(super) fn update<'a>(parameters: impl Iterator<Item = Parameter<'a>>) {
-    let (matrices, others): (Vec<_>, Vec<_>) =
-        parameters.partition(|parameter| muon::Muon::of(&parameter.rule).is_some());
-    let pieces: Vec<Piece<'_>> = others.into_iter().flat_map(pieces).collect();
+    let (mut matrices, mut all_pieces) = (Vec::new(), Vec::new());
+    for parameter in parameters {
+        match Muon::of(&parameter.rule) {
+            Some(muon) => matrices.push((muon, parameter)),
+            None => all_pieces.extend(pieces(parameter)),
+        }
+    }
     rayon::join(
-        || matrices.into_par_iter().for_each(muon::update),
-        || pieces.into_par_iter().for_each(Piece::update),
+        || (matrices.into_par_iter()).for_each(|(muon, parameter)| muon.update(parameter)),
+        || all_pieces.into_par_iter().for_each(Piece::update),
     );
 }
 
